@@ -1,0 +1,41 @@
+"""Runs the migrations: on the connection that the service hands over, or else on the database of its settings."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+
+import app.auth.models
+import app.tasks.models  # noqa: F401 - the metadata needs every table
+from app.config import Settings, load_settings
+from app.database import Base, connect
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def write_sql(settings: Settings) -> None:
+    """For `alembic upgrade head --sql`."""
+    context.configure(dialect_name=settings.database.drivername, transactional_ddl=True, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def connect_and_run(settings: Settings) -> None:
+    database = connect(settings.database)
+    try:
+        await database.write(run)
+    finally:
+        await database.close()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+elif context.is_offline_mode():
+    write_sql(load_settings())
+else:
+    asyncio.run(connect_and_run(load_settings()))

@@ -1,0 +1,99 @@
+"""Why someone is not let in.
+
+AppError
+├── OAuthError                the form endpoints' 400 (RFC 6749 §5.2)
+│   ├── InvalidRequest
+│   ├── UnsupportedGrantType
+│   ├── InvalidScope
+│   ├── InvalidGrant          a refresh token that is not good, with the reason
+│   └── InvalidCredentials    401: unknown, wrong and disabled alike
+├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
+├── InsufficientScope         403, `insufficient_scope`
+├── WeakPassword              422
+├── WrongPassword             403
+├── SessionNotFound           404
+└── HashingQueueFull          503
+"""
+
+from app.errors import AppError, Forbidden, InvalidInput, NotFound, Unavailable
+
+REALM = "bearer-tasks"
+
+SESSION_EXPIRED = "The session has expired"
+END_REASONS = {
+    "revoked": "The session was signed out",
+    "password_changed": "The password was changed",
+    "reuse": "The session was ended because a replaced refresh token was used again",
+}
+
+
+class OAuthError(AppError):
+    status_code = 400
+    error: str
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or self.detail
+
+
+class InvalidRequest(OAuthError):
+    error = "invalid_request"
+
+
+class UnsupportedGrantType(OAuthError):
+    error = "unsupported_grant_type"
+    detail = "grant_type must be password or refresh_token"
+
+
+class InvalidScope(OAuthError):
+    error = "invalid_scope"
+    detail = "The scope does not exist or may not be had"
+
+
+class InvalidGrant(OAuthError):
+    error = "invalid_grant"
+    detail = "The refresh token is not valid"
+
+
+class InvalidCredentials(OAuthError):
+    """Unknown user, wrong password or disabled user: nobody outside can tell which."""
+
+    status_code = 401
+    error = "invalid_grant"
+    detail = "Invalid credentials"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012
+
+
+class InvalidToken(AppError):
+    status_code = 401
+    error = "invalid_token"
+
+    def __init__(self, detail: str = "The access token is not valid") -> None:
+        self.detail = detail
+        self.headers = {
+            "WWW-Authenticate": f'Bearer realm="{REALM}", error="{self.error}", error_description="{detail}"'
+        }
+
+
+class InsufficientScope(Forbidden):
+    error = "insufficient_scope"
+
+    def __init__(self, needed: str) -> None:
+        self.detail = f"The access token lacks the scope {needed}"
+        self.headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="{self.error}", scope="{needed}"'}
+
+
+class WeakPassword(InvalidInput):
+    def __init__(self, message: str) -> None:
+        super().__init__(("body",), message)
+
+
+class WrongPassword(Forbidden):
+    detail = "The current password is wrong"
+
+
+class SessionNotFound(NotFound):
+    detail = "Session not found"
+
+
+class HashingQueueFull(Unavailable):
+    detail = "Too many logins at once"

@@ -1,0 +1,107 @@
+"""The form endpoints: what RFC 6749 §3.2 and appendix B ask of a form, which form parsers let pass."""
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Form, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import OAuth2PasswordRequestForm
+from starlette.exceptions import HTTPException
+
+from app.auth.errors import InvalidRequest
+from app.errors import NO_STORE
+
+MAX_FIELDS: Final = 16
+MAX_FIELD_BYTES: Final = 8192
+FIELDS: Final = {
+    "grant_type",
+    "username",
+    "password",
+    "refresh_token",
+    "scope",
+    "client_id",
+    "client_secret",
+    "token",
+    "token_type_hint",
+}
+
+
+class TokenForm(OAuth2PasswordRequestForm):
+    """FastAPI's password form, with the refresh grant's field beside it. Empty is absent (RFC 6749 §3.2)."""
+
+    def __init__(
+        self,
+        *,
+        grant_type: Annotated[str | None, Form(description="`password`, the default, or `refresh_token`.")] = None,
+        username: Annotated[str | None, Form()] = None,
+        password: Annotated[str | None, Form(json_schema_extra={"format": "password"})] = None,
+        refresh_token: Annotated[str | None, Form(json_schema_extra={"format": "password"})] = None,
+        scope: Annotated[str, Form(description="Separated by spaces; none asks for all.")] = "",
+        client_id: Annotated[str | None, Form()] = None,
+        client_secret: Annotated[str | None, Form(json_schema_extra={"format": "password"})] = None,
+    ) -> None:
+        super().__init__(
+            grant_type=grant_type,
+            username=username or "",
+            password=password or "",
+            scope=scope,
+            client_id=client_id,
+            client_secret=client_secret,
+        )
+        self.refresh_token = refresh_token or ""
+
+    def require(self, *names: Literal["username", "password", "refresh_token"]) -> None:
+        """Raises InvalidRequest for the first of the fields that is missing."""
+        for name in names:
+            if not getattr(self, name):
+                raise InvalidRequest(f"{name}: Field required")
+
+
+class FormRoute(APIRoute):
+    """A route that takes a well-formed form only, and whose answers are not to be stored."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_form(request: Request) -> Response:
+            await _check(request)
+            response = await handle(request)
+            response.headers.update(NO_STORE)
+            return response
+
+        return handle_form
+
+
+async def _check(request: Request) -> None:
+    """Read the form, for FastAPI to find it read, and refuse what its parsers would mend, cut or drop.
+
+    Raises:
+        InvalidRequest: not a form, not UTF-8, cut off, a file, too large, or a field sent twice.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await request.body()
+    if content_type == "application/x-www-form-urlencoded":
+        text = unquote_to_bytes(body)
+    elif content_type == "multipart/form-data" and body.rstrip().endswith(b"--"):
+        text = body
+    else:
+        raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
+    if b"\0" in text or not _is_utf8(text):
+        raise InvalidRequest("The form must be UTF-8 text without NUL")
+    try:
+        form = await request.form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
+    except HTTPException as error:
+        raise InvalidRequest("The form must have a few short text fields only") from error
+    for name, count in Counter(name for name, _ in form.multi_items()).items():
+        if count > 1:
+            raise InvalidRequest(f"{name if name in FIELDS else 'a field'}: Field sent more than once")
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""The tables of users and of their sessions."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String, false, func, true
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.database import Base, Id, PrimaryKey, Text
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[PrimaryKey]
+    username: Mapped[str] = mapped_column(Text(64))
+    email: Mapped[str | None] = mapped_column(Text(254))
+    password_hash: Mapped[str] = mapped_column(String(255))
+    is_active: Mapped[bool] = mapped_column(server_default=true())
+    is_admin: Mapped[bool] = mapped_column(server_default=false())
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+Index("uq_users_username", func.lower(User.username), unique=True)
+
+
+class Session(Base):
+    """One login: however often it is refreshed, it is one row, and no token is stored anywhere."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[PrimaryKey]
+    user_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"))
+    generation: Mapped[int] = mapped_column(server_default="1")
+    scope: Mapped[str] = mapped_column(Text(255))
+    created_at: Mapped[datetime]
+    rotated_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    end_reason: Mapped[str | None] = mapped_column(Text(32))
+    user_agent: Mapped[str] = mapped_column(Text(255))
+    ip: Mapped[str] = mapped_column(Text(45))
+
+    __table_args__ = (Index(None, "user_id", "id"),)

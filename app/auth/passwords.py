@@ -1,0 +1,134 @@
+"""Hashing and checking passwords: the only importer of passlib.
+
+Argon2id at OWASP's cost, 19 MiB and some 20 ms a hash, on threads of its own: as many as there are cores, which bounds
+the memory, behind a bounded queue, and at a low priority, so that logins cannot starve the event loop.
+"""
+
+import asyncio
+import os
+import threading
+import unicodedata
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, NamedTuple, TypeVar
+
+from app.auth.errors import HashingQueueFull, WeakPassword
+
+with warnings.catch_warnings():  # passlib 1.7.4 imports `crypt`, which is deprecated and not used here
+    warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)
+    from passlib.handlers.argon2 import argon2
+
+T = TypeVar("T")
+
+MIN_LENGTH: Final = 8
+MAX_LENGTH: Final = 128
+THREADS: Final = os.cpu_count() or 1
+QUEUE_LENGTH: Final = 32 * THREADS
+NICENESS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Argon2's parameters: KiB of memory, passes over it, lanes."""
+
+    memory: int = 19456
+    passes: int = 2
+    lanes: int = 1
+
+
+class Verdict(NamedTuple):
+    is_right: bool
+    new_hash: str | None = None
+    """A hash at today's cost, where the password is right and its stored hash is cheaper."""
+
+
+class Passwords:
+    """Hashes and verifies off the event loop; equal work for every way in which a password can be wrong."""
+
+    def __init__(self, cost: Cost) -> None:
+        self._cost = cost
+        self._argon2 = argon2.using(  # type: ignore[no-untyped-call]
+            type="ID", memory_cost=cost.memory, time_cost=cost.passes, parallelism=cost.lanes
+        )
+        with warnings.catch_warnings():  # passlib's first hash reads a deprecated attribute
+            warnings.filterwarnings("ignore", "Accessing argon2.__version__", DeprecationWarning)
+            self._dummy = self._hash("")
+        self._slots = threading.BoundedSemaphore(QUEUE_LENGTH)
+        self._threads = ThreadPoolExecutor(THREADS, "argon2", _lower_priority)
+        self._threads.submit(_common_passwords)  # the first registration does not wait for the list
+
+    async def hash(self, password: str, username: str) -> str:
+        """Hash a new password.
+
+        Raises:
+            WeakPassword: it is common, or the username.
+            HashingQueueFull
+        """
+        return await self._run(self._hash_new, password, username)
+
+    async def verify(self, password: str, stored: str | None) -> Verdict:
+        """Check a password against its stored hash; against None, which nobody has, it is wrong at the same cost.
+
+        Raises:
+            HashingQueueFull
+        """
+        return await self._run(self._verify, password, stored)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    async def _run(self, f: Callable[..., T], *args: object) -> T:
+        if not self._slots.acquire(blocking=False):
+            raise HashingQueueFull
+        job = self._threads.submit(f, *args)
+        job.add_done_callback(lambda _: self._slots.release())
+        return await asyncio.wrap_future(job)
+
+    def _hash_new(self, password: str, username: str) -> str:
+        text = password.casefold()
+        if text == username.casefold():
+            raise WeakPassword("The password is the username")
+        if text in _common_passwords():
+            raise WeakPassword("The password is on the list of common passwords")
+        return self._hash(password)
+
+    def _hash(self, password: str) -> str:
+        return str(self._argon2.hash(_normalize(password)))
+
+    def _verify(self, password: str, stored: str | None) -> Verdict:
+        try:
+            is_right = self._argon2.verify(_normalize(password), stored or self._dummy)
+        except ValueError:  # over passlib's 4,096 characters, or the stored hash is corrupt: neither took any time
+            self._argon2.verify("", self._dummy)
+            return Verdict(False)
+        if not is_right or stored is None:
+            return Verdict(False)
+        return Verdict(True, self._hash(password) if self._is_cheaper(stored) else None)
+
+    def _is_cheaper(self, stored: str) -> bool:
+        """Unlike passlib's `needs_update`, not for a hash that is stronger than today's."""
+        old = argon2.from_string(stored)
+        return (
+            old.memory_cost < self._cost.memory or old.rounds < self._cost.passes or old.parallelism < self._cost.lanes
+        )
+
+
+def _normalize(password: str) -> str:
+    """NFC, so that an é is the same from every keyboard (NIST SP 800-63B §5.1.1.2)."""
+    return unicodedata.normalize("NFC", password)
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 - some 10 MiB that only this needs
+
+    return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_LENGTH)
+
+
+def _lower_priority() -> None:
+    with suppress(AttributeError, OSError):  # where threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

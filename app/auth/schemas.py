@@ -1,0 +1,39 @@
+"""What the auth endpoints answer, and the scopes."""
+
+from datetime import datetime
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field
+
+from app.pagination import PageOf
+
+SCOPES: Final = {
+    "tasks:read": "Read your tasks.",
+    "tasks:write": "Create, change and delete your tasks.",
+    "account": "Your profile, password and sessions.",
+    "admin": "Administer users; for administrators only.",
+}
+
+
+class TokenResponse(BaseModel):
+    """RFC 6749 §5.1."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105
+    expires_in: int = Field(description="Seconds that the access token is good for.")
+    scope: str = Field(description="The scopes of the access token, separated by spaces.")
+
+
+class SessionRead(BaseModel):
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    created_at: datetime
+    last_used_at: datetime = Field(description="The login, or the latest refresh.")
+    expires_at: datetime
+    user_agent: str
+    ip: str
+    current: bool = Field(description="Whether it is the session of this request's token.")
+
+
+class SessionPage(PageOf[SessionRead]):
+    pass

@@ -1,0 +1,197 @@
+"""Sessions and who they belong to: one row a login, whose generation moves on by one at each refresh."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, select, update
+
+from app.auth.errors import (
+    END_REASONS,
+    SESSION_EXPIRED,
+    InvalidGrant,
+    InvalidScope,
+    InvalidToken,
+    SessionNotFound,
+)
+from app.auth.models import Session, User
+from app.auth.schemas import SCOPES
+from app.auth.tokens import AccessClaims, RefreshClaims
+from app.database import AnyRow, new_id
+from app.pagination import Order, Page, PageQuery
+
+
+class Client(NamedTuple):
+    """Where a login comes from, as its owner will see it."""
+
+    user_agent: str
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose request it is, by which session, and what its token may do."""
+
+    user_id: str
+    username: str
+    session_id: str
+    scopes: frozenset[str]
+
+
+# What tokens are made from.
+SESSION = (Session.id, Session.user_id, Session.generation, Session.scope, Session.rotated_at, Session.expires_at)
+
+
+def allowed_scopes(*, is_admin: bool) -> frozenset[str]:
+    return frozenset(SCOPES) if is_admin else frozenset(SCOPES) - {"admin"}
+
+
+def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
+    """What was asked for, or everything that may be had where nothing was.
+
+    Raises:
+        InvalidScope: more was asked for than may be had.
+    """
+    granted = frozenset(requested) or allowed
+    if not granted <= allowed:
+        raise InvalidScope
+    return " ".join(scope for scope in SCOPES if scope in granted)
+
+
+def find_account(connection: Connection, username: str) -> AnyRow | None:
+    """Read what a login is checked against: id, password_hash, is_active, is_admin."""
+    query = select(User.id, User.password_hash, User.is_active, User.is_admin)
+    return connection.execute(query.where(func.lower(User.username) == username.lower())).one_or_none()
+
+
+def start_session(
+    connection: Connection,
+    account: AnyRow,
+    new_hash: str | None,
+    scope: str,
+    client: Client,
+    now: datetime,
+    ttl: timedelta,
+) -> AnyRow | None:
+    """Insert a session; None if the account was disabled, or its password changed, since the password was checked."""
+    unchanged = (User.id == account.id, User.password_hash == account.password_hash, User.is_active)
+    if connection.execute(select(User.id).where(*unchanged).with_for_update(read=True)).one_or_none() is None:
+        return None
+    if new_hash:
+        connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
+    session = {
+        "id": new_id(now),
+        "user_id": account.id,
+        "scope": scope,
+        "created_at": now,
+        "rotated_at": now,
+        "expires_at": now + ttl,
+        **client._asdict(),
+    }
+    return connection.execute(insert(Session).values(session).returning(*SESSION)).one()
+
+
+def refresh_session(
+    connection: Connection, claims: RefreshClaims, now: datetime, grace: timedelta
+) -> AnyRow | InvalidGrant:
+    """Move the session on to its next generation, once. A refusal is returned, so that what it records is kept.
+
+    A repeat of the move within `grace` gets the generation that the move made: a lost answer, or a second tab. Any
+    older one was copied, and nobody can tell which holder is the owner: it ends the session (RFC 9700 §4.14.2).
+    """
+    is_current = (
+        Session.id == claims.sid,
+        Session.generation == claims.gen,
+        Session.ended_at.is_(None),
+        Session.expires_at > now,
+        exists().where(User.id == Session.user_id, User.is_active),
+    )
+    move = update(Session).where(*is_current).values(generation=Session.generation + 1, rotated_at=now)
+    moved = connection.execute(move.returning(*SESSION)).one_or_none()
+    if moved is not None:
+        return moved
+    query = select(*SESSION, Session.ended_at, Session.end_reason).where(Session.id == claims.sid)
+    session = connection.execute(query).one_or_none()
+    if session is None:
+        return InvalidGrant()
+    if reason := _why_over(session, now):
+        return InvalidGrant(reason)
+    if claims.gen == session.generation - 1 and max(now - session.rotated_at, timedelta()) < grace:
+        return session
+    if claims.gen >= session.generation:  # the user is disabled, or the database older than the token
+        return InvalidGrant()
+    end_session(connection, session.id, "reuse", now)
+    return InvalidGrant(END_REASONS["reuse"])
+
+
+def end_session(connection: Connection, session_id: str, reason: str, now: datetime) -> None:
+    """End a session, if it is live."""
+    _end(connection, [Session.id == session_id], reason, now)
+
+
+def end_own_session(connection: Connection, user: Principal, session_id: str, now: datetime) -> None:
+    """End a session of the user's.
+
+    Raises:
+        SessionNotFound: there is none, or it is over, or another's.
+    """
+    own = [Session.id == session_id, Session.user_id == user.user_id, Session.expires_at > now]
+    if not _end(connection, own, "revoked", now):
+        raise SessionNotFound
+
+
+def end_other_sessions(connection: Connection, user: Principal, reason: str, now: datetime) -> None:
+    """End all sessions of the user's but this one."""
+    _end(connection, [Session.user_id == user.user_id, Session.id != user.session_id], reason, now)
+
+
+def list_sessions(connection: Connection, user: Principal, query: PageQuery, now: datetime) -> Page:
+    """Read the user's live sessions, the latest login first."""
+    live = select(
+        Session.id,
+        Session.created_at,
+        Session.rotated_at.label("last_used_at"),
+        Session.expires_at,
+        Session.user_agent,
+        Session.ip,
+        (Session.id == user.session_id).label("current"),
+    ).where(Session.user_id == user.user_id, Session.ended_at.is_(None), Session.expires_at > now)
+    return Order(Session.id, descending=True).page(connection, live, query, "sessions")
+
+
+# Made once: every request with a token runs it.
+PRINCIPAL = (
+    select(User.id, User.username, User.is_active, User.is_admin, Session.ended_at, Session.end_reason)
+    .add_columns(Session.expires_at)
+    .join(User, Session.user_id == User.id)
+    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"))
+)
+
+
+def get_principal(connection: Connection, claims: AccessClaims, now: datetime) -> Principal:
+    """Read who the holder of an access token is, at this moment: a session that is over takes its tokens along.
+
+    Raises:
+        InvalidToken: the session is over or gone, or its user disabled.
+    """
+    row = connection.execute(PRINCIPAL, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
+    if row is None:
+        raise InvalidToken
+    if reason := _why_over(row, now):
+        raise InvalidToken(reason)
+    if not row.is_active:
+        raise InvalidToken("The user is disabled")
+    return Principal(row.id, row.username, claims.sid, claims.scopes & allowed_scopes(is_admin=row.is_admin))
+
+
+def _end(connection: Connection, which: Iterable[ColumnElement[bool]], reason: str, now: datetime) -> bool:
+    """End those of the sessions that are live; whether there were any."""
+    end = update(Session).where(*which, Session.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
+    return bool(connection.execute(end.returning(Session.id)).all())
+
+
+def _why_over(session: AnyRow, now: datetime) -> str | None:
+    if session.ended_at is not None:
+        return END_REASONS[session.end_reason]
+    return SESSION_EXPIRED if session.expires_at <= now else None

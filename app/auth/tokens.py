@@ -1,0 +1,166 @@
+"""Access and refresh tokens: claims, signing and verifying. The only importer of jose.
+
+jose checks signatures and little else: it takes several spellings of one token, duplicate members, any `typ` and `crit`
+and a missing `exp`, and fails in other ways than its own error. So the form of a token is checked before jose sees it,
+the claims after, and whatever jose raises is one error here: `BadToken`.
+"""
+
+import hashlib
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+from jose import jwk, jws
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TOKEN_LENGTH: Final = 4096
+MAX_HEADER_BYTES: Final = 256
+CLOCK_SKEW: Final = 60  # seconds that another host's clock may be ahead of ours
+ALGORITHM: Final = "HS256"
+SEGMENTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+UUIDText = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z")]
+EpochSeconds = Annotated[int, Field(ge=0, lt=2**40)]
+
+
+class BadToken(Exception):
+    """Not a token of ours, or not of the kind that is wanted."""
+
+
+class ExpiredToken(BadToken):
+    """A token of ours whose time is over."""
+
+
+class Claims(BaseModel):
+    """What a token of either kind says (RFC 7519 §4.1)."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    typ: ClassVar[str]
+
+    iss: str
+    aud: str
+    sub: UUIDText
+    sid: UUIDText
+    jti: Annotated[str, Field(min_length=1, max_length=64)]
+    iat: EpochSeconds
+    exp: EpochSeconds
+    scope: Annotated[str, Field(max_length=255)]
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        return frozenset(self.scope.split())
+
+
+class AccessClaims(Claims):
+    typ = "at+jwt"  # RFC 9068 §2.1
+
+
+class RefreshClaims(Claims):
+    typ = "rt+jwt"
+
+    gen: Annotated[int, Field(ge=1, lt=2**31)]
+
+
+AnyClaims = TypeVar("AnyClaims", bound=Claims)
+
+
+class _Header(BaseModel):
+    """Exactly these members: no `crit`, and nothing that says where to fetch a key."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    alg: Literal["HS256"]
+    typ: str
+    kid: str
+
+
+class Tokens:
+    """Signs with the first secret and verifies with each of them: a token names its own by `kid`."""
+
+    def __init__(self, issuer: str, secrets: Sequence[str]) -> None:
+        self.issuer = issuer
+        self._keys = {_key_id(secret): jwk.construct(secret.encode(), ALGORITHM) for secret in secrets}
+        self._signing_id = _key_id(secrets[0])
+
+    def sign(self, claims: Claims) -> str:
+        """Make the token that says `claims`: the same claims and secret, the same bytes."""
+        header = {"typ": claims.typ, "kid": self._signing_id}
+        return jws.sign(claims.model_dump(), self._keys[self._signing_id], headers=header, algorithm=ALGORITHM)
+
+    def read(self, kind: type[AnyClaims], token: str, now: datetime) -> AnyClaims:
+        """Verify a token of that kind.
+
+        Raises:
+            ExpiredToken: it was good until `exp`, which is not after `now` (RFC 7519 §4.1.4).
+            BadToken: anything else is wrong with it.
+        """
+        claims = self._verify(kind, token)
+        if claims.iat > now.timestamp() + CLOCK_SKEW:
+            raise BadToken("issued in the future")
+        if claims.exp <= now.timestamp():
+            raise ExpiredToken
+        return claims
+
+    def read_any(self, token: str) -> Claims:
+        """Verify that a token is ours, of whichever kind and age.
+
+        Raises:
+            BadToken: it is not.
+        """
+        try:
+            return self._verify(RefreshClaims, token)
+        except BadToken:
+            return self._verify(AccessClaims, token)
+
+    def _verify(self, kind: type[AnyClaims], token: str) -> AnyClaims:
+        header = _read_header(token)
+        key = self._keys.get(header.kid)
+        if key is None or header.typ != kind.typ:
+            raise BadToken("another kind of token, or another key")
+        try:
+            payload = jws.verify(token, key, [ALGORITHM])
+            claims = kind.model_validate(_parse(payload))
+        except Exception as error:  # jose raises more than its own errors: security depends on catching them all
+            raise BadToken from error
+        if claims.iss != self.issuer or claims.aud != self.issuer:
+            raise BadToken("another issuer or audience")
+        return claims
+
+
+def _read_header(token: str) -> _Header:
+    """Read the header of a token in the one canonical form that RFC 7515 §3.1 gives it."""
+    try:
+        if len(token) > MAX_TOKEN_LENGTH or not SEGMENTS.fullmatch(token):
+            raise BadToken("not three segments")
+        parts = [_decode(segment) for segment in token.split(".")]
+        if b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in parts) != token.encode():
+            raise BadToken("not the canonical encoding")
+        if len(parts[0]) > MAX_HEADER_BYTES or b"[" in parts[0] or parts[0].count(b"{") != 1:
+            raise BadToken("not a flat header")
+        return _Header.model_validate(_parse(parts[0]))
+    except ValueError as error:
+        raise BadToken from error
+
+
+def _decode(segment: str) -> bytes:
+    return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    """Parse an object, refusing duplicate members (RFC 8725 §2.4)."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            raise ValueError("duplicate members")
+        return members
+
+    members: dict[str, Any] = json.loads(text, object_pairs_hook=unique)
+    return members
+
+
+def _key_id(secret: str) -> str:
+    return hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16]

@@ -1,0 +1,268 @@
+"""The database: read and write, and the column types that PostgreSQL and SQLite share.
+
+`await db.read(f, …)` and `await db.write(f, …)` run `f(connection, …)`, a plain function of SQLAlchemy Core, once, in
+one go: `read` in autocommit, `write` in one transaction, committed before it returns and rolled back if `f` raises.
+"""
+
+import asyncio
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Path, Request
+from pydantic import Field
+from sqlalchemy import (
+    CHAR,
+    URL,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Row,
+    Select,
+    String,
+    TypeDecorator,
+    Uuid,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import greenlet_spawn
+
+from app.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+AnyRow = Row[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
+
+WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
+POOL_SIZE = 10
+POOL_WAIT = 3  # seconds
+
+
+class DatabaseUnavailable(Unavailable):
+    detail = "The database is not available"
+
+
+class Database(ABC):
+    """A database as the two verbs that everything else is written in. `connect` makes one."""
+
+    dialect: str
+
+    async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `f` in autocommit.
+
+        Raises:
+            DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
+        """
+        with _unavailable():
+            return await self._read(lambda connection: f(connection, *args, **kwargs))
+
+    async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `f` in a transaction: committed when it returns, rolled back when it raises.
+
+        Raises:
+            DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
+        """
+        with _unavailable():
+            return await self._write(lambda connection: f(connection, *args, **kwargs))
+
+    @abstractmethod
+    async def _read(self, f: Callable[[Connection], T]) -> T: ...
+
+    @abstractmethod
+    async def _write(self, f: Callable[[Connection], T]) -> T: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+
+class SQLite(Database):
+    """Reads run on the event loop: in WAL mode a reader waits for nobody, and a thread hop costs ten times the query.
+
+    Writes run one at a time on a thread of their own, where to wait for another process or for the disk stalls nobody.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, url: URL) -> None:
+        # Without an isolation level the driver begins no transactions: the one mode in which writers wait properly.
+        self._reader = create_engine(url, connect_args={"isolation_level": None, "timeout": WAIT})
+        event.listen(self._reader, "connect", _set_pragmas)
+        self._writer = self._reader.execution_options()
+        event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+
+    async def _read(self, f: Callable[[Connection], T]) -> T:
+        with self._reader.connect() as connection:
+            return f(connection)
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _in_transaction, self._writer, f)
+
+    async def close(self) -> None:
+        self._thread.shutdown()
+        self._reader.dispose()
+
+
+class PostgreSQL(Database):
+    """One greenlet a call, in which the plain function runs as if the driver were a blocking one."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT,
+            connect_args={
+                "timeout": POOL_WAIT,
+                "command_timeout": 2 * WAIT,
+                "server_settings": {
+                    "statement_timeout": f"{WAIT}s",
+                    "idle_in_transaction_session_timeout": f"{2 * WAIT}s",
+                },
+            },
+        )
+        self._writer = self._engine.sync_engine
+        event.listen(self._writer, "checkout", _refuse_closed)
+        self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def _read(self, f: Callable[[Connection], T]) -> T:
+        return await greenlet_spawn(_in_connection, self._reader, f)
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        return await greenlet_spawn(_in_transaction, self._writer, f)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def connect(url: URL) -> Database:
+    """Open lazily: the first `read` or `write` connects."""
+    return SQLite(url) if url.drivername == "sqlite" else PostgreSQL(url)
+
+
+def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return f(connection)
+
+
+def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return f(connection)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """A fault of the database's, rather than of our statement's, is `DatabaseUnavailable`."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise
+    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        raise DatabaseUnavailable from error
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    # FULL, not NORMAL: a logout or a detected reuse that was answered must survive a power cut.
+    for pragma in "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON":
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection whose socket has closed: asyncpg knows it without pre-ping's round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+class Text(TypeDecorator[str]):
+    """Text that is the same on both: PostgreSQL cannot store NUL, so neither does."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        if value is not None and "\0" in value:
+            raise ValueError("text with NUL")
+        return value
+
+
+StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What `Text` takes, for schemas."""
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC; on SQLite the text `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sorts as the times do."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return CHAR(27) if dialect.name == "sqlite" else self.impl_instance
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time")
+        if dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return datetime.fromisoformat(value) if value is not None and dialect.name == "sqlite" else value
+
+
+Id = Uuid(as_uuid=False).with_variant(CHAR(36), "sqlite")
+"""A UUID, in Python its 36 characters; native on PostgreSQL."""
+
+PathId = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"})
+]
+"""An id in a URL: the one spelling that we send out."""
+
+PrimaryKey = Annotated[str, mapped_column(Id, primary_key=True)]
+
+
+def new_id(now: datetime) -> str:
+    """Make a UUIDv7 (RFC 9562 §5.7), with microseconds in `rand_a` (§6.2, method 3): ids sort as their times do."""
+    microseconds = int(now.timestamp()) * 1_000_000 + now.microsecond
+    milliseconds, rest = divmod(microseconds, 1000)
+    head = milliseconds << 16 | 7 << 12 | rest * 4096 // 1000
+    return str(UUID(int=head << 64 | 2 << 62 | secrets.randbits(62)))
+
+
+class Base(DeclarativeBase):
+    """Declares the tables; there is no ORM session, and no row is ever an entity."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {str: Text, datetime: UTCDateTime}  # noqa: RUF012
+
+
+async def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+Db = Annotated[Database, Depends(get_database)]

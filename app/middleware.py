@@ -1,0 +1,56 @@
+"""Plain ASGI middleware: the prefix that a proxy adds, and the largest body that is read."""
+
+from collections.abc import Iterable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 128 * 1024
+
+
+class Prefix:
+    """Serve every path under `prefix` as well, whether or not the proxy strips it."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            inside = path == self.prefix or path.startswith(self.prefix + "/")
+            scope = {**scope, "root_path": self.prefix, "path": path if inside else self.prefix + path}
+        await self.app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuse a body over `MAX_BODY_BYTES` with 413: by its Content-Length before it is read, else at the byte over it.
+
+    The error is raised where the body is read, so that it takes the same way out as every other error.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared, received = _content_length(scope["headers"]), 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            if declared > MAX_BODY_BYTES:
+                raise HTTPException(413)
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413)
+            return message
+
+        await self.app(scope, receive_within_limit, send)
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    value = next((value for name, value in headers if name == b"content-length"), b"0")
+    return int(value) if value.isdigit() else 0

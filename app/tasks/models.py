@@ -1,0 +1,41 @@
+"""The table of tasks."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.auth.models import User
+from app.database import Base, Id, PrimaryKey, Text
+
+
+class Task(Base):
+    __tablename__ = "tasks"
+
+    id: Mapped[PrimaryKey]
+    owner_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"))
+    title: Mapped[str] = mapped_column(Text(200))
+    description: Mapped[str | None] = mapped_column(Text(10_000))
+    status: Mapped[str] = mapped_column(Text(8))
+    due_at: Mapped[datetime | None]
+    is_public: Mapped[bool] = mapped_column(server_default=false())
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(server_default="1", doc="Counts the changes; it is the ETag.")
+    idempotency_key: Mapped[str | None] = mapped_column(Text(255))
+    idempotency_hash: Mapped[str | None] = mapped_column(String(64), doc="SHA-256 of the body that came with the key.")
+
+    __table_args__ = (CheckConstraint("status IN ('todo', 'doing', 'done')", name="status"),)
+
+
+# One index for each order of each list; those of the public list hold public tasks only.
+Index(None, Task.owner_id, Task.id)
+Index(None, Task.owner_id, Task.due_at, Task.id)
+Index(None, Task.owner_id, Task.updated_at, Task.id)
+for name, columns in {
+    "ix_tasks_public_id": (Task.id,),
+    "ix_tasks_public_due_at_id": (Task.due_at, Task.id),
+    "ix_tasks_public_updated_at_id": (Task.updated_at, Task.id),
+}.items():
+    Index(name, *columns, sqlite_where=Task.is_public, postgresql_where=Task.is_public)
+Index("uq_tasks_owner_id_idempotency_key", Task.owner_id, Task.idempotency_key, unique=True)

@@ -1,0 +1,60 @@
+"""/users: registration and one's own account."""
+
+from fastapi import APIRouter
+from sqlalchemy import RowMapping
+
+from app.auth.dependencies import AccountUser, AppPasswords
+from app.auth.errors import WrongPassword
+from app.clock import Now
+from app.config import AppSettings
+from app.database import Db
+from app.users.errors import RegistrationClosed
+from app.users.schemas import PasswordChange, UserCreate, UserRead, UserUpdate
+from app.users.service import (
+    change_password,
+    create_user,
+    delete_user,
+    get_password_hash,
+    get_profile,
+    update_profile,
+)
+
+router = APIRouter(prefix="/users", tags=["users"])
+
+
+@router.post("/", status_code=201, response_model=UserRead)
+@router.post("", status_code=201, response_model=UserRead, include_in_schema=False)
+async def register(fields: UserCreate, settings: AppSettings, passwords: AppPasswords, db: Db, now: Now) -> RowMapping:
+    """Make an account, while registration is open."""
+    if settings.registration == "closed":
+        raise RegistrationClosed
+    password_hash = await passwords.hash(fields.password, fields.username)
+    return await db.write(create_user, fields.username, password_hash, now, email=fields.email)
+
+
+@router.get("/me", response_model=UserRead)
+async def read_profile(user: AccountUser, db: Db) -> RowMapping:
+    """Read your profile."""
+    return await db.read(get_profile, user)
+
+
+@router.patch("/me", response_model=UserRead)
+async def change_profile(changes: UserUpdate, user: AccountUser, db: Db, now: Now) -> RowMapping:
+    """Change the fields that are given; null clears."""
+    return await db.write(update_profile, user, changes, now)
+
+
+@router.put("/me/password", status_code=204)
+async def set_password(fields: PasswordChange, user: AccountUser, passwords: AppPasswords, db: Db, now: Now) -> None:
+    """Change your password. Every other session of yours ends."""
+    old_hash = await db.read(get_password_hash, user)
+    if not (await passwords.verify(fields.current_password, old_hash)).is_right:
+        raise WrongPassword
+    new_hash = await passwords.hash(fields.new_password, user.username)
+    await db.write(change_password, user, old_hash, new_hash, now)
+
+
+@router.delete("/me", status_code=204)
+async def delete_account(user: AccountUser, db: Db) -> None:
+    """Delete your account, with your tasks and sessions."""
+    await db.write(delete_user, user.user_id)

@@ -1,0 +1,61 @@
+"""What the users endpoints take and answer."""
+
+from datetime import datetime
+from typing import Annotated
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from app.auth.passwords import MAX_LENGTH, MIN_LENGTH
+from app.database import StorableText
+
+
+def _is_an_address(value: str) -> str:
+    try:
+        return validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError:  # its words repeat what was sent
+        raise ValueError("is not an e-mail address") from None
+
+
+Username = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[A-Za-z0-9._-]+$", examples=["ada"])]
+Email = Annotated[
+    str,
+    Field(max_length=254, json_schema_extra={"format": "email"}, examples=["ada@example.com"]),
+    AfterValidator(_is_an_address),
+]
+Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra={"format": "password"})]
+NewPassword = Annotated[Password, Field(min_length=MIN_LENGTH, examples=["correct horse battery"])]
+
+
+class UserCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    username: Username
+    password: NewPassword
+    email: Email | None = None
+
+
+class UserUpdate(TypedDict, total=False):
+    """The fields that are given change; null clears."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    email: Email | None
+
+
+class PasswordChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    current_password: Password
+    new_password: NewPassword
+
+
+class UserRead(BaseModel):
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    username: str
+    email: str | None
+    is_active: bool
+    is_admin: bool
+    created_at: datetime
+    updated_at: datetime
