@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 import app.auth.models
 import app.tasks.models  # noqa: F401 - the metadata needs every table
+from app.columns import Base
 from app.config import Settings, load_settings
-from app.database import Base, connect
+from app.database import connect
 
 
 def run(connection: Connection) -> None:

@@ -11,7 +11,8 @@ from app.auth.schemas import SessionPage, TokenResponse
 from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
 from app.auth.tokens import BadToken
 from app.clock import Now
-from app.database import Db, PathId
+from app.columns import PathId
+from app.database import Db
 from app.pagination import PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke"})

@@ -18,7 +18,8 @@ from app.auth.errors import (
 from app.auth.models import Session, User
 from app.auth.schemas import SCOPES
 from app.auth.tokens import AccessClaims, RefreshClaims
-from app.database import AnyRow, new_id
+from app.columns import new_id
+from app.database import AnyRow
 from app.pagination import Order, Page, PageQuery
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.auth.models import User
-from app.database import Base, Id, PrimaryKey, Text
+from app.columns import Base, Id, PrimaryKey, Text
 
 
 class Task(Base):

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app.clock import Now
-from app.database import AnyRow, Db, PathId
+from app.columns import PathId
+from app.database import AnyRow, Db
 from app.tasks import service
 from app.tasks.dependencies import (
     Filters,

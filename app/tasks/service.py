@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from app.auth.errors import InvalidToken
 from app.auth.models import User
 from app.auth.service import Principal
-from app.database import AnyRow, AnySelect, new_id
+from app.columns import new_id
+from app.database import AnyRow, AnySelect
 from app.pagination import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskChanged, TaskNotFound
 from app.tasks.models import Task

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH
-from app.database import StorableText
+from app.columns import StorableText
 
 
 def _is_an_address(value: str) -> str:

@@ -10,7 +10,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.auth.errors import InvalidToken, WrongPassword
 from app.auth.models import User
 from app.auth.service import Principal, end_other_sessions
-from app.database import AnySelect, new_id
+from app.columns import new_id
+from app.database import AnySelect
 from app.users.errors import UsernameTaken
 from app.users.schemas import UserUpdate
 

@@ -1,0 +1,84 @@
+"""What every table is declared with: the column types that PostgreSQL and SQLite share, and ids."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Path
+from pydantic import Field
+from sqlalchemy import CHAR, DateTime, Dialect, MetaData, String, TypeDecorator, Uuid
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy.types import TypeEngine
+
+
+class Text(TypeDecorator[str]):
+    """Text that is the same on both: PostgreSQL cannot store NUL, so neither does."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        if value is not None and "\0" in value:
+            raise ValueError("text with NUL")
+        return value
+
+
+StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What `Text` takes, for schemas."""
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC; on SQLite the text `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sorts as the times do."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return CHAR(27) if dialect.name == "sqlite" else self.impl_instance
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time")
+        if dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return datetime.fromisoformat(value) if value is not None and dialect.name == "sqlite" else value
+
+
+Id = Uuid(as_uuid=False).with_variant(CHAR(36), "sqlite")
+"""A UUID, in Python its 36 characters; native on PostgreSQL."""
+
+PathId = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"})
+]
+"""An id in a URL: the one spelling that we send out."""
+
+PrimaryKey = Annotated[str, mapped_column(Id, primary_key=True)]
+
+
+def new_id(now: datetime) -> str:
+    """Make a UUIDv7 (RFC 9562 §5.7), with microseconds in `rand_a` (§6.2, method 3): ids sort as their times do."""
+    microseconds = int(now.timestamp()) * 1_000_000 + now.microsecond
+    milliseconds, rest = divmod(microseconds, 1000)
+    head = milliseconds << 16 | 7 << 12 | rest * 4096 // 1000
+    return str(UUID(int=head << 64 | 2 << 62 | secrets.randbits(62)))
+
+
+class Base(DeclarativeBase):
+    """Declares the tables; there is no ORM session, and no row is ever an entity."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {str: Text, datetime: UTCDateTime}  # noqa: RUF012
