@@ -106,7 +106,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
-    return Settings(database_url=database_url, secret_key=SECRET)  # type: ignore[arg-type]
+    return Settings(database_url=database_url, secret_key=SECRET)
 
 
 Serve = Callable[..., TestClient]

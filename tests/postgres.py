@@ -49,8 +49,9 @@ def server() -> Iterator[str]:
         programs = installed / "pginstall" / "bin"
         options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         socket = f"-cunix_socket_directories={root / 'data'}"
-        initdb = [programs / "initdb", "-D", root / "data", "-U", "postgres", "--auth=trust", "--no-sync", "-EUTF8"]
-        subprocess.run([*initdb, "--locale=C"], user=user, group=user, check=True, stdout=subprocess.DEVNULL)
+        initdb: list[str | Path] = [programs / "initdb", "-D", root / "data", "-U", "postgres", "--auth=trust"]
+        initdb += ["--no-sync", "--encoding=UTF8", "--locale=C"]
+        subprocess.run(initdb, user=user, group=user, check=True, stdout=subprocess.DEVNULL)
         process = subprocess.Popen(
             [programs / "postgres", "-D", root / "data", *options, socket],
             user=user,
