@@ -26,11 +26,8 @@ def write_sql(settings: Settings) -> None:
 
 
 async def connect_and_run(settings: Settings) -> None:
-    database = connect(settings.database)
-    try:
+    async with connect(settings.database) as database:
         await database.write(run)
-    finally:
-        await database.close()
 
 
 given = context.config.attributes.get("connection")

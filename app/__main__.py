@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Annotated, TypeVar
 
 import typer
@@ -86,7 +87,8 @@ def add(
         raise _failure("; ".join(faults)) from error
 
     async def run(database: Database) -> str:
-        password_hash = await Passwords(Cost()).hash(fields.password, fields.username)
+        with closing(Passwords(Cost())) as passwords:
+            password_hash = await passwords.hash(fields.password, fields.username)
         await database.write(create_user, fields.username, password_hash, utc_now(), is_admin=admin)
         return f"Added {fields.username}."
 
@@ -113,11 +115,8 @@ def _with_database(settings: Settings, f: Callable[[Database], Awaitable[T]]) ->
     """Run `f` on the database of the settings; what goes wrong is one line and exit code 1."""
 
     async def run() -> T:
-        database = connect(settings.database)
-        try:
+        async with connect(settings.database) as database:
             return await f(database)
-        finally:
-            await database.close()
 
     try:
         return asyncio.run(run())

@@ -6,9 +6,9 @@ one go: `read` in autocommit, `write` in one transaction, committed before it re
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
@@ -137,9 +137,14 @@ class PostgreSQL(Database):
         await self._engine.dispose()
 
 
-def connect(url: URL) -> Database:
-    """Open lazily: the first `read` or `write` connects."""
-    return SQLite(url) if url.drivername == "sqlite" else PostgreSQL(url)
+@asynccontextmanager
+async def connect(url: URL) -> AsyncIterator[Database]:
+    """Open a database, lazily: the first `read` or `write` connects."""
+    database = SQLite(url) if url.drivername == "sqlite" else PostgreSQL(url)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:

@@ -1,7 +1,7 @@
 """The application: the only file that knows every room."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
 
@@ -24,15 +24,14 @@ from app.users import router as users
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what the requests work with. SQLite is brought up to date by itself, PostgreSQL never."""
     settings: Settings = app.state.settings
-    database = connect(settings.database)
-    if database.dialect == "sqlite" and not await database.read(is_current):
-        await database.write(upgrade)
-    app.state.database = database
-    app.state.tokens = Tokens(settings.public_url, signing_secrets(settings))
-    app.state.passwords = Passwords(app.state.password_cost)
-    yield
-    app.state.passwords.close()
-    await database.close()
+    async with connect(settings.database) as database:
+        if database.dialect == "sqlite" and not await database.read(is_current):
+            await database.write(upgrade)
+        with closing(Passwords(app.state.password_cost)) as passwords:
+            app.state.database = database
+            app.state.tokens = Tokens(settings.public_url, signing_secrets(settings))
+            app.state.passwords = passwords
+            yield
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cost = Cost()) -> FastAPI:  # noqa: B008

@@ -63,5 +63,13 @@ def create_task(client: TestClient, login: Login, title: str = "Water the plants
     return task
 
 
+def faults(response: Response) -> list[list[str]]:
+    """The places that a 422 names. It tells no more than these three keys: an `input` would be an echo."""
+    assert response.status_code == 422, response.text
+    detail = response.json()["detail"]
+    assert all(fault.keys() == {"type", "loc", "msg"} for fault in detail)
+    return [fault["loc"] for fault in detail]
+
+
 def _login(body: dict[str, Any]) -> Login:
     return Login(body["access_token"], body["refresh_token"], body["scope"])

@@ -137,9 +137,8 @@ def sql(database_url: str) -> Sql:
 
 
 async def _migrate(url: URL) -> None:
-    database = connect(url)
-    await database.write(upgrade)
-    await database.close()
+    async with connect(url) as database:
+        await database.write(upgrade)
 
 
 def _create_database(server: URL, template: str | None = "template1") -> URL:

@@ -1,0 +1,283 @@
+"""Tokens that are not quite ours: each is `BadToken`, and nothing is ever raised but that."""
+
+import hashlib
+import hmac
+import json
+import string
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import OctKey
+
+from app.auth.tokens import AccessClaims, BadToken, Claims, ExpiredToken, RefreshClaims
+from tests.auth.test_tokens import ACCESS, COMMON, ISSUER, NOW, REFRESH, SECRET, TOKENS
+
+TOKEN = TOKENS.sign(ACCESS)
+HEADER: dict[str, Any] = jwt.get_unverified_header(TOKEN)
+ALPHABET = string.ascii_letters + string.digits + "-_"
+DEEP = '{"a":' * 500 + "1" + "}" * 500
+MISSING: Any = object()
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def encode(part: bytes) -> str:
+    return urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def forge(header: Any, claims: Any, digest: Callable[..., Any] = hashlib.sha256) -> str:
+    """Sign anything with the right secret; text and bytes go in as they are."""
+    parts = [part if isinstance(part, str | bytes) else json.dumps(part) for part in (header, claims)]
+    signed = ".".join(encode(part.encode() if isinstance(part, str) else part) for part in parts)
+    return f"{signed}.{encode(hmac.digest(SECRET.encode(), signed.encode(), digest))}"
+
+
+def changed(members: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {name: value for name, value in (members | changes).items() if value is not MISSING}
+
+
+def assert_refused(token: str) -> None:
+    readers: list[Callable[[], Claims]] = [
+        lambda: TOKENS.read(AccessClaims, token, NOW),
+        lambda: TOKENS.read(RefreshClaims, token, NOW),
+        lambda: TOKENS.read_any(token),
+    ]
+    for reader in readers:
+        with pytest.raises(BadToken) as caught:
+            reader()
+        assert not isinstance(caught.value, ExpiredToken)
+
+
+def test_the_forger_knows_the_secret() -> None:
+    assert TOKENS.read(AccessClaims, forge(HEADER, COMMON), NOW) == ACCESS
+    assert TOKENS.read_any(forge(changed(HEADER, typ="rt+jwt"), REFRESH.model_dump())) == REFRESH
+
+
+@pytest.mark.parametrize(
+    ("alg", "digest"),
+    [
+        *((alg, hashlib.sha256) for alg in ("none", "None", "NONE", "", "hs256", "HS256 ", "RS256", "ES256", "EdDSA")),
+        *((alg, hashlib.sha256) for alg in (["HS256"], {"HS256": 1}, 256, 0, None, True, "HS384", MISSING)),
+        ("HS384", hashlib.sha384),
+        ("HS512", hashlib.sha512),
+    ],
+    ids=repr,
+)
+def test_another_alg_is_refused(alg: Any, digest: Callable[..., Any]) -> None:
+    assert_refused(forge(changed(HEADER, alg=alg), COMMON, digest))
+
+
+@pytest.mark.parametrize("name", ["typ", "kid"])
+@pytest.mark.parametrize("value", [MISSING, None, "", 1, True, ["x"], {"x": 1}, "x" * 64], ids=repr)
+def test_a_header_member_of_another_kind_is_refused(name: str, value: Any) -> None:
+    assert_refused(forge(changed(HEADER, **{name: value}), COMMON))
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "AT+JWT", "at+JWT", "application/at+jwt", "at+jwt ", "rt+jwt"])
+def test_a_typ_that_is_not_exactly_the_kinds_is_refused(typ: str) -> None:
+    assert_refused(forge(changed(HEADER, typ=typ), COMMON))
+
+
+@pytest.mark.parametrize(
+    "kid",
+    [HEADER["kid"].upper(), HEADER["kid"][:-1], "../../dev/null", "' OR ''='", "https://evil.example/jwk", "\u0000"],
+)
+def test_a_kid_that_is_not_exactly_a_keys_is_refused(kid: str) -> None:
+    assert_refused(forge(changed(HEADER, kid=kid), COMMON))
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"crit": ["exp"]},
+        {"crit": []},
+        {"b64": False, "crit": ["b64"]},
+        {"jku": "https://evil.example"},
+        {"x5u": "https://evil.example"},
+        {"jwk": {"kty": "oct", "k": "YQ"}},
+        {"x5c": ["MIIB"]},
+        {"cty": "JWT"},
+        {"zip": "DEF"},
+        {"": ""},
+    ],
+    ids=str,
+)
+def test_a_further_header_member_is_refused(member: dict[str, Any]) -> None:
+    assert_refused(forge(HEADER | member, COMMON))
+
+
+@pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "scope"])
+@pytest.mark.parametrize("value", [MISSING, None, True, {}, [], ["x"], 1.0, float("nan"), "\ud800"], ids=repr)
+def test_a_claim_of_another_type_is_refused(name: str, value: Any) -> None:
+    assert_refused(forge(HEADER, changed(COMMON, **{name: value})))
+
+
+@pytest.mark.parametrize("name", ["iat", "exp"])
+@pytest.mark.parametrize(
+    "value", [str(COMMON["exp"]), float(COMMON["exp"]), -1, 2**40, 10**30, 1e308, float("inf"), -float("inf")], ids=repr
+)
+def test_a_time_that_is_not_a_plain_number_of_seconds_is_refused(name: str, value: Any) -> None:
+    assert_refused(forge(HEADER, COMMON | {name: value}))
+
+
+@pytest.mark.parametrize("name", ["sub", "sid"])
+@pytest.mark.parametrize(
+    "value", ["", "ada", 1, COMMON["sub"].upper(), COMMON["sub"] + "\n", COMMON["sub"].replace("-", ""), "{" * 36]
+)
+def test_an_id_in_another_spelling_is_refused(name: str, value: Any) -> None:
+    assert_refused(forge(HEADER, COMMON | {name: value}))
+
+
+@pytest.mark.parametrize(
+    "claim", [{"nbf": 0}, {"gen": 1}, {"jti": ""}, {"jti": "x" * 65}, {"scope": "x" * 256}], ids=str
+)
+def test_a_claim_more_or_out_of_bounds_is_refused(claim: dict[str, Any]) -> None:
+    assert_refused(forge(HEADER, COMMON | claim))
+
+
+@pytest.mark.parametrize("gen", [MISSING, None, 0, -1, 2**31, 1.0, True, "1", [1]], ids=repr)
+def test_a_refresh_token_of_no_generation_is_refused(gen: Any) -> None:
+    assert_refused(forge(changed(HEADER, typ="rt+jwt"), changed(COMMON, gen=gen)))
+
+
+@pytest.mark.parametrize("name", ["alg", "typ", "kid"])
+def test_a_header_member_that_stands_twice_is_refused(name: str) -> None:
+    twice = json.dumps(HEADER)[:-1] + f', "{name}": "{HEADER[name]}"}}'
+
+    assert_refused(forge(twice, COMMON))
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "exp"])
+def test_a_claim_that_stands_twice_is_refused(name: str) -> None:
+    twice = json.dumps(COMMON)[:-1] + f', "{name}": {json.dumps(COMMON[name])}}}'
+
+    assert_refused(forge(HEADER, twice))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "1", '"x"', "[]", "{", "{}", "[" * 999, DEEP, b"\xff", b'{"\xff": 1}', b"\xef\xbb\xbf{}"],
+    ids=lambda text: repr(text[:9]),
+)
+def test_a_part_that_is_not_the_object_is_refused(text: str | bytes) -> None:
+    assert_refused(forge(text, COMMON))
+    assert_refused(forge(HEADER, text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_claims_in_another_encoding_than_utf8_are_refused(encoding: str) -> None:
+    assert_refused(forge(json.dumps(HEADER).encode(encoding), COMMON))
+    assert_refused(forge(HEADER, json.dumps(COMMON).encode(encoding)))
+
+
+def test_a_token_is_read_up_to_4096_characters() -> None:
+    def padded(spaces: int) -> str:
+        return forge(HEADER, json.dumps(COMMON) + " " * spaces)
+
+    longest = max((padded(spaces) for spaces in range(2700) if len(padded(spaces)) <= 4096), key=len)
+    assert len(longest) >= 4095
+    assert TOKENS.read(AccessClaims, longest, NOW) == ACCESS
+    assert_refused(padded(2700))
+
+
+SEGMENTS = TOKEN.split(".")
+HEAD, BODY, SIGNATURE = SEGMENTS
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        ".",
+        "..",
+        HEAD,
+        f"{HEAD}.{BODY}",
+        f"{HEAD}.{BODY}.",
+        f"{HEAD}..{SIGNATURE}",
+        f".{BODY}.{SIGNATURE}",
+        f"{TOKEN}.",
+        f"{TOKEN}.{SIGNATURE}",
+        f"{TOKEN}.x.x",
+        f"{encode(json.dumps(HEADER | {'alg': 'none'}).encode())}.{BODY}.",
+        f"{HEAD}=.{BODY}.{SIGNATURE}",
+        f"{HEAD}.{BODY}=.{SIGNATURE}",
+        f"{TOKEN}=",
+        f"{TOKEN}==",
+        f" {TOKEN}",
+        f"{TOKEN}\n",
+        f"{TOKEN}\0",
+        f"Bearer {TOKEN}",
+        f"{HEAD}.{BODY[:9]}\n{BODY[9:]}.{SIGNATURE}",
+        f"{HEAD}.{BODY[:9]}!{BODY[9:]}.{SIGNATURE}",
+        f"{HEAD}.{BODY}.{SIGNATURE}A",
+        f"{HEAD}.{BODY}.{SIGNATURE}AAAA",
+        f"{TOKEN}\u00e9",
+        f"{TOKEN}\ud800",
+        "\ud800",
+        TOKEN.replace(".", "\uff0e"),
+        TOKEN.translate({ord("1"): "\uff11"}),
+        "A" * 4097,
+        "A." * 2000,
+        "\0",
+    ],
+    ids=lambda token: f"{ascii(token[-7:])}, {len(token)}",
+)
+def test_text_in_another_form_is_refused(token: str) -> None:
+    assert_refused(token)
+
+
+def test_the_other_last_characters_that_decode_to_the_same_bytes_are_refused() -> None:
+    twins = [f"{TOKEN[:-1]}{last}" for last in ALPHABET if urlsafe_b64decode(f"{SIGNATURE[:-1]}{last}=")]
+    same = [twin for twin in twins if urlsafe_b64decode(twin.split(".")[2] + "=") == urlsafe_b64decode(f"{SIGNATURE}=")]
+
+    assert len(same) == 4
+    for twin in set(same) - {TOKEN}:
+        assert_refused(twin)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300)
+def test_a_token_with_a_character_changed_is_refused(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(TOKEN)))
+    cut = data.draw(st.integers(0, 2))
+    new = data.draw(st.text(ALPHABET + ".=", max_size=2) | st.text(max_size=2))
+
+    mutant = TOKEN[:at] + new + TOKEN[at + cut :]
+
+    if mutant != TOKEN:
+        assert_refused(mutant)
+
+
+segments = st.text(ALPHABET, max_size=12) | json_values.map(lambda value: encode(json.dumps(value).encode()))
+near_headers = st.dictionaries(st.sampled_from([*HEADER, "crit", "jwk"]), json_values, max_size=2)
+near_claims = st.dictionaries(st.sampled_from([*COMMON, "nbf", "gen"]), json_values, max_size=2)
+near_tokens = st.builds(lambda header, claims: forge(HEADER | header, COMMON | claims), near_headers, near_claims)
+
+
+@given(st.text() | st.lists(segments, max_size=5).map(".".join) | near_tokens)
+@example(TOKEN)
+@example(forge(HEADER, COMMON | {"scope": "", "jti": "\u00e9", "iat": 0}))
+@settings(deadline=None, max_examples=300)
+def test_any_text_is_claims_or_bad_token_and_what_is_claims_verifies_elsewhere(text: str) -> None:
+    read = []
+    for kind in AccessClaims, RefreshClaims:
+        with suppress(BadToken):
+            read.append(TOKENS.read(kind, text, NOW))
+    with suppress(BadToken):
+        read.append(TOKENS.read_any(text))
+
+    for claims in read:
+        unchecked = {"verify_exp": False, "verify_iat": False}  # pyjwt reads the wall clock
+        assert jwt.decode(text, SECRET, ["HS256"], unchecked, audience=ISSUER, issuer=ISSUER) == claims.model_dump()
+        assert joserfc_jwt.decode(text, OctKey.import_key(SECRET), ["HS256"]).claims == claims.model_dump()

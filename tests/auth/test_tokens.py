@@ -1,0 +1,173 @@
+"""Tokens: what is signed is read, by us and by other libraries, until it expires or its secret is gone."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import jwt
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import OctKey
+from pydantic import ValidationError
+
+from app.auth.tokens import AccessClaims, BadToken, Claims, ExpiredToken, RefreshClaims, Tokens
+from app.config import Settings
+from tests.accounts import refreshed, sign_up
+
+SECRET = "a-key-for-tests-only-0123456789abcdef"
+OTHER_SECRET = "another-key-for-tests-9876543210-fedcba"
+ISSUER = "https://tasks.example/api"
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+EPOCH = int(NOW.timestamp())
+TOKENS = Tokens(ISSUER, [SECRET])
+
+COMMON: dict[str, Any] = {
+    "iss": ISSUER,
+    "aud": ISSUER,
+    "sub": "019ab000-0000-7000-8000-000000000001",
+    "sid": "019ab000-0000-7000-8000-000000000002",
+    "jti": "019ab000-0000-7000-8000-000000000002.1",
+    "iat": EPOCH,
+    "exp": EPOCH + 1800,
+    "scope": "tasks:read tasks:write",
+}
+ACCESS = AccessClaims(**COMMON)
+REFRESH = RefreshClaims(**COMMON, gen=1)
+
+seconds = st.integers(min_value=0, max_value=2**40 - 1)
+uuids = st.uuids().map(str)
+claims_of_any_kind = st.builds(
+    lambda kind, **claims: kind(**(COMMON | claims)),
+    st.sampled_from([AccessClaims, lambda **claims: RefreshClaims(**claims, gen=2**31 - 1)]),
+    sub=uuids,
+    sid=uuids,
+    jti=st.text(st.characters(codec="utf-8"), min_size=1, max_size=64),
+    iat=seconds,
+    exp=seconds,
+    scope=st.text(st.characters(codec="utf-8"), max_size=255),
+)
+
+
+@given(claims_of_any_kind)
+@settings(deadline=None)
+def test_what_is_signed_is_read_here_and_verifies_in_other_libraries(claims: Claims) -> None:
+    token = TOKENS.sign(claims)
+
+    unchecked = {"verify_exp": False, "verify_iat": False}  # pyjwt reads the wall clock
+    assert TOKENS.read_any(token) == claims
+    assert jwt.decode(token, SECRET, ["HS256"], unchecked, audience=ISSUER, issuer=ISSUER) == claims.model_dump()
+    theirs = joserfc_jwt.decode(token, OctKey.import_key(SECRET), ["HS256"])
+    assert theirs.claims == claims.model_dump()
+    assert theirs.header == jwt.get_unverified_header(token)
+    assert theirs.header.keys() == {"alg", "typ", "kid"}
+    assert theirs.header["typ"] == claims.typ
+
+
+def test_each_kind_is_read_as_itself_only() -> None:
+    access, refresh = TOKENS.sign(ACCESS), TOKENS.sign(REFRESH)
+
+    assert TOKENS.read(AccessClaims, access, NOW) == ACCESS
+    assert TOKENS.read(RefreshClaims, refresh, NOW) == REFRESH
+    with pytest.raises(BadToken):
+        TOKENS.read(AccessClaims, refresh, NOW)
+    with pytest.raises(BadToken):
+        TOKENS.read(RefreshClaims, access, NOW)
+
+
+def test_the_same_refresh_claims_are_the_same_bytes_in_every_process() -> None:
+    assert Tokens(ISSUER, [SECRET]).sign(RefreshClaims(**COMMON, gen=1)) == TOKENS.sign(REFRESH)
+    assert TOKENS.sign(RefreshClaims(**COMMON, gen=2)) != TOKENS.sign(REFRESH)
+
+
+def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
+    token, exp = TOKENS.sign(ACCESS), NOW + timedelta(seconds=1800)
+
+    assert TOKENS.read(AccessClaims, token, exp - timedelta(microseconds=1)) == ACCESS
+    for late in exp, exp + timedelta(days=10_000):
+        with pytest.raises(ExpiredToken):
+            TOKENS.read(AccessClaims, token, late)
+    assert TOKENS.read_any(token) == ACCESS
+
+
+def test_another_host_may_be_a_minute_ahead_and_no_more() -> None:
+    token = TOKENS.sign(ACCESS)
+
+    assert TOKENS.read(AccessClaims, token, NOW - timedelta(seconds=60)) == ACCESS
+    with pytest.raises(BadToken) as caught:
+        TOKENS.read(AccessClaims, token, NOW - timedelta(seconds=60, microseconds=1))
+    assert not isinstance(caught.value, ExpiredToken)
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud"])
+@pytest.mark.parametrize("other", ["https://tasks.example", ISSUER + "/", ISSUER.upper(), ISSUER[:-1], ""])
+def test_another_issuer_or_audience_is_refused(claim: str, other: str) -> None:
+    token = TOKENS.sign(AccessClaims(**(COMMON | {claim: other})))
+
+    with pytest.raises(BadToken):
+        TOKENS.read(AccessClaims, token, NOW)
+    with pytest.raises(BadToken):
+        TOKENS.read_any(token)
+
+
+def test_the_first_secret_signs_and_each_verifies() -> None:
+    old, new = Tokens(ISSUER, [SECRET]), Tokens(ISSUER, [OTHER_SECRET])
+    rotated = Tokens(ISSUER, [OTHER_SECRET, SECRET])
+
+    assert rotated.sign(ACCESS) == new.sign(ACCESS)
+    assert rotated.read(AccessClaims, old.sign(ACCESS), NOW) == ACCESS
+    assert rotated.read(AccessClaims, new.sign(ACCESS), NOW) == ACCESS
+    with pytest.raises(BadToken):
+        new.read(AccessClaims, old.sign(ACCESS), NOW)
+
+
+def test_a_kid_tells_nothing_of_its_secret_but_which_it_is() -> None:
+    kids = {secret: jwt.get_unverified_header(Tokens(ISSUER, [secret]).sign(ACCESS))["kid"] for secret in (SECRET, "x")}
+
+    assert kids[SECRET] != kids["x"]
+    assert len(kids[SECRET]) == 16
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        '"a JSON text of more than thirty-two bytes"',
+        '["a JSON list", "of more than thirty-two bytes"]',
+        '{"kty": "oct", "k": "YS1rZXktZm9yLXRlc3RzLW9ubHk"}',
+        "12345678901234567890123456789012345678901234567890",
+        "-----BEGIN PUBLIC KEY----- of more than thirty-two bytes",
+        "-----BEGIN CERTIFICATE-----\nMIIBqzCCARQCCQCq\n-----END CERTIFICATE-----",
+        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 me@host",
+        "ключ, который длиннее тридцати двух байтов",
+        "  a key with spaces around it, and more than that  ",
+    ],
+    ids=["JSON text", "JSON list", "JWK", "number", "PEM", "certificate", "ssh", "not ASCII", "spaces"],
+)
+def test_a_secret_that_the_settings_take_is_the_key_by_its_utf8_bytes(secret: str) -> None:
+    try:
+        Settings(secret_key=secret)  # type: ignore[arg-type]
+    except ValidationError:
+        return  # refused at the start, in words
+
+    tokens = Tokens(ISSUER, [secret])
+    token = tokens.sign(ACCESS)
+
+    assert tokens.read(AccessClaims, token, NOW) == ACCESS
+    assert joserfc_jwt.decode(token, OctKey.import_key(secret.encode()), ["HS256"]).claims == ACCESS.model_dump()
+
+
+def test_a_login_and_a_refresh_load_neither_ecdsa_nor_rsa(client: TestClient) -> None:
+    """ecdsa is installed with jose and has CVE-2024-23342, which is not to be fixed."""
+    login = refreshed(client, sign_up(client).refresh_token)
+    assert client.get("/users/me", headers=login.headers).status_code == 200
+
+    assert sys.modules.keys() & {"ecdsa", "rsa"} == set()
+
+
+def test_a_refresh_token_fits_well_into_what_is_read() -> None:
+    longest = RefreshClaims(**(COMMON | {"sub": str(UUID(int=0)), "jti": "x" * 64, "scope": "x" * 255}), gen=2**31 - 1)
+
+    assert len(TOKENS.sign(longest)) < 4096 / 2

@@ -1,0 +1,207 @@
+"""Lists in pages: whatever the order, page after page is the whole list, and a cursor is good for nothing else."""
+
+import json
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import quote
+from uuid import UUID
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.pagination import BadCursor, Position, _decode, _encode
+from app.tasks.schemas import TaskQuery
+from tests.accounts import Login, create_task, faults, sign_up
+from tests.conftest import MovableClock, Serve
+
+SORTS = ["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"]
+MONDAY, TUESDAY, WEDNESDAY = "2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z", "2026-12-02T12:00:00Z"
+ID = "01a207a2-3280-7000-8422-653b1e4423a0"
+REFUSED = [["query", "cursor"]]
+
+
+def read_page(client: TestClient, url: str, login: Login | None = None) -> tuple[list[str], str | None]:
+    """The titles of a page, and the link to the next, as it stands."""
+    response = client.get(url, headers=login.headers if login else None)
+    assert response.status_code == 200, response.text
+    link = response.headers.get("Link")
+    assert (response.json()["next_cursor"] is None) == (link is None)
+    next_url = link and link.removeprefix("<").removesuffix('>; rel="next"')
+    return [task["title"] for task in response.json()["items"]], next_url
+
+
+def walk(client: TestClient, url: str | None, login: Login | None = None) -> list[list[str]]:
+    pages = []
+    while url:
+        page, url = read_page(client, url, login)
+        pages.append(page)
+    return pages
+
+
+def cursor_of(client: TestClient, url: str, login: Login | None = None) -> str:
+    cursor: str = client.get(url, headers=login.headers if login else None).json()["next_cursor"]
+    return cursor
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_page_after_page_is_the_whole_list(client: TestClient, clock: MovableClock, sort: str) -> None:
+    """Ties and missing dates stand on the borders of pages, as the tasks of each pair are made at one moment."""
+    login = sign_up(client)
+    for number, due_at in enumerate([MONDAY, TUESDAY, None, MONDAY, TUESDAY, None]):
+        clock.move(microseconds=number % 2)
+        create_task(client, login, f"{number}", due_at=due_at, is_public=True)
+    whole, _ = read_page(client, f"/tasks/public?sort={sort}")
+
+    for limit, sizes in {1: [1] * 6, 2: [2, 2, 2], 3: [3, 3], 4: [4, 2], 6: [6]}.items():
+        pages = walk(client, f"/tasks/public?sort={sort}&limit={limit}")
+        assert [len(page) for page in pages] == sizes
+        assert sum(pages, []) == whole
+    assert sum(walk(client, f"/tasks/mine?sort={sort}&limit=2", login), []) == whole
+
+
+def test_a_page_has_20_tasks_unless_asked_otherwise(client: TestClient) -> None:
+    login = sign_up(client)
+    for _ in range(21):
+        create_task(client, login)
+
+    assert [len(page) for page in walk(client, "/tasks/", login)] == [20, 1]
+    assert [len(page) for page in walk(client, "/tasks/?limit=100", login)] == [21]
+
+
+def test_the_link_is_the_same_request_with_the_next_cursor(client: TestClient) -> None:
+    login = sign_up(client)
+    for _ in range(2):
+        create_task(client, login, due_at=MONDAY)
+    url = "/tasks?limit=1&due_before=2026-12-01T12%3A00%3A00%2B01%3A00&sort=due_at"
+
+    first = client.get(url, headers=login.headers)
+
+    cursor = first.json()["next_cursor"]
+    assert first.headers["Link"] == f'<{url}&cursor={quote(cursor, safe="")}>; rel="next"'
+    assert len(walk(client, url, login)) == 2
+
+
+@pytest.mark.parametrize("url", ["/api/tasks/?limit=1", "/tasks/?limit=1"], ids=["prefix kept", "prefix stripped"])
+def test_the_link_has_the_prefix_that_the_proxy_adds(client: TestClient, serve: Serve, url: str) -> None:
+    login = sign_up(client)
+    for title in "one", "two":
+        create_task(client, login, title)
+    behind_proxy = serve(root_path="/api")
+
+    _, link = read_page(behind_proxy, url, login)
+
+    assert link is not None
+    assert link.startswith("/api/tasks/?limit=1&cursor=")
+    assert sorted(sum(walk(behind_proxy, url, login), [])) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "rest"),
+    [
+        ("created_at", ["c", "d", "old", "new", "undated"]),
+        ("-created_at", ["a"]),
+        ("due_at", ["c", "d", "new", "undated"]),
+        ("-due_at", ["a", "old", "undated"]),
+    ],
+)
+def test_tasks_that_come_and_go_meanwhile_move_no_other(
+    client: TestClient, clock: MovableClock, sort: str, rest: list[str]
+) -> None:
+    """The page ends at b, which goes, as does its neighbour before; what comes is seen if it belongs further on."""
+    login, ids = sign_up(client), {}
+    for title, due_at in {"a": MONDAY, "b": TUESDAY, "c": TUESDAY, "d": WEDNESDAY}.items():
+        ids[title] = create_task(client, login, title, due_at=due_at)["id"]
+        clock.move(seconds=1)
+    limit = 3 if sort.startswith("-") else 2
+    page, link = read_page(client, f"/tasks/?sort={sort}&limit={limit}", login)
+    assert page[-1] == "b"
+
+    for title in page[-2:]:
+        assert client.delete(f"/tasks/{ids[title]}", headers=login.headers).status_code == 204
+    for title, due_at in {"old": "2026-11-01T12:00:00Z", "new": "2026-12-24T12:00:00Z", "undated": None}.items():
+        create_task(client, login, title, due_at=due_at)
+        clock.move(seconds=1)
+
+    assert sum(walk(client, link, login), []) == [title for title in rest if title not in page]
+
+
+def test_a_cursor_is_good_for_its_own_list_sort_and_filter_only(client: TestClient) -> None:
+    ada, bob = sign_up(client), sign_up(client, "bob")
+    for _ in range(2):
+        create_task(client, ada, is_public=True)
+    cursor = cursor_of(client, "/tasks/mine?limit=1", ada)
+
+    def ask(url: str, login: Login) -> list[list[str]]:
+        return faults(client.get(url, params={"cursor": cursor}, headers=login.headers))
+
+    assert ask("/tasks/mine", bob) == REFUSED
+    for url in "/tasks/public", "/auth/sessions":
+        assert ask(url, ada) == REFUSED
+    for query in {"sort": "created_at"}, {"status": "todo"}, {"due_before": MONDAY}, {"due_after": MONDAY}:
+        response = client.get("/tasks/mine", params={"cursor": cursor, **query}, headers=ada.headers)
+        assert faults(response) == REFUSED
+
+
+def test_a_cursor_is_good_for_another_limit(client: TestClient) -> None:
+    login = sign_up(client)
+    for _ in range(3):
+        create_task(client, login)
+    cursor = cursor_of(client, "/tasks/mine?limit=1", login)
+
+    response = client.get("/tasks/mine", params={"cursor": cursor, "limit": 100}, headers=login.headers)
+
+    assert len(response.json()["items"]) == 2
+
+
+@pytest.mark.parametrize("cursor", ["garbage", "%00", "%FF", "%C3%A9", "x" * 100_000], ids=lambda cursor: cursor[:8])
+def test_what_never_was_a_cursor_is_refused(client: TestClient, cursor: str) -> None:
+    assert faults(client.get(f"/tasks/public?cursor={cursor}")) == REFUSED
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        datetime(2026, 11, 30, 12),  # noqa: DTZ001 - a naive time is the point
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))),
+    ],
+    ids=["naive", "before all time", "after all time"],
+)
+def test_a_forged_cursor_is_refused(client: TestClient, key: datetime) -> None:
+    """The digest in a cursor has no key: whoever reads our source can write one."""
+    cursor = _encode(Position(key, ID), TaskQuery(sort="due_at").context("public"))
+
+    assert faults(client.get("/tasks/public", params={"sort": "due_at", "cursor": cursor})) == REFUSED
+
+
+@given(st.none() | st.datetimes(timezones=st.just(UTC)), st.uuids())
+def test_a_position_comes_back_from_its_cursor(key: datetime | None, id_: UUID) -> None:
+    position = Position(key, str(id_))
+
+    assert _decode(_encode(position, "list"), "list") == position
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
+DIGEST = json.loads(b'"' + b"0" * 16 + b'"')
+
+
+@given(st.text() | JSON.map(lambda value: urlsafe_b64encode(json.dumps(value).encode()).decode()))
+@example(urlsafe_b64encode(b"[" * 100_000).decode())
+@example(urlsafe_b64encode(b"9" * 5_000).decode())
+def test_anything_else_is_a_bad_cursor(cursor: str) -> None:
+    with pytest.raises(BadCursor):
+        _decode(cursor, "list")
+
+
+@given(st.data())
+def test_a_cursor_with_anything_changed_is_a_bad_cursor(data: st.DataObject) -> None:
+    cursor = _encode(Position(datetime(2026, 11, 30, 12, tzinfo=UTC), ID), "list")
+    start = data.draw(st.integers(0, len(cursor)))
+    end = data.draw(st.integers(start, len(cursor)))
+    tampered = cursor[:start] + data.draw(st.text(st.sampled_from("ABCabc0189-_=+/ \n"), max_size=4)) + cursor[end:]
+
+    if tampered != cursor:
+        with pytest.raises(BadCursor):
+            _decode(tampered, "list")

@@ -1,0 +1,56 @@
+"""Imports point one way: main → tasks, users → auth → ground, and within a room from the router down."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parent.parent / "app"
+GROUND = {"clock", "columns", "config", "database", "errors", "middleware", "migrations", "pagination"}
+MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND}
+FLOORS = [
+    {"router"},
+    {"dependencies"},
+    {"grants", "forms"},
+    {"service"},
+    {"keys", "models", "passwords", "tokens"},
+    {"schemas"},
+    {"errors"},
+]
+WEBLESS = {"grants", "service", "models", "keys", "passwords", "tokens"}
+ONLY_IMPORTERS = {"jose": "auth/tokens.py", "passlib": "auth/passwords.py", "zxcvbn": "auth/passwords.py"}
+FILES = sorted(APP.rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(APP)) for file in FILES])
+def test_every_arrow_points_down(file: Path) -> None:
+    path = file.relative_to(APP)
+    rooms = [name.split(".")[1:] for name in imports(file) if name.startswith("app.")]
+    here = path.parts[0].removesuffix(".py")
+
+    if here in GROUND:
+        assert {room[0] for room in rooms} <= GROUND - {here}
+    if here in MAY_IMPORT:
+        assert {room[0] for room in rooms} <= MAY_IMPORT[here] | {here}
+    if len(path.parts) == 2:
+        floor = next(n for n, names in enumerate([*FLOORS, {"__init__"}]) if path.stem in names)
+        for room in rooms:
+            assert room[0] != here or not FLOORS[:floor] or room[1] not in set.union(*FLOORS[:floor])
+    if path.stem in WEBLESS:
+        assert not any(name.startswith(("fastapi", "starlette")) for name in imports(file))
+
+
+@pytest.mark.parametrize(("library", "importer"), ONLY_IMPORTERS.items())
+def test_a_guarded_library_has_one_importer(library: str, importer: str) -> None:
+    importers = {str(f.relative_to(APP)) for f in FILES if any(name.split(".")[0] == library for name in imports(f))}
+
+    assert importers == {importer}

@@ -1,0 +1,152 @@
+"""Read and write: what they promise on each database, and what happens when it is slow, locked or gone."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+from app.database import Database, DatabaseUnavailable, connect
+
+INSERT = (
+    "INSERT INTO users (id, username, password_hash, created_at, updated_at) VALUES "
+    "('01a208ee-44d3-7a4d-9bb2-174358b45b5e', 'ada', '', '2026-11-23T09:00:00Z', '2026-11-23T09:00:00Z')"
+)
+
+
+def run(url: str, f: Callable[[Database], Awaitable[object]]) -> None:
+    async def main() -> None:
+        async with connect(make_url(url)) as database:
+            await f(database)
+
+    asyncio.run(main())
+
+
+def insert(connection: Connection) -> None:
+    connection.exec_driver_sql(INSERT)
+
+
+def count(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT count(*) FROM users").scalar_one())
+
+
+def test_a_write_is_committed_when_it_returns(database_url: str) -> None:
+    async def check(database: Database) -> None:
+        await database.write(insert)
+        assert await database.read(count) == 1
+
+    run(database_url, check)
+
+
+def test_a_write_that_raises_leaves_nothing(database_url: str) -> None:
+    def insert_and_fail(connection: Connection) -> None:
+        insert(connection)
+        raise LookupError
+
+    async def check(database: Database) -> None:
+        with pytest.raises(LookupError):
+            await database.write(insert_and_fail)
+        assert await database.read(count) == 0
+
+    run(database_url, check)
+
+
+def test_faults_of_a_statement_are_not_taken_for_faults_of_the_database(database_url: str) -> None:
+    async def check(database: Database) -> None:
+        await database.write(insert)
+        with pytest.raises(IntegrityError):
+            await database.write(insert)
+
+    run(database_url, check)
+
+
+def test_sqlite_is_durable_and_checks_foreign_keys(sqlite_url: str) -> None:
+    def pragmas(connection: Connection) -> list[object]:
+        names = "journal_mode", "synchronous", "foreign_keys"
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
+
+    async def check(database: Database) -> None:
+        full = 2
+        assert await database.read(pragmas) == ["wal", full, 1]
+        assert await database.write(pragmas) == ["wal", full, 1]
+
+    run(sqlite_url, check)
+
+
+def test_sqlite_reads_wait_for_no_writer_and_a_write_waits_for_another_process(sqlite_url: str) -> None:
+    other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
+
+    async def check(database: Database) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute(INSERT)
+        waiting = asyncio.create_task(database.write(count))
+        await asyncio.sleep(0)
+        assert await database.read(count) == 0
+        other.execute("COMMIT")
+        assert await waiting == 1
+
+    run(sqlite_url, check)
+    other.close()
+
+
+def test_sqlite_that_stays_locked_is_unavailable(sqlite_url: str) -> None:
+    other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
+
+    async def check(database: Database) -> None:
+        assert await database.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout").scalar_one()) == 5000
+        await database.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout = 20"))
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(insert)
+
+    run(sqlite_url, check)
+    other.close()
+
+
+def test_postgresql_connections_that_the_server_closed_are_replaced_unnoticed(postgres_url: str) -> None:
+    async def check(database: Database) -> None:
+        await asyncio.gather(*(database.read(count) for _ in range(5)))
+        killer = await asyncpg.connect(postgres_url)
+        await killer.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await killer.close()
+
+        assert await asyncio.gather(*(database.read(count) for _ in range(5))) == [0] * 5
+        await database.write(insert)
+
+    run(postgres_url, check)
+
+
+def test_postgresql_with_all_connections_busy_is_unavailable_in_time(postgres_url: str) -> None:
+    def occupy(connection: Connection) -> None:
+        connection.execute(text("SELECT pg_sleep(3.2)"))
+
+    async def check(database: Database) -> None:
+        busy = [asyncio.create_task(database.write(occupy)) for _ in range(10)]
+        await asyncio.sleep(0)
+        with pytest.raises(DatabaseUnavailable):
+            await database.read(count)
+        await asyncio.gather(*busy)
+
+    run(postgres_url, check)
+
+
+def test_postgresql_ends_a_statement_that_takes_too_long(postgres_url: str) -> None:
+    def sleep_too_long(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 20"))
+        connection.execute(text("SELECT pg_sleep(30)"))
+
+    async def check(database: Database) -> None:
+        assert await database.read(lambda c: c.execute(text("SHOW statement_timeout")).scalar_one()) == "5s"
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(sleep_too_long)
+        with pytest.raises(ProgrammingError):
+            await database.read(lambda c: c.execute(text("SELECT nothing")))
+
+    run(postgres_url, check)

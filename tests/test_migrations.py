@@ -1,0 +1,87 @@
+"""One set of migrations for both databases, up and down, in step with the models."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, inspect, make_url
+
+from app.database import connect
+from app.migrations import ALEMBIC_INI, is_current, upgrade
+from tests.conftest import SECRET
+
+TABLES = {"alembic_version", "users", "sessions", "tasks"}
+
+# Neither database's expression indexes can be compared; SQLite's cannot even be read back.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+]
+
+
+def run(url: str, f: Callable[[Connection], object]) -> None:
+    async def write() -> None:
+        async with connect(make_url(url)) as database:
+            await database.write(f)
+
+    asyncio.run(write())
+
+
+def alembic(connection: Connection, verb: Callable[..., object], *args: str) -> None:
+    config = Config(ALEMBIC_INI)
+    config.attributes["connection"] = connection
+    verb(config, *args)
+
+
+def tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+def test_the_models_agree_with_the_migrations(database_url: str) -> None:
+    run(database_url, lambda connection: alembic(connection, command.check))
+
+
+def test_down_and_up_again(database_url: str) -> None:
+    def down_and_up(connection: Connection) -> None:
+        assert tables(connection) == TABLES
+        alembic(connection, command.downgrade, "base")
+        assert tables(connection) == {"alembic_version"}
+        assert not is_current(connection)
+        upgrade(connection)
+        assert tables(connection) == TABLES
+        assert is_current(connection)
+
+    run(database_url, down_and_up)
+
+
+def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
+    def fail(connection: Connection) -> None:
+        alembic(connection, command.downgrade, "base")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(database_url, fail)
+
+    def check(connection: Connection) -> None:
+        assert tables(connection) == TABLES
+        assert is_current(connection)
+
+    run(database_url, check)
+
+
+def test_the_alembic_command_reads_the_services_settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    alembic_command = [sys.executable, "-m", "alembic", "-c", str(ALEMBIC_INI)]
+
+    current = subprocess.run([*alembic_command, "current"], check=True, capture_output=True, text=True)
+    script = subprocess.run([*alembic_command, "upgrade", "head", "--sql"], check=True, capture_output=True, text=True)
+
+    assert "0001 (head)" in current.stdout
+    assert "CREATE TABLE sessions" in script.stdout
+    assert Path.cwd() != ALEMBIC_INI.parent
