@@ -59,15 +59,15 @@ def server() -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for(root / "data" / ".s.PGSQL.5432", process)
+            _wait_for([programs / "pg_isready", "-q", "-h", root / "data"], process)
             yield f"postgresql://postgres@/postgres?host={root / 'data'}"
         finally:
             process.terminate()
             process.wait(10)
 
 
-def _wait_for(socket: Path, process: subprocess.Popen[bytes]) -> None:
-    while not socket.exists():
+def _wait_for(is_ready: list[str | Path], process: subprocess.Popen[bytes]) -> None:
+    while subprocess.run(is_ready, check=False).returncode != 0:
         if process.poll() is not None:
             sys.exit("PostgreSQL did not start")
         time.sleep(0.01)

@@ -116,6 +116,7 @@ def test_postgresql_connections_that_the_server_closed_are_replaced_unnoticed(po
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         await killer.close()
+        await asyncio.sleep(0.2)  # the end of each socket is on its way
 
         assert await asyncio.gather(*(database.read(count) for _ in range(5))) == [0] * 5
         await database.write(insert)

@@ -3,8 +3,6 @@
 import hashlib
 import hmac
 import json
-import string
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,27 +11,31 @@ import jwt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from joserfc import jwt as joserfc_jwt
-from joserfc.jwk import OctKey
 
-from app.auth.tokens import AccessClaims, BadToken, Claims, ExpiredToken, RefreshClaims
-from tests.auth.test_tokens import ACCESS, COMMON, ISSUER, NOW, REFRESH, SECRET, TOKENS
+from app.auth.tokens import AccessClaims, BadToken, RefreshClaims
+from tests.auth.test_tokens import (
+    ACCESS,
+    ALPHABET,
+    COMMON,
+    NOW,
+    REFRESH,
+    SECRET,
+    TOKENS,
+    assert_refused,
+    claims_elsewhere,
+    encode,
+)
 
 TOKEN = TOKENS.sign(ACCESS)
 HEADER: dict[str, Any] = jwt.get_unverified_header(TOKEN)
-ALPHABET = string.ascii_letters + string.digits + "-_"
 DEEP = '{"a":' * 500 + "1" + "}" * 500
 MISSING: Any = object()
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=3,
 )
-
-
-def encode(part: bytes) -> str:
-    return urlsafe_b64encode(part).rstrip(b"=").decode()
 
 
 def forge(header: Any, claims: Any, digest: Callable[..., Any] = hashlib.sha256) -> str:
@@ -45,18 +47,6 @@ def forge(header: Any, claims: Any, digest: Callable[..., Any] = hashlib.sha256)
 
 def changed(members: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (members | changes).items() if value is not MISSING}
-
-
-def assert_refused(token: str) -> None:
-    readers: list[Callable[[], Claims]] = [
-        lambda: TOKENS.read(AccessClaims, token, NOW),
-        lambda: TOKENS.read(RefreshClaims, token, NOW),
-        lambda: TOKENS.read_any(token),
-    ]
-    for reader in readers:
-        with pytest.raises(BadToken) as caught:
-            reader()
-        assert not isinstance(caught.value, ExpiredToken)
 
 
 def test_the_forger_knows_the_secret() -> None:
@@ -191,74 +181,6 @@ def test_a_token_is_read_up_to_4096_characters() -> None:
     assert_refused(padded(2700))
 
 
-SEGMENTS = TOKEN.split(".")
-HEAD, BODY, SIGNATURE = SEGMENTS
-
-
-@pytest.mark.parametrize(
-    "token",
-    [
-        "",
-        ".",
-        "..",
-        HEAD,
-        f"{HEAD}.{BODY}",
-        f"{HEAD}.{BODY}.",
-        f"{HEAD}..{SIGNATURE}",
-        f".{BODY}.{SIGNATURE}",
-        f"{TOKEN}.",
-        f"{TOKEN}.{SIGNATURE}",
-        f"{TOKEN}.x.x",
-        f"{encode(json.dumps(HEADER | {'alg': 'none'}).encode())}.{BODY}.",
-        f"{HEAD}=.{BODY}.{SIGNATURE}",
-        f"{HEAD}.{BODY}=.{SIGNATURE}",
-        f"{TOKEN}=",
-        f"{TOKEN}==",
-        f" {TOKEN}",
-        f"{TOKEN}\n",
-        f"{TOKEN}\0",
-        f"Bearer {TOKEN}",
-        f"{HEAD}.{BODY[:9]}\n{BODY[9:]}.{SIGNATURE}",
-        f"{HEAD}.{BODY[:9]}!{BODY[9:]}.{SIGNATURE}",
-        f"{HEAD}.{BODY}.{SIGNATURE}A",
-        f"{HEAD}.{BODY}.{SIGNATURE}AAAA",
-        f"{TOKEN}\u00e9",
-        f"{TOKEN}\ud800",
-        "\ud800",
-        TOKEN.replace(".", "\uff0e"),
-        TOKEN.translate({ord("1"): "\uff11"}),
-        "A" * 4097,
-        "A." * 2000,
-        "\0",
-    ],
-    ids=lambda token: f"{ascii(token[-7:])}, {len(token)}",
-)
-def test_text_in_another_form_is_refused(token: str) -> None:
-    assert_refused(token)
-
-
-def test_the_other_last_characters_that_decode_to_the_same_bytes_are_refused() -> None:
-    twins = [f"{TOKEN[:-1]}{last}" for last in ALPHABET if urlsafe_b64decode(f"{SIGNATURE[:-1]}{last}=")]
-    same = [twin for twin in twins if urlsafe_b64decode(twin.split(".")[2] + "=") == urlsafe_b64decode(f"{SIGNATURE}=")]
-
-    assert len(same) == 4
-    for twin in set(same) - {TOKEN}:
-        assert_refused(twin)
-
-
-@given(st.data())
-@settings(deadline=None, max_examples=300)
-def test_a_token_with_a_character_changed_is_refused(data: st.DataObject) -> None:
-    at = data.draw(st.integers(0, len(TOKEN)))
-    cut = data.draw(st.integers(0, 2))
-    new = data.draw(st.text(ALPHABET + ".=", max_size=2) | st.text(max_size=2))
-
-    mutant = TOKEN[:at] + new + TOKEN[at + cut :]
-
-    if mutant != TOKEN:
-        assert_refused(mutant)
-
-
 segments = st.text(ALPHABET, max_size=12) | json_values.map(lambda value: encode(json.dumps(value).encode()))
 near_headers = st.dictionaries(st.sampled_from([*HEADER, "crit", "jwk"]), json_values, max_size=2)
 near_claims = st.dictionaries(st.sampled_from([*COMMON, "nbf", "gen"]), json_values, max_size=2)
@@ -268,7 +190,7 @@ near_tokens = st.builds(lambda header, claims: forge(HEADER | header, COMMON | c
 @given(st.text() | st.lists(segments, max_size=5).map(".".join) | near_tokens)
 @example(TOKEN)
 @example(forge(HEADER, COMMON | {"scope": "", "jti": "\u00e9", "iat": 0}))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 def test_any_text_is_claims_or_bad_token_and_what_is_claims_verifies_elsewhere(text: str) -> None:
     read = []
     for kind in AccessClaims, RefreshClaims:
@@ -278,6 +200,4 @@ def test_any_text_is_claims_or_bad_token_and_what_is_claims_verifies_elsewhere(t
         read.append(TOKENS.read_any(text))
 
     for claims in read:
-        unchecked = {"verify_exp": False, "verify_iat": False}  # pyjwt reads the wall clock
-        assert jwt.decode(text, SECRET, ["HS256"], unchecked, audience=ISSUER, issuer=ISSUER) == claims.model_dump()
-        assert joserfc_jwt.decode(text, OctKey.import_key(SECRET), ["HS256"]).claims == claims.model_dump()
+        assert claims_elsewhere(text) == claims.model_dump()

@@ -1,6 +1,10 @@
-"""Tokens: what is signed is read, by us and by other libraries, until it expires or its secret is gone."""
+"""Tokens: what is signed is read, by us and by other libraries, in its one spelling, while its time and secret last."""
 
+import json
+import string
 import sys
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -37,6 +41,9 @@ COMMON: dict[str, Any] = {
 }
 ACCESS = AccessClaims(**COMMON)
 REFRESH = RefreshClaims(**COMMON, gen=1)
+TOKEN = TOKENS.sign(ACCESS)
+HEADER, CLAIMS, SIGNATURE = TOKEN.split(".")
+ALPHABET = string.ascii_letters + string.digits + "-_"
 
 seconds = st.integers(min_value=0, max_value=2**40 - 1)
 uuids = st.uuids().map(str)
@@ -52,19 +59,40 @@ claims_of_any_kind = st.builds(
 )
 
 
+def encode(part: bytes) -> str:
+    return urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def claims_elsewhere(token: str) -> dict[str, Any]:
+    """The claims as two other libraries read them, whatever the time."""
+    ours = jwt.decode(
+        token, SECRET, ["HS256"], {"verify_exp": False, "verify_iat": False}, audience=ISSUER, issuer=ISSUER
+    )
+    assert joserfc_jwt.decode(token, OctKey.import_key(SECRET), ["HS256"]).claims == ours
+    return ours
+
+
+def assert_refused(token: str) -> None:
+    readers: list[Callable[[], Claims]] = [
+        lambda: TOKENS.read(AccessClaims, token, NOW),
+        lambda: TOKENS.read(RefreshClaims, token, NOW),
+        lambda: TOKENS.read_any(token),
+    ]
+    for reader in readers:
+        with pytest.raises(BadToken) as caught:
+            reader()
+        assert not isinstance(caught.value, ExpiredToken)
+
+
 @given(claims_of_any_kind)
 @settings(deadline=None)
 def test_what_is_signed_is_read_here_and_verifies_in_other_libraries(claims: Claims) -> None:
     token = TOKENS.sign(claims)
 
-    unchecked = {"verify_exp": False, "verify_iat": False}  # pyjwt reads the wall clock
     assert TOKENS.read_any(token) == claims
-    assert jwt.decode(token, SECRET, ["HS256"], unchecked, audience=ISSUER, issuer=ISSUER) == claims.model_dump()
-    theirs = joserfc_jwt.decode(token, OctKey.import_key(SECRET), ["HS256"])
-    assert theirs.claims == claims.model_dump()
-    assert theirs.header == jwt.get_unverified_header(token)
-    assert theirs.header.keys() == {"alg", "typ", "kid"}
-    assert theirs.header["typ"] == claims.typ
+    assert claims_elsewhere(token) == claims.model_dump()
+    assert jwt.get_unverified_header(token).keys() == {"alg", "typ", "kid"}
+    assert jwt.get_unverified_header(token)["typ"] == claims.typ
 
 
 def test_each_kind_is_read_as_itself_only() -> None:
@@ -148,7 +176,7 @@ def test_a_kid_tells_nothing_of_its_secret_but_which_it_is() -> None:
 )
 def test_a_secret_that_the_settings_take_is_the_key_by_its_utf8_bytes(secret: str) -> None:
     try:
-        Settings(secret_key=secret)  # type: ignore[arg-type]
+        Settings(secret_key=secret)
     except ValidationError:
         return  # refused at the start, in words
 
@@ -157,6 +185,62 @@ def test_a_secret_that_the_settings_take_is_the_key_by_its_utf8_bytes(secret: st
 
     assert tokens.read(AccessClaims, token, NOW) == ACCESS
     assert joserfc_jwt.decode(token, OctKey.import_key(secret.encode()), ["HS256"]).claims == ACCESS.model_dump()
+
+
+@pytest.mark.parametrize(
+    "text",
+    {
+        "nothing": "",
+        "dots": "..",
+        "one segment": HEADER,
+        "two segments": f"{HEADER}.{CLAIMS}",
+        "four segments": f"{TOKEN}.{SIGNATURE}",
+        "five segments": f"{TOKEN}.x.x",
+        "no header": f".{CLAIMS}.{SIGNATURE}",
+        "no claims": f"{HEADER}..{SIGNATURE}",
+        "no signature": f"{HEADER}.{CLAIMS}.",
+        "alg none": f"{encode(json.dumps({'alg': 'none', 'typ': 'at+jwt', 'kid': ''}).encode())}.{CLAIMS}.",
+        "padded header": f"{HEADER}=.{CLAIMS}.{SIGNATURE}",
+        "padded claims": f"{HEADER}.{CLAIMS}=.{SIGNATURE}",
+        "padded signature": f"{TOKEN}=",
+        "space before": f" {TOKEN}",
+        "newline after": f"{TOKEN}\n",
+        "NUL after": f"{TOKEN}\0",
+        "scheme": f"Bearer {TOKEN}",
+        "newline within": f"{HEADER}.{CLAIMS[:9]}\n{CLAIMS[9:]}.{SIGNATURE}",
+        "junk within": f"{HEADER}.{CLAIMS[:9]}!{CLAIMS[9:]}.{SIGNATURE}",
+        "longer signature": f"{TOKEN}AAAA",
+        "not ASCII": f"{TOKEN}\u00e9",
+        "lone surrogate": f"{TOKEN}\ud800",
+        "wide dots": TOKEN.replace(".", "\uff0e"),
+        "wide digits": TOKEN.translate({ord(digit): 0xFF10 + int(digit) for digit in string.digits}),
+        "long": "A" * 100_000,
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_text_in_another_form_is_refused(text: tuple[str, str]) -> None:
+    assert_refused(text[1])
+
+
+def test_the_other_last_characters_that_decode_to_the_same_bytes_are_refused() -> None:
+    spellings = [f"{SIGNATURE[:-1]}{last}" for last in ALPHABET]
+    same = {text for text in spellings if urlsafe_b64decode(f"{text}=") == urlsafe_b64decode(f"{SIGNATURE}=")}
+
+    assert len(same) == 4
+    for other in same - {SIGNATURE}:
+        assert_refused(f"{HEADER}.{CLAIMS}.{other}")
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=200)
+def test_a_token_with_a_character_changed_is_refused(data: st.DataObject) -> None:
+    at, cut = data.draw(st.integers(0, len(TOKEN))), data.draw(st.integers(0, 2))
+    new = data.draw(st.text(ALPHABET + ".=", max_size=2) | st.text(max_size=2))
+
+    mutant = TOKEN[:at] + new + TOKEN[at + cut :]
+
+    if mutant != TOKEN:
+        assert_refused(mutant)
 
 
 def test_a_login_and_a_refresh_load_neither_ecdsa_nor_rsa(client: TestClient) -> None:

@@ -184,7 +184,6 @@ def test_a_position_comes_back_from_its_cursor(key: datetime | None, id_: UUID) 
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
-DIGEST = json.loads(b'"' + b"0" * 16 + b'"')
 
 
 @given(st.text() | JSON.map(lambda value: urlsafe_b64encode(json.dumps(value).encode()).decode()))
@@ -196,12 +195,15 @@ def test_anything_else_is_a_bad_cursor(cursor: str) -> None:
 
 
 @given(st.data())
-def test_a_cursor_with_anything_changed_is_a_bad_cursor(data: st.DataObject) -> None:
+def test_a_tampered_cursor_is_a_bad_one_or_that_of_another_position(data: st.DataObject) -> None:
     cursor = _encode(Position(datetime(2026, 11, 30, 12, tzinfo=UTC), ID), "list")
     start = data.draw(st.integers(0, len(cursor)))
-    end = data.draw(st.integers(start, len(cursor)))
-    tampered = cursor[:start] + data.draw(st.text(st.sampled_from("ABCabc0189-_=+/ \n"), max_size=4)) + cursor[end:]
+    end = data.draw(st.integers(start, min(start + 4, len(cursor))))
+    tampered = cursor[:start] + data.draw(st.text("ABCabc0189-_=+/ \n", max_size=4)) + cursor[end:]
 
-    if tampered != cursor:
-        with pytest.raises(BadCursor):
-            _decode(tampered, "list")
+    try:
+        position = _decode(tampered, "list")
+    except BadCursor:
+        assert tampered != cursor
+    else:
+        assert _encode(position, "list") == tampered

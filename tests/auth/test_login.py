@@ -1,0 +1,261 @@
+"""POST /auth/token, password grant: every client's form of it gets in, and a refusal never says why."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from sqlalchemy import Engine, event
+
+from app.auth.passwords import Cost
+from app.config import Settings
+from app.main import create_app
+from tests.accounts import PASSWORD, bearer, log_in, register
+from tests.conftest import MovableClock, Sql
+
+LOGIN = {"username": "ada", "password": PASSWORD}
+EVERYTHING = "tasks:read tasks:write account"
+URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
+READS_THE_ACCOUNT = "SELECT users.id, users.password_hash"
+
+
+def assert_bad_request(response: Response, error: str, detail: str) -> None:
+    assert response.status_code == 400
+    assert response.json() == {"detail": detail, "error": error, "error_description": detail}
+
+
+def attempt(client: TestClient, **fields: str) -> Response:
+    return client.post("/auth/token", data=LOGIN | fields)
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The SQL that the service runs meanwhile."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "after_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "after_cursor_execute", note)
+
+
+@contextmanager
+def once_the_account_is_read(sql: Sql, change: str) -> Iterator[None]:
+    """Run a statement between a login's look at the account and its session's insert."""
+
+    def interfere(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(READS_THE_ACCOUNT):
+            thread = Thread(target=sql, args=(change,))  # the service's own thread runs an event loop
+            thread.start()
+            thread.join()
+
+    event.listen(Engine, "after_cursor_execute", interfere)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "after_cursor_execute", interfere)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param({"data": LOGIN}, id="urlencoded"),
+        pytest.param({"files": {name: (None, value) for name, value in LOGIN.items()}}, id="multipart"),
+        pytest.param({"data": LOGIN | {"grant_type": "password"}}, id="grant_type"),
+        pytest.param({"data": LOGIN | {"grant_type": "", "client_id": "", "client_secret": ""}}, id="empty-is-absent"),
+        pytest.param({"data": LOGIN | {"client_id": "app", "client_secret": "hush", "audience": "x"}}, id="client"),
+        pytest.param(
+            {
+                "data": LOGIN | {"grant_type": "password", "scope": ""},
+                "headers": {"Authorization": "Basic Og==", "X-Requested-With": "XMLHttpRequest"},
+            },
+            id="swagger-ui",
+        ),
+        pytest.param({"data": LOGIN | {"username": "ADA"}}, id="letter-case"),
+        pytest.param({"data": LOGIN, "headers": {"Content-Type": URLENCODED["Content-Type"] + "; charset=UTF-8"}}),
+    ],
+)
+def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any]) -> None:
+    register(client)
+
+    response = client.post("/auth/token", **form)
+
+    body = response.json()
+    assert response.status_code == 200
+    assert body == {
+        "access_token": body["access_token"],
+        "refresh_token": body["refresh_token"],
+        "token_type": "bearer",
+        "expires_in": 1800,
+        "scope": EVERYTHING,
+    }
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Pragma"] == "no-cache"
+    assert client.get("/users/me", headers=bearer(body["access_token"])).json()["username"] == "ada"
+
+
+def test_a_password_arrives_as_it_was_typed(client: TestClient) -> None:
+    """RFC 6749 appendix B: UTF-8, and `+` is a space unless it is escaped."""
+    register(client, password=" 10 € + 5 % & ü=ü; ")
+    escaped = b"username=ada&password=%2010+%E2%82%AC%20%2B+5+%25+%26+%C3%BC%3D\xc3\xbc;+"
+
+    urlencoded = client.post("/auth/token", content=escaped, headers=URLENCODED)
+    multipart = client.post("/auth/token", files={"username": (None, "ada"), "password": (None, " 10 € + 5 % & ü=ü; ")})
+    trimmed = client.post("/auth/token", data={"username": "ada", "password": "10 € + 5 % & ü=ü;"})
+
+    assert [response.status_code for response in (urlencoded, multipart, trimmed)] == [200, 200, 401]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("plain é text", id="no-hash"),
+        pytest.param("$2b$12$abcdefghijklmnopqrstuuu5LiBh6MzGUPjvPYO3Xn8GXH2rTnDCS", id="bcrypt"),
+        pytest.param("$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$c2hvcnQ", id="cut"),
+        pytest.param("$argon2id$v=19$m=8,t=1,p=1$", id="cut-before-the-salt"),
+        pytest.param("$argon2id$v=19$m=x,t=1,p=1$c29tZXNhbHQ$c29tZWhhc2g", id="no-number"),
+    ],
+)
+def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql, stored: str) -> None:
+    for username in "ada", "disabled", "corrupt":
+        register(client, username)
+    sql("UPDATE users SET is_active = FALSE WHERE username = 'disabled'")
+    sql(f"UPDATE users SET password_hash = '{stored}' WHERE username = 'corrupt'")
+    reasons = [
+        {"username": "nobody"},
+        {"password": "wrong horse battery"},
+        {"password": "x" * 5000},
+        {"username": "nobody", "password": "x" * 5000},
+        {"username": "disabled"},
+        {"username": "disabled", "password": "wrong horse battery"},
+        {"username": "corrupt"},
+    ]
+
+    answers, traces = set(), set()
+    for fields in reasons:
+        with statements() as trace:
+            response = attempt(client, **fields)
+        answers.add((response.status_code, response.content, tuple(response.headers.items())))
+        traces.add(tuple(trace))
+
+    ((status, body, headers),) = answers
+    assert status == 401
+    assert body == (
+        b'{"detail":"Invalid credentials","error":"invalid_grant","error_description":"Invalid credentials"}'
+    )
+    assert dict(headers)["www-authenticate"] == "Bearer"
+    assert len(traces) == 1
+    assert sql("SELECT id FROM sessions") == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("UPDATE users SET is_active = FALSE", id="disabled"),
+        pytest.param("UPDATE users SET password_hash = 'another'", id="password-changed"),
+        pytest.param("DELETE FROM users", id="deleted"),
+    ],
+)
+def test_an_account_that_changes_while_its_password_is_checked_is_not_let_in(
+    client: TestClient, sql: Sql, change: str
+) -> None:
+    register(client)
+
+    with once_the_account_is_read(sql, change):
+        response = attempt(client)
+
+    assert response.status_code == 401
+    assert response.json()["detail"] == "Invalid credentials"
+    assert sql("SELECT id FROM sessions") == []
+
+
+def test_a_login_strengthens_a_cheaper_hash_and_never_weakens_one(
+    client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
+) -> None:
+    register(client)
+    hashes = [str(sql("SELECT password_hash FROM users")[0][0])]
+
+    for cost in Cost(16, 1, 1), Cost(16, 2, 1), Cost(16, 2, 2):
+        with TestClient(create_app(settings, clock=clock, password_cost=cost)) as stronger:
+            attempt(stronger, password="wrong horse battery")
+            assert sql("SELECT password_hash FROM users") == [(hashes[-1],)]
+            log_in(stronger)
+            hashes.append(str(sql("SELECT password_hash FROM users")[0][0]))
+            log_in(stronger)
+    log_in(client)
+
+    assert [stored.split("$")[3] for stored in hashes] == [
+        "m=8,t=1,p=1",
+        "m=16,t=1,p=1",
+        "m=16,t=2,p=1",
+        "m=16,t=2,p=2",
+    ]
+    assert sql("SELECT password_hash FROM users") == [(hashes[-1],)]
+
+
+@pytest.mark.parametrize(
+    ("form", "detail"),
+    [
+        ("password=x", "username: Field required"),
+        ("username=&password=x", "username: Field required"),
+        ("username=ada", "password: Field required"),
+        ("username=ada&password=", "password: Field required"),
+        ("grant_type=refresh_token&username=ada&password=x", "refresh_token: Field required"),
+        ("grant_type=refresh_token&refresh_token=", "refresh_token: Field required"),
+        ("username=ada&username=ada&password=x", "username: Field sent more than once"),
+        ("username=ada&password=x&pass%77ord=", "password: Field sent more than once"),
+        ("username=ada&password=x&scope=account&scope=admin", "scope: Field sent more than once"),
+        ("username=ada&password=x&grant_type=&grant_type=password", "grant_type: Field sent more than once"),
+        ("", "username: Field required"),
+    ],
+)
+def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, form: str, detail: str) -> None:
+    assert_bad_request(client.post("/auth/token", content=form, headers=URLENCODED), "invalid_request", detail)
+
+
+def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> None:
+    register(client)
+
+    response = client.post("/auth/token", params=LOGIN, data={"grant_type": "password"})
+
+    assert_bad_request(response, "invalid_request", "username: Field required")
+
+
+@pytest.mark.parametrize("grant_type", ["client_credentials", "PASSWORD", "password "])
+def test_another_grant_is_not_supported(client: TestClient, grant_type: str) -> None:
+    response = attempt(client, grant_type=grant_type)
+
+    assert_bad_request(response, "unsupported_grant_type", "grant_type must be password or refresh_token")
+
+
+@pytest.mark.parametrize("scope", ["tasks:delete", "tasks:read tasks:delete", "Account", "tasks:read,account", "admin"])
+def test_a_scope_that_may_not_be_had_is_refused(client: TestClient, sql: Sql, scope: str) -> None:
+    register(client)
+
+    assert_bad_request(attempt(client, scope=scope), "invalid_scope", "The scope does not exist or may not be had")
+    assert sql("SELECT id FROM sessions") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ("", "tasks:read tasks:write account admin"),
+        ("admin", "admin"),
+        ("account tasks:read", "tasks:read account"),
+        ("  tasks:read   tasks:read ", "tasks:read"),
+    ],
+)
+def test_an_administrator_gets_what_is_asked_for(client: TestClient, sql: Sql, asked: str, granted: str) -> None:
+    register(client)
+    sql("UPDATE users SET is_admin = TRUE")
+
+    assert log_in(client, scope=asked).scope == granted

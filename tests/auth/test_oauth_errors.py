@@ -1,0 +1,191 @@
+"""Every error of the form endpoints is one that an OAuth client understands, and never repeats what was sent.
+
+Clients look for the key `error` alone: without it, Authlib stores the error as if it were the token.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from app.config import Settings
+from app.main import create_app
+from tests.accounts import PASSWORD, log_in, register
+from tests.conftest import CHEAP, MovableClock, Serve, Sql
+
+PATHS = ["/auth/token", "/auth/revoke"]
+CANARY = "Canary7"
+FIELDS = {"username": "ada", "password": CANARY, "token": CANARY}
+DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §5.2
+BOUNDARY = "------------------------d74496d66958873e"  # curl's shape: cut within its dashes, a body looks whole
+
+
+def assert_oauth_error(response: Response, status: int, error: str) -> None:
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert body.keys() == {"detail", "error", "error_description"}
+    assert body["error"] == error
+    assert isinstance(body["detail"], str)
+    assert DESCRIPTION.fullmatch(body["error_description"])
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Pragma"] == "no-cache"
+    assert CANARY.lower() not in (response.text + str(response.headers)).lower()
+
+
+def urlencoded(content: bytes) -> dict[str, Any]:
+    return {"content": content, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+
+
+def multipart(fields: dict[str, bytes], parameters: str = f"; boundary={BOUNDARY}") -> dict[str, Any]:
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value + b"\r\n"
+        for name, value in fields.items()
+    ]
+    content = b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+    return {"content": content, "headers": {"Content-Type": "multipart/form-data" + parameters}}
+
+
+def chunks() -> Iterator[bytes]:
+    """A body without a Content-Length."""
+    yield b"token=" + CANARY.encode()
+    for _ in range(3):
+        yield b"x" * 50_000
+
+
+MANY = FIELDS | {f"{CANARY}{number}": "1" for number in range(20)}
+LONG = FIELDS | {"client_id": CANARY * 2000}
+OTHER_CHARSET = f"; boundary={BOUNDARY}; charset="
+
+FORMS = [
+    pytest.param({}, id="no-body"),
+    pytest.param({"json": FIELDS}, id="json"),
+    pytest.param({"content": CANARY, "headers": {"Content-Type": "text/plain"}}, id="plain-text"),
+    pytest.param({"content": CANARY}, id="no-content-type"),
+    pytest.param({"files": {name: (CANARY, value) for name, value in FIELDS.items()}}, id="file"),
+    pytest.param(urlencoded(b"username=%FF&password=Canary7&token=%FF"), id="escaped-no-utf-8"),
+    pytest.param(urlencoded(b"username=\xff&password=Canary7&token=\xff"), id="raw-no-utf-8"),
+    pytest.param(multipart({"username": b"\xff", "password": b"Canary7", "token": b"\xff"}), id="multipart-no-utf-8"),
+    pytest.param(urlencoded(b"username=%ED%A0%80&password=Canary7&token=%ED%A0%80"), id="surrogate"),
+    pytest.param({"data": FIELDS | {"username": "a\0", "token": "a\0"}}, id="nul"),
+    pytest.param(multipart({"username": b"a\0", "password": b"Canary7", "token": b"a\0"}), id="multipart-nul"),
+    pytest.param(multipart({"username": b"+AAA-", "password": b"x", "token": b"+AAA-"}, OTHER_CHARSET + "utf-7"), id="utf-7-nul"),
+    pytest.param(multipart({"username": b"+2AA-", "password": b"x", "token": b"+2AA-"}, OTHER_CHARSET + "utf-7"), id="utf-7-surrogate"),
+    pytest.param(multipart({"username": b"a", "password": b"x", "token": b"x"}, OTHER_CHARSET + "undefined"), id="codec-undefined"),
+    pytest.param({"data": MANY}, id="many-fields"),
+    pytest.param({"files": {name: (None, value) for name, value in MANY.items()}}, id="multipart-many-fields"),
+    pytest.param({"data": LONG}, id="long-field"),
+    pytest.param({"files": {name: (None, value) for name, value in LONG.items()}}, id="multipart-long-field"),
+    pytest.param(urlencoded(b"username=ada&password=x&token=x&Canary7=1&Canary7=2"), id="unknown-field-repeated"),
+    pytest.param(multipart({"username": b"ada"}, parameters=""), id="multipart-no-boundary"),
+    pytest.param(multipart({"username": b"ada"}, parameters="; boundary=Canary7"), id="multipart-another-boundary"),
+    pytest.param(multipart({'x"; filename="Canary7': b"ada"}), id="multipart-text-as-file"),
+]  # fmt: skip
+
+
+def test_a_bad_form_is_an_invalid_request(client: TestClient, subtests: pytest.Subtests) -> None:
+    for path, (name, form) in product(PATHS, FORMS.items()):
+        with subtests.test(name, path=path):
+            response = client.post(path, params={"x": CANARY}, **form)
+
+            assert_oauth_error(response, 400, "invalid_request")
+
+
+def test_a_form_that_was_cut_off_is_refused_wherever_the_cut_is(client: TestClient) -> None:
+    """Parsers drop the part that is not whole: a login for one scope would become one for all of them."""
+    register(client)
+    form = multipart({"username": b"ada", "password": PASSWORD.encode(), "scope": b"tasks:read"})
+    whole = form["content"].removesuffix(b"\r\n")
+    cuts = range(whole.index(b"scope"), len(whole))
+
+    answers = [client.post("/auth/token", **form | {"content": whole[:cut]}) for cut in cuts]
+
+    assert [whole[:cut][-30:] for cut, answer in zip(cuts, answers, strict=True) if answer.status_code != 400] == []
+    for answer in answers:
+        assert_oauth_error(answer, 400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(urlencoded(b"token=" + CANARY.encode() + b"x" * 131_072), id="declared"),
+        pytest.param(urlencoded(b"") | {"content": chunks}, id="chunked"),
+    ],
+)
+def test_a_large_body_is_an_invalid_request(client: TestClient, path: str, form: dict[str, Any]) -> None:
+    content = form["content"]
+
+    response = client.post(path, **form | {"content": content() if callable(content) else content})
+
+    assert_oauth_error(response, 413, "invalid_request")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_only_post_is_allowed(client: TestClient, path: str) -> None:
+    answers = [client.request(method, path, params={"x": CANARY}) for method in ("GET", "PUT", "PATCH", "DELETE")]
+    head = client.head(path)
+
+    for answer in answers:
+        assert_oauth_error(answer, 405, "invalid_request")
+        assert answer.headers["Allow"] == "POST"
+    assert (head.status_code, head.content, head.headers["Allow"]) == (405, b"", "POST")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "error"),
+    [
+        pytest.param({"username": CANARY}, 401, "invalid_grant", id="username"),
+        pytest.param({"password": f'{CANARY}"\\é\N{COLLISION SYMBOL}'}, 401, "invalid_grant", id="password"),
+        pytest.param({"grant_type": f'{CANARY}"\\é'}, 400, "unsupported_grant_type", id="grant_type"),
+        pytest.param({"scope": f'{CANARY}"\\é'}, 400, "invalid_scope", id="scope"),
+        pytest.param(
+            {"grant_type": "refresh_token", "refresh_token": f"{CANARY}.é.x"}, 400, "invalid_grant", id="token"
+        ),
+    ],
+)
+def test_a_refusal_does_not_repeat_what_was_sent(
+    client: TestClient, fields: dict[str, str], status: int, error: str
+) -> None:
+    register(client)
+
+    response = client.post("/auth/token", data={"username": "ada", "password": PASSWORD} | fields)
+
+    assert_oauth_error(response, status, error)
+
+
+@pytest.mark.parametrize("path", ["/api/auth/token", "/auth/token", "/api/auth/revoke"])
+def test_errors_are_the_same_behind_a_prefix(serve: Serve, path: str) -> None:
+    assert_oauth_error(serve(root_path="/api").post(path, json=FIELDS), 400, "invalid_request")
+
+
+def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
+    register(client)
+    slots = cast(FastAPI, client.app).state.passwords._slots  # noqa: SLF001 - more logins than that at once are a load test
+    taken = 0
+    while slots.acquire(blocking=False):
+        taken += 1
+
+    response = client.post("/auth/token", data={"username": "ada", "password": PASSWORD})
+
+    assert_oauth_error(response, 503, "temporarily_unavailable")
+    assert response.json()["detail"] == "Too many logins at once"
+    assert response.headers["Retry-After"] == "1"
+    slots.release(taken)
+    assert log_in(client).scope == "tasks:read tasks:write account"
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_a_fault_of_our_own_is_a_server_error(settings: Settings, clock: MovableClock, sql: Sql, prefix: str) -> None:
+    sql("ALTER TABLE sessions ADD COLUMN fault INTEGER CHECK (fault IS NOT NULL)")
+    app = create_app(settings.model_copy(update={"root_path": prefix}), clock=clock, password_cost=CHEAP)
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        register(client)
+        response = client.post(f"{prefix}/auth/token", data={"username": "ada", "password": PASSWORD})
+
+    assert_oauth_error(response, 500, "server_error")

@@ -1,0 +1,245 @@
+"""Password hashing: Argon2id at its cost, the same work for every wrong password, and bounded queues and threads."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from argon2 import low_level
+from argon2.exceptions import VerifyMismatchError
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from app.auth.errors import HashingQueueFull, WeakPassword
+from app.auth.passwords import NICENESS, QUEUE_LENGTH, THREADS, Cost, Passwords, Verdict
+from tests.conftest import CHEAP
+
+PASSWORD = "correct horse battery"
+RIGHT = "$argon2id$v=19$m=8,t=1,p=1"
+LONG_PASSWORDS = [word for word in FREQUENCY_LISTS["passwords"] if len(word) >= 8]
+
+CORRUPT = {
+    "empty": "",
+    "not a hash": "plain text",
+    "not ASCII": "$argon2id$é",
+    "another scheme": "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW",
+    "unknown type": f"{RIGHT.replace('argon2id', 'argon2x')}$c29tZXNhbHQ$AAAA",
+    "cut after the parameters": RIGHT,
+    "cut after the salt": f"{RIGHT}$c29tZXNhbHRzYWx0",
+    "empty digest": f"{RIGHT}$c29tZXNhbHRzYWx0$",
+    "short digest": f"{RIGHT}$c29tZXNhbHRzYWx0$AA",
+    "short salt": f"{RIGHT}$AA$AAAAAAAAAAAAAAAAAAAAAA",
+    "not base64": f"{RIGHT}$!!!!!!!!!!!$AAAAAAAAAAAAAAAAAAAAAA",
+    "no parameters": "$argon2id$v=19$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
+    "too little memory": f"{RIGHT.replace('m=8', 'm=1')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
+    "no passes": f"{RIGHT.replace('t=1', 't=0')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
+    "no lanes": f"{RIGHT.replace('p=1', 'p=0')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
+    "future version": f"{RIGHT.replace('v=19', 'v=99')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
+    "associated data": f"{RIGHT},data=c29tZQ$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
+}
+
+
+class Library:
+    """argon2's own `verify_secret`, with a list of the costs that were worked off, and a gate that holds it up."""
+
+    def __init__(self) -> None:
+        self.work: list[bytes] = []
+        self.go = threading.Event()
+        self.go.set()
+        self._verify = low_level.verify_secret
+
+    def verify_secret(self, stored: bytes, secret: bytes, kind: low_level.Type) -> Any:
+        self.go.wait()
+        cost = b"$".join(stored.split(b"$")[:4])
+        try:
+            is_right = self._verify(stored, secret, kind)
+        except VerifyMismatchError:
+            self.work.append(cost)
+            raise
+        self.work.append(cost)
+        return is_right
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library()
+    monkeypatch.setattr(low_level, "verify_secret", library.verify_secret)
+    return library
+
+
+@pytest.fixture
+def passwords() -> Iterator[Passwords]:
+    passwords = Passwords(CHEAP)
+    yield passwords
+    passwords.close()
+
+
+def hashed(passwords: Passwords, password: str = PASSWORD, username: str = "ada") -> str:
+    return asyncio.run(passwords.hash(password, username))
+
+
+def verified(passwords: Passwords, password: str, stored: str | None) -> Verdict:
+    return asyncio.run(passwords.verify(password, stored))
+
+
+def test_a_hash_is_argon2id_at_the_cost_asked_for() -> None:
+    passwords = Passwords(Cost(memory=32, passes=3, lanes=2))
+
+    stored = hashed(passwords)
+
+    assert stored.startswith("$argon2id$v=19$m=32,t=3,p=2$")
+    assert low_level.verify_secret(stored.encode(), PASSWORD.encode(), low_level.Type.ID)
+    assert verified(passwords, PASSWORD, stored) == Verdict(True)
+
+
+def test_the_default_cost_is_what_owasp_asks_for() -> None:
+    assert hashed(Passwords(Cost())).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_the_same_password_has_another_hash_each_time(passwords: Passwords) -> None:
+    assert hashed(passwords) != hashed(passwords)
+
+
+@pytest.mark.parametrize(
+    ("password", "other"),
+    [
+        ("a" * 128, "a" * 127 + "b"),
+        (" space before", "space before"),
+        ("space after ", "space after"),
+        ("Letter Case", "letter case"),
+        ("with\0NUL one", "with\0NUL two"),
+        ("NUL at the end\0", "NUL at the end"),
+        ("\ufb01ne print", "fine print"),
+    ],
+    ids=["last of 128", "space before", "space after", "case", "after NUL", "NUL", "compatibility"],
+)
+def test_passwords_that_differ_are_different(passwords: Passwords, password: str, other: str) -> None:
+    stored = hashed(passwords, password)
+
+    assert verified(passwords, password, stored) == Verdict(True)
+    assert verified(passwords, other, stored) == Verdict(False)
+
+
+def test_an_accent_is_the_same_from_every_keyboard(passwords: Passwords) -> None:
+    assert verified(passwords, "caf\u00e9 cre\u0300me", hashed(passwords, "cafe\u0301 cr\u00e8me")) == Verdict(True)
+
+
+@pytest.mark.parametrize("stored", CORRUPT.values(), ids=CORRUPT)
+def test_a_corrupt_hash_is_a_wrong_password_at_the_same_cost(
+    passwords: Passwords, library: Library, stored: str
+) -> None:
+    assert verified(passwords, PASSWORD, stored) == Verdict(False)
+    assert library.work == [RIGHT.encode()]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known user", "unknown user"])
+@pytest.mark.parametrize(
+    "password",
+    ["wrong password", "", "\0", "a" * 4096, "a" * 4097, "\U0001d160" * 2000, "\ud800"],
+    ids=["wrong", "empty", "NUL", "long", "too long", "too long in NFC", "surrogate"],
+)
+def test_every_wrong_password_costs_the_same(
+    passwords: Passwords, library: Library, known: bool, password: str
+) -> None:
+    stored = hashed(passwords)
+
+    assert verified(passwords, password, stored if known else None) == Verdict(False)
+    assert library.work == [RIGHT.encode()]
+
+
+def test_the_dummys_own_password_is_nobodys(passwords: Passwords) -> None:
+    assert verified(passwords, "", None) == Verdict(False)
+
+
+@pytest.mark.parametrize("cheaper", [Cost(32, 2, 2), Cost(64, 1, 2), Cost(64, 2, 1)], ids=["memory", "passes", "lanes"])
+def test_a_hash_that_is_cheaper_in_anything_is_made_anew_and_a_dearer_one_is_not(cheaper: Cost) -> None:
+    today = Passwords(Cost(64, 2, 2))
+    cheap, dear = hashed(Passwords(cheaper)), hashed(Passwords(Cost(128, 3, 3)))
+
+    verdict = verified(today, PASSWORD, cheap)
+
+    assert verdict.is_right
+    assert verdict.new_hash is not None
+    assert verdict.new_hash.startswith("$argon2id$v=19$m=64,t=2,p=2$")
+    assert verified(today, PASSWORD, verdict.new_hash) == Verdict(True)
+    assert verified(today, "wrong password", cheap) == Verdict(False)
+    assert verified(today, PASSWORD, dear) == Verdict(True)
+
+
+@pytest.mark.parametrize("spell", [str, str.upper, str.title], ids=["as listed", "upper", "title"])
+def test_the_common_passwords_are_refused_in_any_case(passwords: Passwords, spell: Callable[[str], str]) -> None:
+    for word in LONG_PASSWORDS[::30]:
+        with pytest.raises(WeakPassword) as caught:
+            hashed(passwords, spell(word))
+        assert caught.value.detail == "The password is on the list of common passwords"
+
+
+@pytest.mark.parametrize(("password", "username"), [("ada.lovelace", "ADA.Lovelace"), ("ADA-LOVELACE", "ada-lovelace")])
+def test_the_username_is_refused_in_any_case(passwords: Passwords, password: str, username: str) -> None:
+    with pytest.raises(WeakPassword) as caught:
+        hashed(passwords, password, username)
+
+    assert caught.value.detail == "The password is the username"
+
+
+def full_queue(
+    passwords: Passwords, library: Library, then: Callable[[list[asyncio.Task[Verdict]]], Coroutine[Any, Any, None]]
+) -> None:
+    """Fill the queue while the library is held, see one more refused, and go on."""
+    stored = hashed(passwords)
+
+    async def run() -> None:
+        library.go.clear()
+        tasks = [asyncio.create_task(passwords.verify(PASSWORD, stored)) for _ in range(QUEUE_LENGTH)]
+        await asyncio.sleep(0)
+        try:
+            for _ in range(2):
+                with pytest.raises(HashingQueueFull):
+                    await passwords.verify(PASSWORD, stored)
+            await then(tasks)
+        finally:
+            library.go.set()
+
+    asyncio.run(run())
+
+
+def test_a_full_queue_refuses_and_every_slot_is_given_back(passwords: Passwords, library: Library) -> None:
+    async def finish(tasks: list[asyncio.Task[Verdict]]) -> None:
+        library.go.set()
+        assert await asyncio.gather(*tasks) == [Verdict(True)] * QUEUE_LENGTH
+
+    full_queue(passwords, library, finish)
+    full_queue(passwords, library, finish)
+
+
+def test_a_request_that_is_given_up_gives_its_slot_back(passwords: Passwords, library: Library) -> None:
+    async def give_up(tasks: list[asyncio.Task[Verdict]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    full_queue(passwords, library, give_up)
+    for _ in range(THREADS):
+        hashed(passwords)
+
+    full_queue(passwords, library, give_up)
+
+
+def test_a_refused_password_gives_its_slot_back(passwords: Passwords) -> None:
+    for _ in range(QUEUE_LENGTH + 1):
+        with pytest.raises(WeakPassword):
+            hashed(passwords, "password1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux only")
+def test_the_hashing_threads_give_way_to_the_event_loop(passwords: Passwords) -> None:
+    hashed(passwords)
+
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("argon2")]
+    niceness = {os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads}
+
+    assert 1 <= len(threads) <= THREADS
+    assert niceness == {max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))}
+    assert niceness != {os.getpriority(os.PRIO_PROCESS, threading.get_native_id())}

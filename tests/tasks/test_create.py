@@ -1,0 +1,234 @@
+"""POST /tasks/: what a task may be, and that it comes back as it went in."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from tests.accounts import Login, create_task, faults, log_in, sign_up
+from tests.conftest import MovableClock, Sql
+
+EMOJI = "\N{GRINNING FACE}"
+
+
+def post(client: TestClient, login: Login, body: str | bytes) -> Response:
+    """Send a body as it stands, whatever is in it."""
+    return client.post("/tasks/", content=body, headers=login.headers | {"Content-Type": "application/json"})
+
+
+def test_a_task_needs_no_more_than_a_title(client: TestClient) -> None:
+    login = sign_up(client)
+
+    response = client.post("/tasks/", json={"title": "Water the plants"}, headers=login.headers)
+
+    task = response.json()
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"/tasks/{task['id']}"
+    assert response.headers["ETag"] == '"1"'
+    assert task == {
+        "id": task["id"],
+        "title": "Water the plants",
+        "description": None,
+        "status": "todo",
+        "due_at": None,
+        "is_public": False,
+        "owner": "ada",
+        "created_at": "2026-11-23T09:00:00Z",
+        "updated_at": "2026-11-23T09:00:00Z",
+    }
+    assert client.get(response.headers["Location"], headers=login.headers).json() == task
+
+
+def test_a_task_has_every_field_that_is_given(client: TestClient, clock: MovableClock) -> None:
+    login = sign_up(client, "Ada.Lovelace")
+    fields = {
+        "title": "Write",
+        "description": "Note G",
+        "status": "doing",
+        "due_at": "2026-12-10T12:30:00.000001Z",
+        "is_public": True,
+    }
+    clock.move(microseconds=123456)
+
+    task = create_task(client, login, **fields)
+
+    moment = "2026-11-23T09:00:00.123456Z"
+    assert task == fields | {"id": task["id"], "owner": "Ada.Lovelace", "created_at": moment, "updated_at": moment}
+
+
+def test_ids_are_ordered_by_creation_to_the_microsecond(client: TestClient, clock: MovableClock) -> None:
+    login, ids = sign_up(client), []
+    for _ in range(5):
+        ids.append(create_task(client, login)["id"])
+        clock.move(microseconds=1)
+
+    assert ids == sorted(ids)
+
+
+def test_nobody_creates_a_task_without_a_token(client: TestClient, sql: Sql) -> None:
+    response = client.post("/tasks/", json={"title": "Nobody's"})
+
+    assert response.status_code == 401
+    assert sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+def test_a_token_without_tasks_write_creates_none(client: TestClient, sql: Sql) -> None:
+    sign_up(client)
+    login = log_in(client, scope="tasks:read account")
+
+    response = client.post("/tasks/", json={"title": "Read only"}, headers=login.headers)
+
+    assert response.status_code == 403
+    assert 'error="insufficient_scope", scope="tasks:write"' in response.headers["WWW-Authenticate"]
+    assert sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+REFUSED: dict[str, tuple[str | bytes, str | None]] = {
+    "no title": ("{}", "title"),
+    "null title": ('{"title": null}', "title"),
+    "number for a title": ('{"title": 1}', "title"),
+    "NaN for a title": ('{"title": NaN}', "title"),
+    "empty title": ('{"title": ""}', "title"),
+    "blank title": (r'{"title": " \t\n\u00a0\u3000"}', "title"),
+    "201 characters": (json.dumps({"title": EMOJI * 201}, ensure_ascii=False), "title"),
+    "NUL in the title": (r'{"title": "a\u0000b"}', "title"),
+    "NUL after a newline": (r'{"title": "a\n\u0000"}', "title"),
+    "lone surrogate in the title": (r'{"title": "\ud800"}', "title"),
+    "surrogates the wrong way round": (r'{"title": "\ude00\ud83d"}', "title"),
+    "10,001 characters": (json.dumps({"title": "a", "description": "b" * 10_001}), "description"),
+    "NUL in the description": (r'{"title": "a", "description": "\u0000"}', "description"),
+    "lone surrogate in the description": (r'{"title": "a", "description": "\udfff"}', "description"),
+    "unknown status": ('{"title": "a", "status": "Done"}', "status"),
+    "lone surrogate for a status": (r'{"title": "a", "status": "\ud800"}', "status"),
+    "null status": ('{"title": "a", "status": null}', "status"),
+    "text for is_public": ('{"title": "a", "is_public": "true"}', "is_public"),
+    "number for is_public": ('{"title": "a", "is_public": 1}', "is_public"),
+    "null is_public": ('{"title": "a", "is_public": null}', "is_public"),
+    "unknown field": ('{"title": "a", "secret_field": 1}', None),
+    "unknown field, deep": ('{"title": "a", "x": %s}' % ("[" * 900 + "]" * 900), None),
+    "unknown field, a lone surrogate": (r'{"title": "a", "\ud800": 1}', None),
+    "owner": ('{"title": "a", "owner": "bob"}', None),
+    "list": ("[]", None),
+    "null": ("null", None),
+    "nothing": ("", None),
+    "too deep to read": ("[" * 60_000, None),
+    "invalid UTF-8": (b'{"title": "\xff"}', None),
+    "surrogate in UTF-8": (b'{"title": "\xed\xa0\x80"}', None),
+    "UTF-16": ('{"title": "a"}'.encode("utf-16"), None),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_task_is_refused_by_field_and_not_stored(
+    client: TestClient, sql: Sql, body: str | bytes, field: str | None
+) -> None:
+    login = sign_up(client)
+
+    response = post(client, login, body)
+
+    assert faults(response) == [["body", field] if field else ["body"]]
+    assert "secret" not in response.text
+    assert sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+def test_a_body_that_is_not_json_is_refused(client: TestClient) -> None:
+    login = sign_up(client)
+
+    [place] = faults(post(client, login, '{"title": "a"'))
+
+    assert place[0] == "body"
+
+
+def test_every_other_text_comes_back_as_it_went_in(client: TestClient) -> None:
+    login = sign_up(client)
+    texts = [
+        EMOJI * 200,
+        "  spaces around  ",
+        "line\r\nline\ttab\x01\x1b\x7f\x85",
+        "e\u0301 is not \u00e9",
+        "\N{ZERO WIDTH SPACE}",
+        "\N{RIGHT-TO-LEFT OVERRIDE}abc\N{LINE SEPARATOR}",
+        "\ufeffBOM, \ufffe, \uffff, \ufffd",
+        "\U0010ffff",
+        "'; DROP TABLE tasks; --",
+        r"%s %(title)s :title \u0000 \\ \"",
+        "</script><script>",
+    ]
+
+    tasks = [create_task(client, login, text, description=text) for text in texts]
+
+    assert [(task["title"], task["description"]) for task in tasks] == [(text, text) for text in texts]
+    read = [client.get(f"/tasks/{task['id']}", headers=login.headers).json() for task in tasks]
+    assert read == tasks
+
+
+def test_the_longest_task_fits_with_every_character_escaped(client: TestClient) -> None:
+    login = sign_up(client)
+    body = json.dumps({"title": EMOJI * 200, "description": EMOJI * 10_000})
+
+    response = post(client, login, body)
+
+    assert len(body) > 120_000
+    assert response.status_code == 201
+    assert response.json()["description"] == EMOJI * 10_000
+
+
+def test_an_empty_description_is_not_null(client: TestClient) -> None:
+    assert create_task(client, sign_up(client), description="")["description"] == ""
+
+
+def test_times_are_answered_in_utc_to_the_microsecond(client: TestClient) -> None:
+    login = sign_up(client)
+    expected = {
+        "2026-11-23T09:00:00Z": "2026-11-23T09:00:00Z",
+        "2026-11-23t09:00:00z": "2026-11-23T09:00:00Z",
+        "2026-11-23 09:00:00-00:00": "2026-11-23T09:00:00Z",
+        "2026-11-23T00:30:00+14:00": "2026-11-22T10:30:00Z",
+        "2026-11-23T23:30:00-12:00": "2026-11-24T11:30:00Z",
+        "2026-11-23T09:00:00.000001+05:45": "2026-11-23T03:15:00.000001Z",
+        "2026-11-23T09:00:00.5Z": "2026-11-23T09:00:00.500000Z",
+        "2028-02-29T23:59:59.999999Z": "2028-02-29T23:59:59.999999Z",
+        "1970-01-01T00:00:00+14:00": "1969-12-31T10:00:00Z",
+        "9998-12-31T23:59:59.999999-12:00": "9999-01-01T11:59:59.999999Z",
+    }
+
+    answered: dict[str, Any] = {time: create_task(client, login, due_at=time) for time in expected}
+
+    assert {time: task["due_at"] for time, task in answered.items()} == expected
+    for task in answered.values():
+        assert client.get(f"/tasks/{task['id']}", headers=login.headers).json() == task
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-11-23T09:00:00",
+        "2026-11-23",
+        "2026-11-23T09:00Z",
+        "2026-11-23T09:00:00.1234567Z",
+        "2026-11-23T09:00:00+24:00",
+        "2026-11-23T09:00:00+0100",
+        "2026-11-23T24:00:00Z",
+        "2026-02-29T00:00:00Z",
+        "1969-12-31T23:59:59Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-12:00",
+        "\u0662026-11-23T09:00:00Z",
+        "2026-11-23T09:00:00Z\n",
+        "1764504000",
+        1764504000,
+        1.5,
+        True,
+        "",
+        "tomorrow",
+    ],
+    ids=ascii,
+)
+def test_what_is_no_time_with_a_zone_is_refused(client: TestClient, time: object) -> None:
+    login = sign_up(client)
+
+    response = client.post("/tasks/", json={"title": "Due", "due_at": time}, headers=login.headers)
+
+    assert faults(response) == [["body", "due_at"]]

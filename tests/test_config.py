@@ -1,0 +1,227 @@
+"""Settings: good ones are read from the environment or a .env file, and a bad one ends the start in one line."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.config import Settings, load_settings
+
+SECRET = "a-key-for-tests-only-0123456789abcdef"
+POSTGRESQL = "postgresql://ada:l0velace@db.example/tasks"
+DEFAULTS = {
+    "database_url": "sqlite:///./tasks.db",
+    "secret_key": None,
+    "secret_key_previous": None,
+    "public_url": "http://127.0.0.1:8000",
+    "access_token_ttl": 1800,
+    "session_ttl": 2_592_000,
+    "refresh_grace": 10,
+    "registration": "open",
+    "root_path": "",
+}
+BAD = {
+    "DATABASE_URL": [
+        "canary",
+        "mysql://ada:canary@db.example/tasks",
+        "postgresql+asyncpg://ada:canary@db.example/tasks",
+        "postgresql+psycopg://ada:canary@db.example/tasks",
+        "sqlite+aiosqlite:///./canary.db",
+        "postgresql://ada:l0velace@db.example:canary/tasks",
+        "POSTGRESQL://ada:canary@db.example/tasks",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite://canary/tasks.db",
+    ],
+    "SECRET_KEY": [
+        "canary",
+        "canary-x0123456789abcdefghijklm",
+        "canarycanarycanarycanarycanarycanary",
+        "canary-changethis-0123456789abcdef-x",
+        "canary-CHANGE_ME-0123456789abcdefgh",
+        "canary-change-it-0123456789abcdefgh",
+        "canary-your-secret-key-0123456789abcdef",
+        "canary-my-password-0123456789abcdef",
+        "-----BEGIN PUBLIC KEY----- canary 0123456789",
+        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 canary",
+        os.fsdecode(b"canary-0123456789-0123456789-abcdef-\xff"),
+    ],
+    "SECRET_KEY_PREVIOUS": ["canary", "canary-changethis-0123456789abcdef-x"],
+    "PUBLIC_URL": [
+        "canary",
+        "canary.example",
+        "ftp://canary.example",
+        "//canary.example",
+        "https://",
+        "https:///canary",
+        "https://canary.example/?q=1",
+        "https://canary.example/#top",
+        "https://canary .example",
+    ],
+    "ACCESS_TOKEN_TTL": ["canary", "0", "-1", "1.5", "1e3", "30m", "99999999999999999"],
+    "SESSION_TTL": ["canary", "0", "-1", "1.5", "30d", "99999999999999999"],
+    "REFRESH_GRACE": ["canary", "-1", "0.5", "99999999999999999"],
+    "REGISTRATION": ["canary", "true", "invite"],
+    "ROOT_PATH": ["canary", "api", "//canary", "/canary?x", "/can ary", "https://canary.example/api", "/canary/{id}"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_bad_value_ends_the_start_in_one_line_that_names_the_setting_and_not_the_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert re.fullmatch(rf"error: {name}: [^\n]+\n", err)
+    assert "canary" not in err
+    assert value not in err.removeprefix(f"error: {name}: ") or len(value) < 8
+
+
+def test_each_of_several_bad_values_has_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGISTRATION", "invite")
+    monkeypatch.setenv("SESSION_TTL", "30d")
+
+    with pytest.raises(SystemExit):
+        load_settings()
+
+    assert re.fullmatch(r"error: SESSION_TTL: .+\nerror: REGISTRATION: .+\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("url", [POSTGRESQL, POSTGRESQL.replace("postgresql", "postgres")])
+def test_postgresql_needs_a_secret_that_is_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("SECRET_KEY_PREVIOUS", SECRET)
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: SECRET_KEY must be given with PostgreSQL, the same to every process\n"
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load_settings().model_dump() == DEFAULTS
+
+
+def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "DATABASE_URL": POSTGRESQL,
+        "SECRET_KEY": SECRET,
+        "SECRET_KEY_PREVIOUS": SECRET[::-1],
+        "PUBLIC_URL": "https://tasks.example/api",
+        "ACCESS_TOKEN_TTL": "1",
+        "SESSION_TTL": "2",
+        "REFRESH_GRACE": "0",
+        "REGISTRATION": "closed",
+        "ROOT_PATH": "/api",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    settings = load_settings()
+
+    read = settings.model_dump() | {"secret_key": SECRET, "secret_key_previous": SECRET[::-1]}
+    assert {name.upper(): str(value) for name, value in read.items()} == given
+    assert settings.secret_key is not None
+    assert settings.secret_key.get_secret_value() == SECRET
+    assert settings.secret_key_previous is not None
+    assert settings.secret_key_previous.get_secret_value() == SECRET[::-1]
+
+
+def test_a_dotenv_file_is_read_the_environment_wins_and_empty_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(
+        "# a comment\nSECRET_KEY=\nPUBLIC_URL=\nACCESS_TOKEN_TTL=\nREGISTRATION=closed\nSESSION_TTL=60\nPOSTGRES_USER=x\n"
+    )
+    monkeypatch.setenv("SESSION_TTL", "90")
+    monkeypatch.setenv("REFRESH_GRACE", "")
+
+    assert load_settings().model_dump() == DEFAULTS | {"registration": "closed", "session_ttl": 90}
+
+
+def test_a_bad_value_in_a_dotenv_file_ends_the_start_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("SECRET_KEY=changethis\n")
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert caught.value.code == 2
+    assert re.fullmatch(r"error: SECRET_KEY: must have at least 32 bytes: .+\n", capsys.readouterr().err)
+
+
+def test_a_dotenv_file_that_is_not_text_ends_the_start_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Windows' PowerShell 5 writes UTF-16 where a file is made by `>`."""
+    Path(".env").write_text("REGISTRATION=closed\n", encoding="utf-16")
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert caught.value.code == 2
+    assert re.fullmatch(r"error: .*\.env.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("url", ["postgres://ada:l%40ve@db.example/tasks", "postgresql://ada:l%40ve@db.example/tasks"])
+def test_both_names_of_postgresql_are_one(url: str) -> None:
+    settings = Settings(database_url=url, secret_key=SECRET)
+
+    assert settings.database.drivername == "postgresql"
+    assert settings.database.password == "l@ve"
+
+
+def test_a_sqlite_url_is_a_relative_path_or_an_absolute_one() -> None:
+    assert Settings(database_url="sqlite:///./data/tasks.db").database.database == "./data/tasks.db"
+    assert Settings(database_url="sqlite:////data/tasks.db").database.database == "/data/tasks.db"
+
+
+@pytest.mark.parametrize(("given", "kept"), [("/", ""), ("/api/", "/api"), ("/a/b-c", "/a/b-c")])
+def test_a_slash_at_the_end_of_a_prefix_or_public_url_is_dropped(given: str, kept: str) -> None:
+    settings = Settings(root_path=given, public_url=f"https://tasks.example{given}")
+
+    assert settings.root_path == kept
+    assert settings.public_url == f"https://tasks.example{kept}"
+
+
+def test_a_secret_is_measured_in_bytes() -> None:
+    text = "ключ-в-семнадцать"
+    assert len(text.encode()) >= 32 > len(text)
+
+    settings = Settings(secret_key=text)
+
+    assert settings.secret_key is not None
+    assert settings.secret_key.get_secret_value() == text
+
+
+def test_neither_a_secret_nor_the_databases_password_is_shown() -> None:
+    settings = Settings(database_url=POSTGRESQL, secret_key=SECRET, secret_key_previous=SECRET[::-1])
+
+    for shown in repr(settings), str(settings), f"{settings.database}", repr(settings.database):
+        assert "l0velace" not in shown
+        assert SECRET not in shown
+        assert SECRET[::-1] not in shown
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.session_ttl = 1  # type: ignore[misc]
+
+
+def test_the_example_names_exactly_the_settings() -> None:
+    example = Path(__file__).parent.parent.joinpath(".env.example").read_text()
+
+    named = re.findall(r"^#? ?([A-Z_]+)=", example, re.MULTILINE)
+
+    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
