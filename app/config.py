@@ -5,11 +5,12 @@ import sys
 from typing import Annotated, Literal, Self
 
 from fastapi import Depends, Request
-from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+DAY = 86_400
 SECRET_BYTES = 32
 PLACEHOLDERS = re.compile(r"change.?(me|this|it)|secret|password|example|default", re.IGNORECASE)
 
@@ -25,9 +26,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     secret_key_previous: SecretStr | None = None
     public_url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")
-    access_token_ttl: PositiveInt = 1800
-    session_ttl: PositiveInt = 2_592_000
-    refresh_grace: NonNegativeInt = 10
+    access_token_ttl: int = Field(1800, ge=1, le=DAY)
+    session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
+    refresh_grace: int = Field(10, ge=0, le=60)
     registration: Literal["open", "closed"] = "open"
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")
 

@@ -5,6 +5,7 @@ one go: `read` in autocommit, `write` in one transaction, committed before it re
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 from app.errors import Unavailable
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,7 +88,7 @@ class SQLite(Database):
 
     def __init__(self, url: URL) -> None:
         # Without an isolation level the driver begins no transactions: the one mode in which writers wait properly.
-        self._reader = create_engine(url, connect_args={"isolation_level": None, "timeout": WAIT})
+        self._reader = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": WAIT})
         event.listen(self._reader, "connect", _set_pragmas)
         self._writer = self._reader.execution_options()
         event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -111,6 +114,7 @@ class PostgreSQL(Database):
     def __init__(self, url: URL) -> None:
         self._engine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
+            hide_parameters=True,
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=POOL_WAIT,
@@ -165,6 +169,7 @@ def _unavailable() -> Iterator[None]:
     except (IntegrityError, ProgrammingError):
         raise
     except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+        logger.warning("database unavailable: %r", getattr(error, "orig", error))
         raise DatabaseUnavailable from error
 
 

@@ -14,6 +14,7 @@ a client sent: an error names the field, not its value.
 
 import re
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -82,7 +83,7 @@ class ErrorHandlers:
         return self.respond(request, error.status_code, error.detail, error.headers, error.error)
 
     async def http_exception(self, request: Request, error: HTTPException) -> Response:
-        if isinstance(error.__cause__, UnicodeDecodeError | RecursionError):  # FastAPI's 400 for a body it cannot parse
+        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__:  # a body that FastAPI cannot parse
             return self.invalid(request, [{"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}])
         return self.respond(request, error.status_code, error.detail, error.headers or {})
 

@@ -5,7 +5,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -19,6 +19,8 @@ from app.database import AnyRow, AnySelect
 from app.errors import InvalidInput
 
 Item = TypeVar("Item")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PageQuery(BaseModel):
@@ -112,17 +114,18 @@ class Order:
 
 
 def _encode(position: Position, context: str) -> str:
-    key = position.key and position.key.isoformat()
-    return urlsafe_b64encode(json.dumps([_digest(context), key, position.id]).encode()).decode()
+    microseconds = None if position.key is None else (position.key - EPOCH) // timedelta(microseconds=1)
+    return urlsafe_b64encode(json.dumps([_digest(context), microseconds, position.id]).encode()).decode()
 
 
 def _decode(cursor: str, context: str) -> Position:
     try:
-        digest, key, id_ = json.loads(urlsafe_b64decode(cursor))
-        position = Position(None if key is None else datetime.fromisoformat(key), str(UUID(id_)))
+        digest, microseconds, id_ = json.loads(urlsafe_b64decode(cursor))
+        key = None if microseconds is None else EPOCH + timedelta(microseconds=microseconds)
+        position = Position(key, str(UUID(id_)))
         if digest != _digest(context) or _encode(position, context) != cursor:
             raise BadCursor
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadCursor from error
     return position
 

@@ -23,6 +23,8 @@ from app.main import create_app
 from app.migrations import upgrade
 from tests import postgres
 
+pytest_plugins = ["pytester"]
+
 SECRET = "a-key-for-tests-only-0123456789abcdef"
 CHEAP = Cost(memory=8, passes=1)
 

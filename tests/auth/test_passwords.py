@@ -36,7 +36,6 @@ CORRUPT = {
     "too little memory": f"{RIGHT.replace('m=8', 'm=1')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
     "no passes": f"{RIGHT.replace('t=1', 't=0')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
     "no lanes": f"{RIGHT.replace('p=1', 'p=0')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
-    "future version": f"{RIGHT.replace('v=19', 'v=99')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
     "associated data": f"{RIGHT},data=c29tZQ$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
 }
 

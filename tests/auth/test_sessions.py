@@ -1,0 +1,228 @@
+"""/auth/sessions: people see where they are signed in, and end what they do not know."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, sign_up
+from tests.conftest import MovableClock, Sql
+
+NOT_FOUND = {"detail": "Session not found"}
+
+
+def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, Any]]:
+    response = client.get("/auth/sessions/", params=params, headers=login.headers)
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()["items"]
+    return items
+
+
+def current_id(client: TestClient, login: Login) -> str:
+    (session,) = (session for session in sessions(client, login) if session["current"])
+    return str(session["id"])
+
+
+def log_in_from(client: TestClient, user_agent: bytes) -> str:
+    """Log in, and tell the name under which the session is listed."""
+    response = client.post(
+        "/auth/token", data={"username": "ada", "password": PASSWORD}, headers={b"User-Agent": user_agent}
+    )
+    body = response.json()
+    (session,) = sessions(client, Login(body["access_token"], body["refresh_token"], body["scope"]), limit=1)
+    return str(session["user_agent"])
+
+
+def assert_signed_out(client: TestClient, login: Login) -> None:
+    answer = client.get("/tasks/mine", headers=login.headers)
+    assert (answer.status_code, answer.json()) == (401, {"detail": "The session was signed out"})
+    assert refresh(client, login.refresh_token).json()["detail"] == "The session was signed out"
+
+
+def assert_live(client: TestClient, login: Login) -> None:
+    assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+    assert refresh(client, login.refresh_token).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["/auth/sessions", "/auth/sessions/"])
+def test_the_list_shows_the_live_sessions_of_the_user(client: TestClient, clock: MovableClock, url: str) -> None:
+    login = sign_up(client)
+    sign_up(client, "bob")
+    clock.move(seconds=90.5)
+    phone = log_in(client)
+    clock.move(minutes=1)
+    refreshed(client, login.refresh_token)
+
+    response = client.get(url, headers=login.headers)
+
+    ids = [current_id(client, phone), current_id(client, login)]
+    assert response.status_code == 200
+    assert response.json() == {
+        "items": [
+            {
+                "id": ids[0],
+                "created_at": "2026-11-23T09:01:30.500000Z",
+                "last_used_at": "2026-11-23T09:01:30.500000Z",
+                "expires_at": "2026-12-23T09:01:30.500000Z",
+                "user_agent": "testclient",
+                "ip": "testclient",
+                "current": False,
+            },
+            {
+                "id": ids[1],
+                "created_at": "2026-11-23T09:00:00Z",
+                "last_used_at": "2026-11-23T09:02:30.500000Z",
+                "expires_at": "2026-12-23T09:00:00Z",
+                "user_agent": "testclient",
+                "ip": "testclient",
+                "current": True,
+            },
+        ],
+        "next_cursor": None,
+    }
+    assert "Link" not in response.headers
+
+
+def test_an_access_token_is_not_a_use(client: TestClient, clock: MovableClock) -> None:
+    login = sign_up(client)
+    (before,) = sessions(client, login)
+    clock.move(minutes=5)
+
+    (after,) = sessions(client, login)
+
+    assert after == before
+
+
+def test_what_is_over_is_not_listed(client: TestClient, clock: MovableClock) -> None:
+    sign_up(client)
+    clock.move(days=15)
+    signed_out, kept = log_in(client), log_in(client)
+    client.post("/auth/revoke", data={"token": signed_out.access_token})
+    kept_id = current_id(client, kept)
+    clock.move(days=15)  # to the very moment at which the first one ends
+
+    listed = sessions(client, refreshed(client, kept.refresh_token))
+
+    assert [session["id"] for session in listed] == [kept_id]
+
+
+def test_pages_follow_each_other(client: TestClient) -> None:
+    login = sign_up(client)
+    for _ in range(4):
+        log_in(client)
+    everything = sessions(client, login)
+
+    pages = [client.get("/auth/sessions", params={"limit": 2}, headers=login.headers)]
+    while "next" in pages[-1].links:
+        pages.append(client.get(pages[-1].links["next"]["url"], headers=login.headers))
+
+    assert [len(page.json()["items"]) for page in pages] == [2, 2, 1]
+    assert [session for page in pages for session in page.json()["items"]] == everything
+    assert [page.json()["next_cursor"] is None for page in pages] == [False, False, True]
+    assert pages[0].links["next"]["url"] == f"/auth/sessions?limit=2&cursor={pages[0].json()['next_cursor']}"
+
+
+def test_a_page_that_cannot_be_is_refused(client: TestClient, subtests: pytest.Subtests) -> None:
+    login = sign_up(client)
+    for _ in range(2):
+        client.post("/tasks", json={"title": "Water the plants"}, headers=login.headers)
+    of_tasks = client.get("/tasks/mine", params={"limit": 1}, headers=login.headers).json()["next_cursor"]
+
+    for name, value in ("limit", "0"), ("limit", "101"), ("cursor", "x"), ("cursor", of_tasks), ("cursor", ""):
+        with subtests.test(name, value=value):
+            response = client.get("/auth/sessions", params={name: value}, headers=login.headers)
+
+            assert response.status_code == 422
+            assert [fault["loc"] for fault in response.json()["detail"]] == [["query", name]]
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "listed"),
+    [
+        pytest.param(b"Mozilla/5.0 (X11; Linux)", "Mozilla/5.0 (X11; Linux)", id="plain"),
+        pytest.param(b"x" * 254 + b"yz", "x" * 254 + "y", id="long"),
+        pytest.param(b"a\tb\x7fc\xadd\xa0e", "abcde", id="not-printable"),
+        pytest.param(b"", "", id="empty"),
+    ],
+)
+def test_the_user_agent_is_cleaned_and_cut(client: TestClient, user_agent: bytes, listed: str) -> None:
+    sign_up(client)
+
+    assert log_in_from(client, user_agent) == listed
+
+
+def test_one_session_ends_at_once(client: TestClient) -> None:
+    login, phone = sign_up(client), log_in(client)
+
+    response = client.delete(f"/auth/sessions/{current_id(client, phone)}", headers=login.headers)
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert_signed_out(client, phone)
+    assert_live(client, login)
+
+
+def test_the_current_session_can_end_itself(client: TestClient) -> None:
+    login = sign_up(client)
+
+    response = client.delete(f"/auth/sessions/{current_id(client, login)}", headers=login.headers)
+
+    assert response.status_code == 204
+    assert_signed_out(client, login)
+
+
+@pytest.mark.parametrize("url", ["/auth/sessions", "/auth/sessions/"])
+def test_all_sessions_but_this_one_end(client: TestClient, url: str) -> None:
+    login, phone, bob = sign_up(client), log_in(client), sign_up(client, "bob")
+
+    response = client.delete(url, headers=login.headers)
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert [session["current"] for session in sessions(client, login)] == [True]
+    assert_signed_out(client, phone)
+    assert_live(client, login)
+    assert_live(client, bob)
+
+
+def test_a_session_that_is_not_yours_is_not_found(client: TestClient) -> None:
+    login, bob = sign_up(client), sign_up(client, "bob")
+
+    answers = [
+        client.delete(f"/auth/sessions/{session_id}", headers=login.headers)
+        for session_id in (uuid4(), current_id(client, bob))
+    ]
+
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(404, NOT_FOUND)] * 2
+    assert_live(client, bob)
+
+
+def test_a_session_that_is_over_is_not_found(client: TestClient, clock: MovableClock, sql: Sql) -> None:
+    expired = current_id(client, sign_up(client))
+    clock.move(days=30)
+    login = log_in(client)
+    ended = current_id(client, log_in(client))
+    client.delete(f"/auth/sessions/{ended}", headers=login.headers)
+
+    answers = [client.delete(f"/auth/sessions/{over}", headers=login.headers) for over in (expired, ended)]
+
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(404, NOT_FOUND)] * 2
+    assert sql(f"SELECT ended_at FROM sessions WHERE id = '{expired}'") == [(None,)]
+
+
+def test_an_id_that_cannot_be_is_refused(client: TestClient, subtests: pytest.Subtests) -> None:
+    login = sign_up(client)
+    session_id = current_id(client, login)
+
+    def delete(text: str) -> Response:
+        return client.delete(f"/auth/sessions/{text}", headers=login.headers)
+
+    for malformed in "1", "null", session_id.upper(), session_id.replace("-", ""), f"{session_id}%0A", "%00", "%FF":
+        with subtests.test(malformed):
+            response = delete(malformed)
+
+            assert response.status_code == 422
+            (fault,) = response.json()["detail"]
+            assert fault.keys() == {"type", "loc", "msg"}
+            assert fault["loc"] == ["path", "session_id"]
+    assert_live(client, login)
