@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 DAY = 86_400
 SECRET_BYTES = 32
-PLACEHOLDERS = re.compile(r"change.?(me|this|it)|secret|password|example|default", re.IGNORECASE)
+PLACEHOLDERS = re.compile(r"change.?(me|this|it)|your.?secret|placeholder|insecure", re.IGNORECASE)
 
 
 class Settings(BaseSettings):

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, bearer, create_task, register, sign_up
-from tests.conftest import Serve
+from tests.conftest import CHEAP, MovableClock, Serve
 
 
 @pytest.fixture

@@ -120,11 +120,11 @@ def test_a_key_may_be_any_255_ascii_characters(client: TestClient) -> None:
     assert repeat.content == first.content
 
 
-@pytest.mark.parametrize(
-    "key", ["", "x" * 256, "tab\there", "\u00e9".encode(), b"\xff", b"\x7f", b"nul\0"], ids=lambda key: ascii(key[:8])
-)
-def test_an_odd_key_is_refused(client: TestClient, sql: Sql, key: str | bytes) -> None:
+def test_an_odd_key_is_refused(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
+    keys = ["", "x" * 256, "tab\there", "\u00e9".encode(), b"\xff", b"\x7f", b"nul\0"]
 
-    assert faults(post(client, login, key)) == [["header", "Idempotency-Key"]]
+    places = {key: faults(post(client, login, key)) for key in keys}
+
+    assert places == dict.fromkeys(keys, [["header", "Idempotency-Key"]])
     assert sql(COUNT) == [(0,)]

@@ -131,9 +131,8 @@ def test_a_list_is_in_the_order_asked_for_and_undated_tasks_are_last_in_either_d
     assert titles(client, "/tasks/public", sort=sort) == expected
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
+def test_a_query_that_means_nothing_is_refused(client: TestClient) -> None:
+    queries = [
         "limit=0",
         "limit=101",
         "limit=-1",
@@ -149,9 +148,8 @@ def test_a_list_is_in_the_order_asked_for_and_undated_tasks_are_last_in_either_d
         "due_before=0001-01-01T00:00:00Z",
         "due_after=1764504000",
         "due_after=tomorrow",
-    ],
-)
-def test_a_query_that_means_nothing_is_refused(client: TestClient, query: str) -> None:
-    name, _, _ = query.partition("=")
+    ]
 
-    assert faults(client.get(f"/tasks/public?{query}")) == [["query", name]]
+    places = {query: faults(client.get(f"/tasks/public?{query}")) for query in queries}
+
+    assert places == {query: [["query", query.partition("=")[0]]] for query in queries}

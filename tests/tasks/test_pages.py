@@ -40,6 +40,10 @@ def walk(client: TestClient, url: str | None, login: Login | None = None) -> lis
     return pages
 
 
+def titles(pages: list[list[str]]) -> list[str]:
+    return [title for page in pages for title in page]
+
+
 def cursor_of(client: TestClient, url: str, login: Login | None = None) -> str:
     cursor: str = client.get(url, headers=login.headers if login else None).json()["next_cursor"]
     return cursor
@@ -57,8 +61,8 @@ def test_page_after_page_is_the_whole_list(client: TestClient, clock: MovableClo
     for limit, sizes in {1: [1] * 6, 2: [2, 2, 2], 3: [3, 3], 4: [4, 2], 6: [6]}.items():
         pages = walk(client, f"/tasks/public?sort={sort}&limit={limit}")
         assert [len(page) for page in pages] == sizes
-        assert sum(pages, []) == whole
-    assert sum(walk(client, f"/tasks/mine?sort={sort}&limit=2", login), []) == whole
+        assert titles(pages) == whole
+    assert titles(walk(client, f"/tasks/mine?sort={sort}&limit=2", login)) == whole
 
 
 def test_a_page_has_20_tasks_unless_asked_otherwise(client: TestClient) -> None:
@@ -94,7 +98,7 @@ def test_the_link_has_the_prefix_that_the_proxy_adds(client: TestClient, serve: 
 
     assert link is not None
     assert link.startswith("/api/tasks/?limit=1&cursor=")
-    assert sorted(sum(walk(behind_proxy, url, login), [])) == ["one", "two"]
+    assert sorted(titles(walk(behind_proxy, url, login))) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_tasks_that_come_and_go_meanwhile_move_no_other(
         create_task(client, login, title, due_at=due_at)
         clock.move(seconds=1)
 
-    assert sum(walk(client, link, login), []) == [title for title in rest if title not in page]
+    assert titles(walk(client, link, login)) == [title for title in rest if title not in page]
 
 
 def test_a_cursor_is_good_for_its_own_list_sort_and_filter_only(client: TestClient) -> None:
@@ -155,9 +159,10 @@ def test_a_cursor_is_good_for_another_limit(client: TestClient) -> None:
     assert len(response.json()["items"]) == 2
 
 
-@pytest.mark.parametrize("cursor", ["garbage", "%00", "%FF", "%C3%A9", "x" * 100_000], ids=lambda cursor: cursor[:8])
-def test_what_never_was_a_cursor_is_refused(client: TestClient, cursor: str) -> None:
-    assert faults(client.get(f"/tasks/public?cursor={cursor}")) == REFUSED
+def test_what_never_was_a_cursor_is_refused(client: TestClient) -> None:
+    cursors = ["garbage", "%00", "%FF", "%C3%A9", "bnVsbA==", "x" * 513, "x" * 50_000]
+
+    assert [faults(client.get(f"/tasks/public?cursor={cursor}")) for cursor in cursors] == [REFUSED] * len(cursors)
 
 
 @pytest.mark.parametrize(
