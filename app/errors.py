@@ -110,7 +110,7 @@ class ErrorHandlers:
         return JSONResponse(body, status, {**headers, **NO_STORE})
 
     def is_form(self, request: Request) -> bool:
-        return request.scope["path"].removeprefix(request.scope.get("root_path", "")) in self.form_paths
+        return request.scope["path"] in self.form_paths
 
 
 def _without_input(fault: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.password_cost = password_cost
     for room in tasks.router, auth.forms, auth.router, users.router, health.router:
         app.include_router(room)
-    ErrorHandlers(app, auth.FORM_PATHS)
+    ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
     app.add_middleware(BodyLimit)
     if settings.root_path:
         app.add_middleware(Prefix, prefix=settings.root_path)

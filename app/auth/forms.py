@@ -3,16 +3,19 @@
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from fastapi import Form, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordRequestForm
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
 
 from app.auth.errors import InvalidRequest
 from app.errors import NO_STORE
 
+ASCII: Final = bytes(range(128))
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
 FIELDS: Final = {
@@ -66,7 +69,9 @@ class FormRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_form(request: Request) -> Response:
-            await _check(request)
+            body = _well_formed(request.headers.get("content-type", ""), await request.body())
+            request = Request(request.scope, _replay(body))
+            await _check_fields(request)
             response = await handle(request)
             response.headers.update(NO_STORE)
             return response
@@ -74,22 +79,31 @@ class FormRoute(APIRoute):
         return handle_form
 
 
-async def _check(request: Request) -> None:
-    """Read the form, for FastAPI to find it read, and refuse what its parsers would mend, cut or drop.
+def _well_formed(content_type: str, body: bytes) -> bytes:
+    """Refuse what form parsers would mend, cut short or take for Latin-1; escape UTF-8 that came as it is.
 
     Raises:
-        InvalidRequest: not a form, not UTF-8, cut off, a file, too large, or a field sent twice.
+        InvalidRequest: not a form, cut off, or not UTF-8 text.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await request.body()
-    if content_type == "application/x-www-form-urlencoded":
+    kind, options = parse_options_header(content_type)
+    if kind == b"application/x-www-form-urlencoded":
+        body = quote_from_bytes(body, safe=ASCII).encode()
         text = unquote_to_bytes(body)
-    elif content_type == "multipart/form-data" and body.rstrip().endswith(b"--"):
+    elif kind == b"multipart/form-data" and body.rstrip().endswith(b"--%b--" % options.get(b"boundary", b"")):
         text = body
     else:
         raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
-    if b"\0" in text or not _is_utf8(text):
+    if options.get(b"charset", b"utf-8").lower() != b"utf-8" or b"\0" in text or not _is_utf8(text):
         raise InvalidRequest("The form must be UTF-8 text without NUL")
+    return body
+
+
+async def _check_fields(request: Request) -> None:
+    """Parse the form, for FastAPI to find it parsed.
+
+    Raises:
+        InvalidRequest: too many or too long fields, a file, or a field sent twice (RFC 6749 §3.2).
+    """
     try:
         form = await request.form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
     except HTTPException as error:
@@ -105,3 +119,10 @@ def _is_utf8(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _replay(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    return receive

@@ -112,15 +112,15 @@ def refresh_session(
     moved = connection.execute(move.returning(*SESSION)).one_or_none()
     if moved is not None:
         return moved
-    query = select(*SESSION, Session.ended_at, Session.end_reason).where(Session.id == claims.sid)
-    session = connection.execute(query).one_or_none()
+    query = select(*SESSION, Session.ended_at, Session.end_reason).join(User, Session.user_id == User.id)
+    session = connection.execute(query.where(Session.id == claims.sid, User.is_active)).one_or_none()
     if session is None:
         return InvalidGrant()
     if reason := _why_over(session, now):
         return InvalidGrant(reason)
     if claims.gen == session.generation - 1 and max(now - session.rotated_at, timedelta()) < grace:
         return session
-    if claims.gen >= session.generation:  # the user is disabled, or the database older than the token
+    if claims.gen >= session.generation:  # the database is older than the token: restored from a backup
         return InvalidGrant()
     end_session(connection, session.id, "reuse", now)
     return InvalidGrant(END_REASONS["reuse"])

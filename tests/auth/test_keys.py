@@ -25,17 +25,19 @@ from app.auth.keys import signing_secrets
 from app.config import Settings
 
 def make(folder, ready, secrets):
+    settings = Settings(database_url=f"sqlite:///{folder}/tasks.db")
     ready.wait()
-    secrets.put(signing_secrets(Settings(database_url=f"sqlite:///{folder}/tasks.db")))
+    secrets.put(signing_secrets(settings))
 
 if __name__ == "__main__":
     fork = multiprocessing.get_context("fork")
     for folder in sys.argv[1:]:
         ready, secrets = fork.Barrier(8), fork.Queue()
-        processes = [fork.Process(target=make, args=(folder, ready, secrets)) for _ in range(8)]
+        processes = [fork.Process(target=make, args=(folder, ready, secrets)) for _ in range(7)]
         for process in processes:
             process.start()
-        print(*{secret for _ in processes for secret in secrets.get(timeout=20)})
+        make(folder, ready, secrets)
+        print(*{secret for _ in range(8) for secret in secrets.get(timeout=20)})
         for process in processes:
             process.join()
 """

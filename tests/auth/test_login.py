@@ -1,6 +1,6 @@
 """POST /auth/token, password grant: every client's form of it gets in, and a refusal never says why."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
@@ -19,7 +19,6 @@ from tests.conftest import MovableClock, Sql
 LOGIN = {"username": "ada", "password": PASSWORD}
 EVERYTHING = "tasks:read tasks:write account"
 URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
-READS_THE_ACCOUNT = "SELECT users.id, users.password_hash"
 
 
 def assert_bad_request(response: Response, error: str, detail: str) -> None:
@@ -32,35 +31,17 @@ def attempt(client: TestClient, **fields: str) -> Response:
 
 
 @contextmanager
-def statements() -> Iterator[list[str]]:
-    """The SQL that the service runs meanwhile."""
-    seen: list[str] = []
+def after_each_statement(do: Callable[[str], None]) -> Iterator[None]:
+    """Call `do` with the text of each statement that the service has run."""
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
+    def listener(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        do(statement)
 
-    event.listen(Engine, "after_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "after_cursor_execute", note)
-
-
-@contextmanager
-def once_the_account_is_read(sql: Sql, change: str) -> Iterator[None]:
-    """Run a statement between a login's look at the account and its session's insert."""
-
-    def interfere(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith(READS_THE_ACCOUNT):
-            thread = Thread(target=sql, args=(change,))  # the service's own thread runs an event loop
-            thread.start()
-            thread.join()
-
-    event.listen(Engine, "after_cursor_execute", interfere)
+    event.listen(Engine, "after_cursor_execute", listener)
     try:
         yield
     finally:
-        event.remove(Engine, "after_cursor_execute", interfere)
+        event.remove(Engine, "after_cursor_execute", listener)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +131,8 @@ def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql)
         {"username": "disabled", "password": "wrong horse battery"},
         *({"username": username} for username in corrupt),
     ):
-        with statements() as trace:
+        trace: list[str] = []
+        with after_each_statement(trace.append):
             response = attempt(client, **fields)
         answers.add((response.status_code, response.content, tuple(response.headers.items())))
         traces.add(tuple(trace))
@@ -178,7 +160,13 @@ def test_an_account_that_changes_while_its_password_is_checked_is_not_let_in(
 ) -> None:
     register(client)
 
-    with once_the_account_is_read(sql, change):
+    def interfere(statement: str) -> None:
+        if statement.startswith("SELECT users.id, users.password_hash"):
+            thread = Thread(target=sql, args=(change,))  # the service's own thread runs an event loop
+            thread.start()
+            thread.join()
+
+    with after_each_statement(interfere):
         response = attempt(client)
 
     assert response.status_code == 401

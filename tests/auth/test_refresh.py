@@ -1,12 +1,16 @@
 """POST /auth/token, refresh grant: one successor, however often it is asked for, and no way back."""
 
+import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import log_in, refresh, refreshed, sign_up
-from tests.conftest import MovableClock
+from tests.accounts import PASSWORD, log_in, refresh, refreshed, sign_up
+from tests.conftest import SECRET, MovableClock, Serve, Sql
 
 REUSED = "The session was ended because a replaced refresh token was used again"
+NOT_VALID = "The refresh token is not valid"
+EXPIRED = "The refresh token has expired"
+OTHER_SECRET = "another-key-for-tests-only-9876543210"
 
 
 def assert_invalid_grant(response: Response, detail: str) -> None:
@@ -25,11 +29,45 @@ def test_a_refresh_brings_a_new_pair_that_works(client: TestClient) -> None:
     assert refresh(client, successor.refresh_token).status_code == 200
 
 
+def test_the_answer_is_that_of_a_login(client: TestClient) -> None:
+    login = sign_up(client)
+
+    response = client.post(
+        "/auth/token",
+        files={
+            "grant_type": (None, "refresh_token"),
+            "refresh_token": (None, login.refresh_token),
+            "scope": (None, ""),
+        },
+        headers={"Authorization": "Basic Og=="},
+    )
+
+    body = response.json()
+    assert body == {
+        "access_token": body["access_token"],
+        "refresh_token": body["refresh_token"],
+        "token_type": "bearer",
+        "expires_in": 1800,
+        "scope": "tasks:read tasks:write account",
+    }
+    assert response.headers["Cache-Control"] == "no-store"
+
+
 def test_a_repeat_within_the_grace_gets_the_very_same_successor(client: TestClient, clock: MovableClock) -> None:
     login = sign_up(client)
     successor = refreshed(client, login.refresh_token)
 
     clock.move(seconds=9.999)
+
+    assert refreshed(client, login.refresh_token).refresh_token == successor.refresh_token
+
+
+def test_a_clock_that_was_set_back_is_within_the_grace(client: TestClient, clock: MovableClock) -> None:
+    login = sign_up(client)
+    clock.move(minutes=5)
+    successor = refreshed(client, login.refresh_token)
+
+    clock.move(seconds=-30)
 
     assert refreshed(client, login.refresh_token).refresh_token == successor.refresh_token
 
@@ -44,3 +82,156 @@ def test_a_repeat_after_the_grace_ends_the_session_and_no_other(client: TestClie
     assert_invalid_grant(refresh(client, successor.refresh_token), REUSED)
     assert client.get("/tasks/mine", headers=successor.headers).status_code == 401
     assert client.get("/tasks/mine", headers=other.headers).status_code == 200
+
+
+def test_an_older_one_ends_the_session_even_within_the_grace(client: TestClient) -> None:
+    login = sign_up(client)
+    newest = refreshed(client, refreshed(client, login.refresh_token).refresh_token)
+
+    assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
+
+    assert_invalid_grant(refresh(client, newest.refresh_token), REUSED)
+
+
+def test_without_a_grace_every_repeat_ends_the_session(serve: Serve, sql: Sql) -> None:
+    client = serve(refresh_grace=0)
+    login = sign_up(client)
+    successor = refreshed(client, login.refresh_token)
+
+    assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
+
+    assert sql("SELECT end_reason FROM sessions WHERE ended_at IS NOT NULL") == [("reuse",)]
+    assert_invalid_grant(refresh(serve(), successor.refresh_token), REUSED)
+
+
+def test_a_narrower_scope_holds_for_the_access_token_only(client: TestClient) -> None:
+    login = sign_up(client)
+
+    narrowed = refreshed(client, login.refresh_token, scope="tasks:read")
+
+    assert narrowed.scope == "tasks:read"
+    assert client.get("/tasks/mine", headers=narrowed.headers).status_code == 200
+    assert client.get("/users/me", headers=narrowed.headers).status_code == 403
+    widened = refreshed(client, narrowed.refresh_token)
+    assert widened.scope == login.scope
+    assert client.get("/users/me", headers=widened.headers).status_code == 200
+
+
+@pytest.mark.parametrize("scope", ["tasks:read account", "admin", "tasks:delete"])
+def test_too_wide_a_scope_is_refused_and_uses_nothing_up(client: TestClient, clock: MovableClock, scope: str) -> None:
+    sign_up(client)
+    login = log_in(client, scope="tasks:read tasks:write")
+
+    response = refresh(client, login.refresh_token, scope=scope)
+
+    detail = "The scope does not exist or may not be had"
+    assert response.status_code == 400
+    assert response.json() == {"detail": detail, "error": "invalid_scope", "error_description": detail}
+    clock.move(minutes=1)
+    assert refreshed(client, login.refresh_token).scope == "tasks:read tasks:write"
+
+
+def test_a_session_ends_thirty_days_after_its_login(client: TestClient, clock: MovableClock) -> None:
+    login = sign_up(client)
+    clock.move(days=29, hours=23, minutes=50)
+
+    response = refresh(client, login.refresh_token)
+    last = refreshed(client, response.json()["refresh_token"])
+
+    assert response.json()["expires_in"] == 600
+    clock.move(seconds=599)
+    assert client.get("/tasks/mine", headers=last.headers).status_code == 200
+    clock.move(seconds=1)
+    assert client.get("/tasks/mine", headers=last.headers).status_code == 401
+    assert_invalid_grant(refresh(client, last.refresh_token), EXPIRED)
+    assert_invalid_grant(refresh(client, login.refresh_token), EXPIRED)
+
+
+def test_a_session_that_is_cut_short_in_the_database_is_over(client: TestClient, sql: Sql) -> None:
+    login = sign_up(client)
+    sql("UPDATE sessions SET expires_at = '2026-11-23T09:00:00.000000Z'")
+
+    assert_invalid_grant(refresh(client, login.refresh_token), "The session has expired")
+
+
+def test_a_changed_password_ends_the_other_sessions(client: TestClient) -> None:
+    login, other = sign_up(client), log_in(client)
+    client.put(
+        "/users/me/password",
+        json={"current_password": PASSWORD, "new_password": "a better horse"},
+        headers=login.headers,
+    )
+
+    assert_invalid_grant(refresh(client, other.refresh_token), "The password was changed")
+    assert refresh(client, login.refresh_token).status_code == 200
+
+
+@pytest.mark.parametrize("used", ["current", "replaced"])
+def test_a_disabled_user_gets_nothing_and_loses_nothing(client: TestClient, sql: Sql, used: str) -> None:
+    login = sign_up(client)
+    tokens = {"replaced": login.refresh_token, "current": refreshed(client, login.refresh_token).refresh_token}
+    sql("UPDATE users SET is_active = FALSE")
+
+    assert_invalid_grant(refresh(client, tokens[used]), NOT_VALID)
+
+    sql("UPDATE users SET is_active = TRUE")
+    assert refresh(client, tokens[used]).status_code == 200
+
+
+def test_a_deleted_user_gets_nothing(client: TestClient) -> None:
+    login = sign_up(client)
+    assert client.delete("/users/me", headers=login.headers).status_code == 204
+    sign_up(client)
+
+    assert_invalid_grant(refresh(client, login.refresh_token), NOT_VALID)
+
+
+def test_a_token_that_is_newer_than_the_database_ends_nothing(client: TestClient, sql: Sql) -> None:
+    """A backup was restored: the token is not a copy of a replaced one."""
+    login = sign_up(client)
+    newest = refreshed(client, refreshed(client, login.refresh_token).refresh_token)
+    sql("UPDATE sessions SET generation = 1")
+
+    assert_invalid_grant(refresh(client, newest.refresh_token), NOT_VALID)
+
+    assert refresh(client, login.refresh_token).status_code == 200
+
+
+def test_whatever_else_is_not_valid_and_ends_nothing(
+    client: TestClient, serve: Serve, clock: MovableClock, subtests: pytest.Subtests
+) -> None:
+    login = sign_up(client)
+    head, payload, signature = login.refresh_token.split(".")
+    _, newer_payload, _ = refreshed(client, log_in(client).refresh_token).refresh_token.split(".")
+    wrong = {
+        "access token": login.access_token,
+        "garbage": "garbage",
+        "not ASCII": "é.é.é",
+        "too long": f"{head}.{payload}.{'A' * 5000}",
+        "another payload": f"{head}.{newer_payload}.{signature}",
+        "another signature": f"{head}.{payload}.{signature[::-1]}",
+        "no signature": f"{head}.{payload}.",
+        "another key": log_in(serve(secret_key=OTHER_SECRET)).refresh_token,
+        "another issuer": log_in(serve(public_url="https://tasks.example.org")).refresh_token,
+    }
+    clock.move(minutes=1)
+
+    for name, token in wrong.items():
+        with subtests.test(name):
+            assert_invalid_grant(refresh(client, token), NOT_VALID)
+
+    assert refresh(client, login.refresh_token).status_code == 200
+
+
+def test_a_new_key_logs_nobody_out_while_the_previous_one_verifies(serve: Serve) -> None:
+    login = sign_up(serve())
+
+    rotating = serve(secret_key=OTHER_SECRET, secret_key_previous=SECRET)
+    successor = refreshed(rotating, login.refresh_token)
+
+    assert rotating.get("/tasks/mine", headers=login.headers).status_code == 200
+    rotated = serve(secret_key=OTHER_SECRET)
+    assert rotated.get("/tasks/mine", headers=successor.headers).status_code == 200
+    assert rotated.get("/tasks/mine", headers=login.headers).status_code == 401
+    assert refresh(rotated, successor.refresh_token).status_code == 200
+    assert_invalid_grant(refresh(rotated, login.refresh_token), NOT_VALID)

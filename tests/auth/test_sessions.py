@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, sign_up
+from tests.accounts import Login, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import MovableClock, Sql
 
 NOT_FOUND = {"detail": "Session not found"}
@@ -23,16 +23,6 @@ def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, 
 def current_id(client: TestClient, login: Login) -> str:
     (session,) = (session for session in sessions(client, login) if session["current"])
     return str(session["id"])
-
-
-def log_in_from(client: TestClient, user_agent: bytes) -> str:
-    """Log in, and tell the name under which the session is listed."""
-    response = client.post(
-        "/auth/token", data={"username": "ada", "password": PASSWORD}, headers={b"User-Agent": user_agent}
-    )
-    body = response.json()
-    (session,) = sessions(client, Login(body["access_token"], body["refresh_token"], body["scope"]), limit=1)
-    return str(session["user_agent"])
 
 
 def assert_signed_out(client: TestClient, login: Login) -> None:
@@ -130,7 +120,7 @@ def test_a_page_that_cannot_be_is_refused(client: TestClient, subtests: pytest.S
         client.post("/tasks", json={"title": "Water the plants"}, headers=login.headers)
     of_tasks = client.get("/tasks/mine", params={"limit": 1}, headers=login.headers).json()["next_cursor"]
 
-    for name, value in ("limit", "0"), ("limit", "101"), ("cursor", "x"), ("cursor", of_tasks), ("cursor", ""):
+    for name, value in ("limit", "0"), ("limit", "101"), ("cursor", "x"), ("cursor", of_tasks):
         with subtests.test(name, value=value):
             response = client.get("/auth/sessions", params={name: value}, headers=login.headers)
 
@@ -141,16 +131,19 @@ def test_a_page_that_cannot_be_is_refused(client: TestClient, subtests: pytest.S
 @pytest.mark.parametrize(
     ("user_agent", "listed"),
     [
-        pytest.param(b"Mozilla/5.0 (X11; Linux)", "Mozilla/5.0 (X11; Linux)", id="plain"),
-        pytest.param(b"x" * 254 + b"yz", "x" * 254 + "y", id="long"),
-        pytest.param(b"a\tb\x7fc\xadd\xa0e", "abcde", id="not-printable"),
-        pytest.param(b"", "", id="empty"),
+        pytest.param("Mozilla/5.0 (X11; Linux)", "Mozilla/5.0 (X11; Linux)", id="plain"),
+        pytest.param("x" * 254 + "yz", "x" * 254 + "y", id="long"),
+        pytest.param("a\tb\x7fc", "abc", id="not-printable"),
+        pytest.param("", "", id="empty"),
     ],
 )
-def test_the_user_agent_is_cleaned_and_cut(client: TestClient, user_agent: bytes, listed: str) -> None:
-    sign_up(client)
+def test_the_user_agent_is_cleaned_and_cut(client: TestClient, user_agent: str, listed: str) -> None:
+    register(client)
+    client.headers["User-Agent"] = user_agent
 
-    assert log_in_from(client, user_agent) == listed
+    (session,) = sessions(client, log_in(client))
+
+    assert session["user_agent"] == listed
 
 
 def test_one_session_ends_at_once(client: TestClient) -> None:

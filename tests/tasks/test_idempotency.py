@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -47,18 +46,20 @@ def test_the_same_body_is_the_same_however_it_is_written(client: TestClient, sql
     assert sql(COUNT) == [(1,)]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"title": "Water the cat"}, {"description": ""}, {"is_public": True}, {"due_at": "2026-11-30T12:00:00.000001Z"}],
-    ids=lambda change: next(iter(change)),
-)
-def test_another_body_under_the_same_key_is_refused(client: TestClient, sql: Sql, change: dict[str, Any]) -> None:
+def test_another_body_under_the_same_key_is_refused(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
     first = post(client, login, "a key", due_at="2026-11-30T12:00:00Z")
+    others: list[dict[str, Any]] = [
+        {"title": "Water the cat"},
+        {"description": ""},
+        {"is_public": True},
+        {"due_at": "2026-11-30T12:00:00.000001Z"},
+        {"due_at": None},
+    ]
 
-    response = post(client, login, "a key", **({"due_at": "2026-11-30T12:00:00Z"} | change))
+    places = [faults(post(client, login, "a key", **({"due_at": "2026-11-30T12:00:00Z"} | other))) for other in others]
 
-    assert faults(response) == [["header", "Idempotency-Key"]]
+    assert places == [[["header", "Idempotency-Key"]]] * 5
     assert sql(COUNT) == [(1,)]
     assert client.get(first.headers["Location"], headers=login.headers).content == first.content
 
@@ -122,9 +123,9 @@ def test_a_key_may_be_any_255_ascii_characters(client: TestClient) -> None:
 
 def test_an_odd_key_is_refused(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
-    keys = ["", "x" * 256, "tab\there", "\u00e9".encode(), b"\xff", b"\x7f", b"nul\0"]
+    keys: list[str | bytes] = ["", "x" * 256, "tab\there", "\u00e9".encode(), b"\xff", b"\x7f", b"nul\0"]
 
     places = {key: faults(post(client, login, key)) for key in keys}
 
-    assert places == dict.fromkeys(keys, [["header", "Idempotency-Key"]])
+    assert places == {key: [["header", "Idempotency-Key"]] for key in keys}
     assert sql(COUNT) == [(0,)]

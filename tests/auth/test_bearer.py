@@ -1,0 +1,247 @@
+"""RFC 6750 on every operation: who calls without a token, with a bad one, or without the scope."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from tests.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
+from tests.conftest import MovableClock, Serve, Sql
+
+Operation = tuple[str, str]
+
+REALM = 'Bearer realm="bearer-tasks"'
+NOT_VALID = "The access token is not valid"
+ID = "01a208f7-1a8a-7be3-842c-3f4269f2551d"
+
+OPEN: set[Operation] = {
+    ("post", "/auth/token"),
+    ("post", "/auth/revoke"),
+    ("post", "/auth/introspect"),  # asks for a token, and answers as the form endpoints do
+    ("get", "/.well-known/oauth-authorization-server"),
+    ("get", "/.well-known/jwks.json"),
+    ("post", "/users/"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
+    ("get", "/metrics"),
+}
+OPTIONAL: set[Operation] = {("get", "/tasks/"), ("get", "/tasks/public"), ("get", "/tasks/{}")}
+SCOPES: dict[Operation, str] = {
+    ("get", "/tasks/"): "tasks:read",
+    ("get", "/tasks/mine"): "tasks:read",
+    ("get", "/tasks/public"): "tasks:read",
+    ("get", "/tasks/{}"): "tasks:read",
+    ("post", "/tasks/"): "tasks:write",
+    ("patch", "/tasks/{}"): "tasks:write",
+    ("delete", "/tasks/{}"): "tasks:write",
+    ("get", "/auth/sessions/"): "account",
+    ("delete", "/auth/sessions/"): "account",
+    ("delete", "/auth/sessions/{}"): "account",
+    ("get", "/users/me"): "account",
+    ("patch", "/users/me"): "account",
+    ("delete", "/users/me"): "account",
+    ("put", "/users/me/password"): "account",
+    ("get", "/users/"): "admin",
+    ("get", "/users/{}"): "admin",
+    ("patch", "/users/{}"): "admin",
+    ("delete", "/users/{}"): "admin",
+}
+
+
+def operations(client: TestClient) -> Iterator[Operation]:
+    """All that need or take a token, as the OpenAPI document has them, parameters unnamed."""
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        unnamed = "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
+        yield from ((method, unnamed) for method in methods if (method, unnamed) not in OPEN)
+
+
+def urls(path: str) -> set[str]:
+    """A collection answers without its slash too."""
+    return {path.format(ID), path.format(ID).removesuffix("/")}
+
+
+def assert_not_authenticated(response: Response) -> None:
+    assert (response.status_code, response.json()) == (401, {"detail": "Not authenticated"})
+    assert response.headers.get_list("WWW-Authenticate") == [REALM]
+
+
+def assert_invalid_token(response: Response, detail: str = NOT_VALID) -> None:
+    assert (response.status_code, response.json()) == (401, {"detail": detail})
+    challenge = f'{REALM}, error="invalid_token", error_description="{detail}"'
+    assert response.headers.get_list("WWW-Authenticate") == [challenge]
+
+
+def assert_refused(client: TestClient, token: str, detail: str = NOT_VALID) -> None:
+    """On a strict route, and on an optional one: who came with a token must not see the public view."""
+    assert_invalid_token(client.get("/tasks/mine", headers=bearer(token)), detail)
+    assert_invalid_token(client.get("/tasks/", headers=bearer(token)), detail)
+
+
+def test_every_operation_but_the_open_ones_asks_for_a_token(client: TestClient, subtests: pytest.Subtests) -> None:
+    for method, path in set(operations(client)) - OPTIONAL:
+        for url in urls(path):
+            with subtests.test(f"{method} {url}"):
+                assert_not_authenticated(client.request(method, url))
+
+
+def test_every_operation_refuses_a_bad_token(client: TestClient, subtests: pytest.Subtests) -> None:
+    for method, path in operations(client):
+        for url in urls(path):
+            with subtests.test(f"{method} {url}"):
+                assert_invalid_token(client.request(method, url, headers=bearer("x.y.z")))
+
+
+def test_every_operation_asks_for_its_scope(client: TestClient, subtests: pytest.Subtests) -> None:
+    register(client)
+    everything_but = {
+        "tasks:read": log_in(client, scope="tasks:write account"),
+        "tasks:write": log_in(client, scope="tasks:read account"),
+        "account": log_in(client, scope="tasks:read tasks:write"),
+        "admin": log_in(client),
+    }
+
+    for method, path in operations(client):
+        for url in urls(path):
+            with subtests.test(f"{method} {url}"):
+                needed = SCOPES[method, path]
+
+                response = client.request(method, url, headers=everything_but[needed].headers)
+
+                assert response.status_code == 403
+                assert response.json() == {"detail": f"The access token lacks the scope {needed}"}
+                challenge = f'{REALM}, error="insufficient_scope", scope="{needed}"'
+                assert response.headers.get_list("WWW-Authenticate") == [challenge]
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
+def test_the_scheme_is_known_in_any_letter_case(client: TestClient, scheme: str) -> None:
+    login = sign_up(client)
+
+    response = client.get("/tasks/mine", headers={"Authorization": scheme + login.access_token})
+
+    assert response.status_code == 200
+
+
+def test_a_token_elsewhere_is_no_token(client: TestClient, subtests: pytest.Subtests) -> None:
+    login = sign_up(client)
+    public = create_task(client, login, is_public=True)
+    create_task(client, login)
+    token = {"access_token": login.access_token}
+    elsewhere: dict[str, dict[str, Any]] = {
+        "nowhere": {},
+        "query": {"params": token},
+        "form": {"data": token},
+        "cookie": {"headers": {"Cookie": f"access_token={login.access_token}"}},
+        "another scheme": {"headers": {"Authorization": f"Token {login.access_token}"}},
+        "basic": {"headers": {"Authorization": "Basic YWRhOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ=="}},
+        "no scheme": {"headers": {"Authorization": login.access_token}},
+        "empty header": {"headers": {"Authorization": ""}},
+    }
+
+    for name, request in elsewhere.items():
+        with subtests.test(name):
+            assert_not_authenticated(client.request("GET", "/tasks/mine", **request))
+            anonymous = client.request("GET", "/tasks/", **request)
+            assert anonymous.status_code == 200
+            assert anonymous.json()["items"] == [public]
+    assert_not_authenticated(client.post("/tasks/", data=token))
+
+
+def test_a_token_that_is_none_of_ours_is_not_valid(client: TestClient, serve: Serve, subtests: pytest.Subtests) -> None:
+    login = sign_up(client)
+    head, payload, signature = login.access_token.split(".")
+    wrong = {
+        "empty": "",
+        "garbage": "garbage",
+        "not ASCII": "é.é.é",
+        "two": f"{login.access_token} {login.access_token}",
+        "too long": f"{head}.{payload}.{'A' * 5000}",
+        "refresh token": login.refresh_token,
+        "another payload": f"{head}.{log_in(client).access_token.split('.')[1]}.{signature}",
+        "no signature": f"{head}.{payload}.",
+        "another key": log_in(serve(secret_key="some-other-key-of-32-bytes-or-more!")).access_token,
+        "another issuer": log_in(serve(public_url="https://tasks.example.org")).access_token,
+    }
+
+    for name, token in wrong.items():
+        with subtests.test(name):
+            for url in "/tasks/mine", "/tasks/":
+                assert_invalid_token(client.get(url, headers={b"Authorization": f"Bearer {token}".encode()}))
+
+
+def test_a_token_is_good_for_thirty_minutes(client: TestClient, clock: MovableClock) -> None:
+    login = sign_up(client)
+
+    clock.move(seconds=1799.999)
+    assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+
+    clock.move(seconds=0.001)
+    assert_refused(client, login.access_token, "The access token has expired")
+
+
+def test_a_refresh_leaves_the_earlier_token_good(client: TestClient) -> None:
+    login = sign_up(client)
+
+    refreshed(client, login.refresh_token)
+
+    assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+
+
+def test_a_revoked_session_takes_its_tokens_along(client: TestClient) -> None:
+    login = sign_up(client)
+    later = refreshed(client, login.refresh_token)
+
+    client.post("/auth/revoke", data={"token": login.refresh_token})
+
+    assert_refused(client, login.access_token, "The session was signed out")
+    assert_refused(client, later.access_token, "The session was signed out")
+
+
+def test_a_reused_refresh_token_takes_the_tokens_along(client: TestClient, clock: MovableClock) -> None:
+    login = sign_up(client)
+    later = refreshed(client, login.refresh_token)
+    clock.move(minutes=1)
+
+    refresh(client, login.refresh_token)
+
+    assert_refused(client, later.access_token, "The session was ended because a replaced refresh token was used again")
+
+
+def test_a_session_that_is_cut_short_in_the_database_takes_its_tokens_along(client: TestClient, sql: Sql) -> None:
+    login = sign_up(client)
+
+    sql("UPDATE sessions SET expires_at = '2026-11-23T09:00:00.000000Z'")
+
+    assert_refused(client, login.access_token, "The session has expired")
+
+
+def test_a_changed_password_ends_the_other_sessions_at_once(client: TestClient) -> None:
+    login, other, bob = sign_up(client), log_in(client), sign_up(client, "bob")
+    change = {"current_password": PASSWORD, "new_password": "a better horse"}
+
+    assert client.put("/users/me/password", json=change, headers=login.headers).status_code == 204
+
+    assert_refused(client, other.access_token, "The password was changed")
+    assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+    assert client.get("/tasks/mine", headers=bob.headers).status_code == 200
+
+
+def test_a_disabled_user_is_refused_at_once_and_let_in_again(client: TestClient, sql: Sql) -> None:
+    login = sign_up(client)
+
+    sql("UPDATE users SET is_active = FALSE")
+    assert_refused(client, login.access_token, "The user is disabled")
+
+    sql("UPDATE users SET is_active = TRUE")
+    assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+
+
+def test_a_deleted_user_is_refused_and_a_namesake_is_someone_else(client: TestClient) -> None:
+    login = sign_up(client)
+    assert client.delete("/users/me", headers=login.headers).status_code == 204
+
+    sign_up(client)
+
+    assert_refused(client, login.access_token)

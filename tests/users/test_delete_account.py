@@ -1,0 +1,115 @@
+"""DELETE /users/me: everything of the user's goes along, and nothing of it comes back with the name."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Connection
+
+from app.auth.errors import InvalidToken, WrongPassword
+from app.auth.service import Principal
+from app.columns import new_id
+from app.config import Settings
+from app.database import connect
+from app.tasks.schemas import TaskCreate
+from app.tasks.service import create_task as insert_task
+from app.users.service import change_password, get_password_hash, get_profile, update_profile
+from tests.accounts import create_task, log_in, refresh, sign_up
+from tests.conftest import MovableClock, Sql
+
+
+def test_tasks_and_sessions_go_along_and_nobody_elses(client: TestClient, sql: Sql) -> None:
+    ada, bob = sign_up(client), sign_up(client, "bob")
+    log_in(client)
+    for is_public in True, False:
+        create_task(client, ada, is_public=is_public)
+    kept = create_task(client, bob, is_public=True)
+
+    response = client.delete("/users/me", headers=ada.headers)
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert sql("SELECT username FROM users") == [("bob",)]
+    assert [sql(f"SELECT count(*) FROM {table}") for table in ("sessions", "tasks")] == [[(1,)], [(1,)]]
+    assert client.get("/tasks/public").json()["items"] == [kept]
+
+
+def test_the_tokens_of_a_deleted_user_are_good_for_nothing(client: TestClient) -> None:
+    login, other = sign_up(client), log_in(client)
+
+    client.delete("/users/me", headers=login.headers)
+
+    for headers in login.headers, other.headers:
+        for url in "/users/me", "/tasks/", "/tasks/public":
+            assert client.get(url, headers=headers).status_code == 401
+        assert client.delete("/users/me", headers=headers).status_code == 401
+    assert refresh(client, other.refresh_token).json()["error"] == "invalid_grant"
+
+
+def test_a_deleted_user_cannot_log_in(client: TestClient) -> None:
+    login = sign_up(client)
+
+    client.delete("/users/me", headers=login.headers)
+
+    response = client.post("/auth/token", data={"username": "ada", "password": "correct horse battery"})
+    assert response.status_code == 401
+    assert response.json()["detail"] == "Invalid credentials"
+
+
+def test_who_takes_the_name_again_is_another_user(client: TestClient) -> None:
+    former = sign_up(client)
+    create_task(client, former)
+    client.delete("/users/me", headers=former.headers)
+
+    latter = sign_up(client)
+
+    assert client.get("/tasks/mine", headers=latter.headers).json()["items"] == []
+    assert client.get("/tasks/mine", headers=former.headers).status_code == 401
+    assert refresh(client, former.refresh_token).status_code == 400
+
+
+Step = Callable[[Connection, Principal, MovableClock], object]
+STEPS: dict[str, Step] = {
+    "create a task": lambda db, user, clock: insert_task(db, user, TaskCreate(title="Late"), None, clock()),
+    "create one with a key": lambda db, user, clock: insert_task(db, user, TaskCreate(title="Late"), "k", clock()),
+    "read the profile": lambda db, user, _: get_profile(db, user),
+    "change the profile": lambda db, user, clock: update_profile(db, user, {"email": None}, clock()),
+    "read the password": lambda db, user, _: get_password_hash(db, user),
+}
+
+
+def run(settings: Settings, step: Callable[..., Any], *args: object) -> None:
+    async def write() -> None:
+        async with connect(settings.database) as database:
+            await database.write(step, *args)
+
+    asyncio.run(write())
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_request_that_loses_its_user_on_the_way_is_one_with_a_bad_token(
+    settings: Settings, clock: MovableClock, sql: Sql, step: Step
+) -> None:
+    """No request can be held between its token and its statement, so the statement is run by itself."""
+    user = Principal(new_id(clock()), "ada", new_id(clock()), frozenset())
+
+    with pytest.raises(InvalidToken):
+        run(settings, step, user, clock)
+
+    assert sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+def test_a_password_that_changed_on_the_way_is_not_the_current_one(
+    client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
+) -> None:
+    """Nor can one be held between the check of the current password and the change."""
+    login = sign_up(client)
+    user_id = client.get("/users/me", headers=login.headers).json()["id"]
+    user = Principal(user_id, "ada", new_id(clock()), frozenset())
+
+    with pytest.raises(WrongPassword):
+        run(settings, change_password, user, "the hash that was checked", "a new hash", clock())
+
+    assert sql("SELECT count(*) FROM users WHERE password_hash = 'a new hash'") == [(0,)]
+    assert client.get("/users/me", headers=login.headers).status_code == 200
