@@ -39,7 +39,10 @@ def serve(
     """Start the service."""
     settings = load_settings()
     typer.echo(_with_database(settings, _prepare))
-    signing_secrets(settings)
+    try:
+        signing_secrets(settings)
+    except (ValueError, OSError) as error:
+        raise _failure(str(error)) from error
     url = f"http://{host}:{port}{settings.root_path}"
     typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")
     body = '{"username": "ada", "password": "correct horse battery"}'

@@ -11,6 +11,8 @@ from sqlalchemy import CHAR, DateTime, Dialect, MetaData, String, TypeDecorator,
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeEngine
 
+from app.clock import EPOCH, MICROSECOND
+
 
 class Text(TypeDecorator[str]):
     """Text that is the same on both: PostgreSQL cannot store NUL, so neither does."""
@@ -63,9 +65,8 @@ PrimaryKey = Annotated[str, mapped_column(Id, primary_key=True)]
 
 def new_id(now: datetime) -> str:
     """Make a UUIDv7 (RFC 9562 §5.7), with microseconds in `rand_a` (§6.2, method 3): ids sort as their times do."""
-    microseconds = int(now.timestamp()) * 1_000_000 + now.microsecond
-    milliseconds, rest = divmod(microseconds, 1000)
-    head = milliseconds << 16 | 7 << 12 | rest * 4096 // 1000
+    milliseconds, microseconds = divmod((now - EPOCH) // MICROSECOND, 1000)
+    head = milliseconds << 16 | 7 << 12 | microseconds * 4096 // 1000
     return str(UUID(int=head << 64 | 2 << 62 | secrets.randbits(62)))
 
 

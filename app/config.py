@@ -11,8 +11,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 DAY = 86_400
+PATH = "/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 SECRET_BYTES = 32
-PLACEHOLDERS = re.compile(r"change.?(me|this|it)|your.?secret|placeholder|insecure", re.IGNORECASE)
+UNFIT = re.compile(r"change.?(me|this|it)|your.?secret|placeholder|insecure|-----BEGIN|ssh-rsa", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -25,12 +26,14 @@ class Settings(BaseSettings):
     database_url: str = Field("sqlite:///./tasks.db", repr=False)
     secret_key: SecretStr | None = None
     secret_key_previous: SecretStr | None = None
-    public_url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")
+    public_url: str = Field(
+        "http://127.0.0.1:8000", pattern=rf"^https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d{{1,5}})?({PATH})*/?$"
+    )
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
     registration: Literal["open", "closed"] = "open"
-    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")
+    root_path: str = Field("", pattern=rf"^({PATH})*/?$")
 
     @property
     def database(self) -> URL:
@@ -43,10 +46,10 @@ class Settings(BaseSettings):
     def _is_a_supported_database(cls, value: str) -> str:
         try:
             url = make_url(value)
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             url = URL.create("unreadable")
         if url.drivername == "sqlite":
-            if url.database in {None, "", ":memory:"}:
+            if url.host or url.database in {None, "", ":memory:"}:
                 raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
         elif url.drivername not in {"postgresql", "postgres"}:
             raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")
@@ -55,13 +58,8 @@ class Settings(BaseSettings):
     @field_validator("secret_key", "secret_key_previous")
     @classmethod
     def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
-        text = value.get_secret_value() if value else ""
-        if value and len(text.encode()) < SECRET_BYTES:
-            raise ValueError(
-                f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-            )
-        if value and (PLACEHOLDERS.search(text) or len(set(text)) < SECRET_BYTES // 4):
-            raise ValueError("is a placeholder or easy to guess")
+        if value is not None:
+            check_secret(value.get_secret_value())
         return value
 
     @field_validator("public_url", "root_path")
@@ -76,6 +74,16 @@ class Settings(BaseSettings):
         return self
 
 
+def check_secret(secret: str) -> None:
+    """Raises ValueError for a secret that is too short, easy to guess, or that jose takes for another kind of key."""
+    if len(secret.encode()) < SECRET_BYTES:
+        raise ValueError(
+            f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    if UNFIT.search(secret) or len(set(secret)) < SECRET_BYTES // 4:
+        raise ValueError("must be random text, not a placeholder or a key pair's")
+
+
 def load_settings() -> Settings:
     """Read the settings, or end the process with exit code 2 and one line that names what is wrong, never its value."""
     try:
@@ -84,6 +92,9 @@ def load_settings() -> Settings:
         for fault in error.errors(include_input=False, include_url=False):
             name = "".join(str(part).upper() + ": " for part in fault["loc"])
             print(f"error: {name}{fault['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except UnicodeDecodeError:
+        print("error: .env: must be UTF-8 text", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -10,8 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
+import asyncpg
 from fastapi import Depends, Request
 from sqlalchemy import (
     URL,
@@ -112,20 +114,21 @@ class PostgreSQL(Database):
     dialect = "postgresql"
 
     def __init__(self, url: URL) -> None:
+        dsn = url.render_as_string(hide_password=False)
+        server_settings = {
+            "statement_timeout": f"{WAIT}s",
+            "idle_in_transaction_session_timeout": f"{2 * WAIT}s",
+        }
         self._engine = create_async_engine(
-            url.set(drivername="postgresql+asyncpg"),
+            "postgresql+asyncpg://",
+            # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
+            async_creator=partial(
+                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=2 * WAIT, server_settings=server_settings
+            ),
             hide_parameters=True,
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=POOL_WAIT,
-            connect_args={
-                "timeout": POOL_WAIT,
-                "command_timeout": 2 * WAIT,
-                "server_settings": {
-                    "statement_timeout": f"{WAIT}s",
-                    "idle_in_transaction_session_timeout": f"{2 * WAIT}s",
-                },
-            },
         )
         self._writer = self._engine.sync_engine
         event.listen(self._writer, "checkout", _refuse_closed)

@@ -5,7 +5,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -15,12 +15,11 @@ from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.clock import EPOCH, MICROSECOND
 from app.database import AnyRow, AnySelect
 from app.errors import InvalidInput
 
 Item = TypeVar("Item")
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PageQuery(BaseModel):
@@ -84,7 +83,7 @@ class Order:
         """
         context = query.context(name)
         rows: list[AnyRow] = []
-        for stretch in self._stretches(_decode(query.cursor, context) if query.cursor else None):
+        for stretch in self._stretches(_decode(query.cursor, context) if query.cursor is not None else None):
             ordered = rows_of.where(*stretch).order_by(*self._columns())
             rows += connection.execute(ordered.limit(query.limit + 1 - len(rows)))
             if len(rows) > query.limit:
@@ -114,14 +113,14 @@ class Order:
 
 
 def _encode(position: Position, context: str) -> str:
-    microseconds = None if position.key is None else (position.key - EPOCH) // timedelta(microseconds=1)
+    microseconds = None if position.key is None else (position.key - EPOCH) // MICROSECOND
     return urlsafe_b64encode(json.dumps([_digest(context), microseconds, position.id]).encode()).decode()
 
 
 def _decode(cursor: str, context: str) -> Position:
     try:
         digest, microseconds, id_ = json.loads(urlsafe_b64decode(cursor))
-        key = None if microseconds is None else EPOCH + timedelta(microseconds=microseconds)
+        key = None if microseconds is None else EPOCH + microseconds * MICROSECOND
         position = Position(key, str(UUID(id_)))
         if digest != _digest(context) or _encode(position, context) != cursor:
             raise BadCursor

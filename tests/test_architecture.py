@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 APP = Path(__file__).parent.parent / "app"
-GROUND = {"clock", "columns", "config", "database", "errors", "middleware", "migrations", "pagination"}
+GROUND = {"bodies", "clock", "columns", "config", "database", "errors", "middleware", "migrations", "pagination"}
 MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND}
 FLOORS = [
     {"router"},

@@ -3,17 +3,17 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, inspect, make_url
+from sqlalchemy import URL, Connection, inspect, make_url
 
 from app.database import connect
 from app.migrations import ALEMBIC_INI, is_current, upgrade
-from tests.conftest import SECRET
+from tests.conftest import SECRET, new_database
 
 TABLES = {"alembic_version", "users", "sessions", "tasks"}
 
@@ -22,6 +22,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
     pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
 ]
+
+
+@pytest.fixture
+def postgres_url(postgres_server: URL) -> Iterator[str]:
+    """A database that these tests may spoil."""
+    with new_database(postgres_server) as url:
+        run(url.render_as_string(hide_password=False), upgrade)
+        yield url.render_as_string(hide_password=False)
 
 
 def run(url: str, f: Callable[[Connection], object]) -> None:

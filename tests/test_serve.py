@@ -1,18 +1,17 @@
 """Starting the service, as the README says and all at once."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from app.__main__ import cli
 from tests.accounts import PASSWORD
-from tests.conftest import SECRET
-from tests.processes import ROOT, command, environment, free_port, services, wait_until_ready
+from tests.conftest import SECRET, new_database
+from tests.processes import command, environment, free_port, services, wait_until_ready
 
 ADA = {"username": "ada", "password": PASSWORD}
 
@@ -58,21 +57,17 @@ def test_several_workers_share_a_port(sqlite_url: str) -> None:
     assert answers == {200}
 
 
-def test_postgresql_is_never_migrated_by_itself(postgres_url: str) -> None:
-    settings = {"database_url": postgres_url, "secret_key": SECRET}
-    subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", f"{ROOT}/alembic.ini", "downgrade", "base"],
-        env=environment(**settings),
-        check=True,
-    )
-    port = free_port()
-    with command("app", "serve", "--port", str(port), **settings) as process:
-        assert process.stdout is not None
-        first = next(process.stdout)
-        live = _poll(f"http://127.0.0.1:{port}/health/live")
-        behind = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
-        migrate = CliRunner().invoke(cli, ["migrate"], env=environment(**settings))
-        ready = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
+def test_postgresql_is_never_migrated_by_itself(postgres_server: URL) -> None:
+    with new_database(postgres_server) as database:
+        settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
+        port = free_port()
+        with command("app", "serve", "--port", str(port), **settings) as process:
+            assert process.stdout is not None
+            first = next(process.stdout)
+            live = _poll(f"http://127.0.0.1:{port}/health/live")
+            behind = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
+            migrate = CliRunner().invoke(cli, ["migrate"], env=environment(**settings))
+            ready = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
 
     assert first == "PostgreSQL is not at the newest migration: run python -m app migrate\n"
     assert live.status_code == 200
@@ -87,11 +82,12 @@ def test_postgresql_may_be_away_at_the_start() -> None:
     port = free_port()
     with command("app", "serve", "--port", str(port), **settings) as process:
         assert process.stdout is not None
-        first = next(process.stdout)
+        first, second = next(process.stdout), next(process.stdout)
         _poll(f"http://127.0.0.1:{port}/health/live")
         ready = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
 
-    assert first == "PostgreSQL does not answer; /health/ready says when it does.\n"
+    assert first.startswith("database unavailable: ConnectionRefusedError")
+    assert second == "PostgreSQL does not answer; /health/ready says when it does.\n"
     assert ready.status_code == 503
     assert ready.json() == {"detail": "The database is not available"}
     assert ready.headers["Retry-After"] == "1"

@@ -4,11 +4,15 @@ import os
 import secrets
 from pathlib import Path
 
-from app.config import Settings
+from app.config import Settings, check_secret
 
 
 def signing_secrets(settings: Settings) -> list[str]:
-    """The secret that signs, then those that only verify."""
+    """The secret that signs, then those that only verify.
+
+    Raises:
+        ValueError, OSError: the file that keeps the secret is damaged, or cannot be read or made.
+    """
     given = [secret.get_secret_value() for secret in (settings.secret_key, settings.secret_key_previous) if secret]
     return given if settings.secret_key else [_kept_secret(secret_file(settings)), *given]
 
@@ -33,4 +37,9 @@ def _kept_secret(path: Path) -> str:
             pass
         finally:
             draft.unlink()
-    return path.read_text()
+    secret = path.read_text()
+    try:
+        check_secret(secret)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: it {error}") from error
+    return secret

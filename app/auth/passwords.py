@@ -97,12 +97,12 @@ class Passwords:
         return self._hash(password)
 
     def _hash(self, password: str) -> str:
-        return str(self._argon2.hash(_normalize(password)))
+        return str(self._argon2.hash(normalize(password)))
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
         try:
-            is_right = self._argon2.verify(_normalize(password), stored or self._dummy)
-        except ValueError:  # over passlib's 4,096 characters, or the stored hash is corrupt: neither took any time
+            is_right = self._argon2.verify(normalize(password), stored or self._dummy)
+        except Exception:  # noqa: BLE001 - over 4,096 characters, or a corrupt hash, of which passlib raises several
             self._argon2.verify("", self._dummy)
             return Verdict(False)
         if not is_right or stored is None:
@@ -117,7 +117,7 @@ class Passwords:
         )
 
 
-def _normalize(password: str) -> str:
+def normalize(password: str) -> str:
     """NFC, so that an é is the same from every keyboard (NIST SP 800-63B §5.1.1.2)."""
     return unicodedata.normalize("NFC", password)
 

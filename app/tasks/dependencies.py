@@ -25,7 +25,9 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
+TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+TAGS = re.compile(rf"{TAG}(?:[ \t]*,[ \t,]*{TAG}){{0,99}}")
+OURS = re.compile(r'"[1-9][0-9]{0,8}"')
 
 
 def etag(version: int) -> str:
@@ -36,18 +38,28 @@ async def get_if_match(
     request: Request, _: Annotated[str | None, Header(alias="If-Match", description="Only if the ETag is this.")] = None
 ) -> frozenset[int] | None:
     """The versions that a change may meet; None for any. Weak tags match none (RFC 9110 §13.1.1)."""
-    header = ",".join(request.headers.getlist("if-match"))
-    if not header or header.strip() == "*":
-        return None
-    tags = [tag for weak, tag in ENTITY_TAG.findall(header) if not weak]
-    return frozenset(int(tag) for tag in tags if re.fullmatch("[0-9]{1,9}", tag))
+    tags = _entity_tags(request, "if-match")
+    return None if tags is None or tags == ["*"] else frozenset(int(tag[1:-1]) for tag in tags if OURS.fullmatch(tag))
+
+
+async def get_if_none_match(
+    request: Request,
+    _: Annotated[str | None, Header(alias="If-None-Match", description="304 if the ETag is still this.")] = None,
+) -> list[str]:
+    """The tags that a client has already; weak ones count (RFC 9110 §13.1.2)."""
+    return [tag.removeprefix("W/") for tag in _entity_tags(request, "if-none-match") or []]
 
 
 IfMatch = Annotated[frozenset[int] | None, Depends(get_if_match)]
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="304 if the ETag is still this.")]
+IfNoneMatch = Annotated[list[str], Depends(get_if_none_match)]
 
 
-def is_fresh(if_none_match: str | None, version: int) -> bool:
-    """Whether the client has this version already (RFC 9110 §13.1.2)."""
-    tags = if_none_match or ""
-    return tags.strip() == "*" or any(f'"{tag}"' == etag(version) for _, tag in ENTITY_TAG.findall(tags))
+def _entity_tags(request: Request, header: str) -> list[str] | None:
+    """The tags of a conditional header, `*` among them; none of a malformed one; None where there is no such header."""
+    lines = request.headers.getlist(header)
+    if not lines:
+        return None
+    value = ",".join(lines).strip(" \t,")
+    if value == "*":
+        return ["*"]
+    return re.findall(TAG, value) if TAGS.fullmatch(value) else []

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
+from app.bodies import JSONRoute
 from app.clock import Now
 from app.columns import PathId
 from app.database import AnyRow, Db
@@ -16,11 +17,10 @@ from app.tasks.dependencies import (
     TaskReader,
     TaskWriter,
     etag,
-    is_fresh,
 )
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 
-router = APIRouter(prefix="/tasks", tags=["tasks"])
+router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=JSONRoute)
 
 
 @router.get("/", response_model=TaskPage)
@@ -58,10 +58,10 @@ async def create_task(
 
 
 @router.get("/{task_id}", response_model=TaskRead)
-async def read_task(task_id: PathId, user: OptionalTaskReader, db: Db, if_none_match: IfNoneMatch = None) -> Response:
+async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: IfNoneMatch, db: Db) -> Response:
     """Read a task: yours, or a public one."""
     task = await db.read(service.get_task, task_id, user)
-    if is_fresh(if_none_match, task.version):
+    if etag(task.version) in if_none_match or "*" in if_none_match:
         return Response(status_code=304, headers={"ETag": etag(task.version)})
     return _response(task)
 

@@ -5,6 +5,7 @@ from sqlalchemy import RowMapping
 
 from app.auth.dependencies import AccountUser, AppPasswords
 from app.auth.errors import WrongPassword
+from app.bodies import JSONRoute
 from app.clock import Now
 from app.config import AppSettings
 from app.database import Db
@@ -19,7 +20,7 @@ from app.users.service import (
     update_profile,
 )
 
-router = APIRouter(prefix="/users", tags=["users"])
+router = APIRouter(prefix="/users", tags=["users"], route_class=JSONRoute)
 
 
 @router.post("/", status_code=201, response_model=UserRead)

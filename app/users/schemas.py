@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from app.auth.passwords import MAX_LENGTH, MIN_LENGTH
+from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
 from app.columns import StorableText
 
 
@@ -24,8 +24,14 @@ Email = Annotated[
     Field(max_length=254, json_schema_extra={"format": "email"}, examples=["ada@example.com"]),
     AfterValidator(_is_an_address),
 ]
-Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra={"format": "password"})]
-NewPassword = Annotated[Password, Field(min_length=MIN_LENGTH, examples=["correct horse battery"])]
+NFC = BeforeValidator(lambda value: normalize(value) if isinstance(value, str) else value)
+PASSWORD = {"format": "password"}
+Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD), NFC]
+NewPassword = Annotated[
+    StorableText,
+    Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH, json_schema_extra=PASSWORD, examples=["correct horse battery"]),
+    NFC,
+]
 
 
 class UserCreate(BaseModel):

@@ -15,7 +15,7 @@ from httpx2 import Response
 
 from app.config import Settings
 from app.main import create_app
-from tests.accounts import PASSWORD, log_in, register
+from tests.accounts import PASSWORD, log_in, register, sign_up
 from tests.conftest import CHEAP, MovableClock, Serve, Sql
 
 PATHS = ["/auth/token", "/auth/revoke"]
@@ -184,11 +184,13 @@ def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/api"])
 def test_a_fault_of_our_own_is_a_server_error(settings: Settings, clock: MovableClock, sql: Sql, prefix: str) -> None:
-    sql("ALTER TABLE sessions ADD COLUMN fault INTEGER CHECK (fault IS NOT NULL)")
     app = create_app(settings.model_copy(update={"root_path": prefix}), clock=clock, password_cost=CHEAP)
 
     with TestClient(app, raise_server_exceptions=False) as client:
-        register(client)
-        response = client.post(f"{prefix}/auth/token", data={"username": "ada", "password": PASSWORD})
+        login = sign_up(client)
+        sql("UPDATE sessions SET ended_at = created_at, end_reason = 'one that no code knows'")
+        response = client.post(
+            f"{prefix}/auth/token", data={"grant_type": "refresh_token", "refresh_token": login.refresh_token}
+        )
 
     assert_oauth_error(response, 500, "server_error")
