@@ -1,5 +1,11 @@
 """python -m app: what goes wrong is one line and an exit code."""
 
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner, Result
@@ -7,6 +13,7 @@ from typer.testing import CliRunner, Result
 from app.__main__ import cli
 from tests.accounts import PASSWORD, log_in
 from tests.conftest import SECRET
+from tests.processes import environment
 
 
 def run(*words: str, stdin: str = "", **settings: str) -> Result:
@@ -42,6 +49,37 @@ def test_a_database_that_cannot_be_opened_is_one_line() -> None:
     refused = run("serve", database_url="sqlite:///no/such/folder/tasks.db")
 
     assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
+
+
+def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:
+    Path("tasks.db.secret").touch()
+
+    refused = run("serve", database_url=sqlite_url)
+
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"error: {Path.cwd()}/tasks.db.secret is damaged: it must have at least 32 bytes")
+
+
+def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(sqlite_url: str) -> None:
+    screen, keyboard = pty.openpty()
+    words = [sys.executable, "-m", "app", "users", "add", "ada"]
+    environ = environment(database_url=sqlite_url)
+    process = subprocess.Popen(
+        words, env=environ, stdin=keyboard, stdout=keyboard, stderr=keyboard, start_new_session=True
+    )
+    os.close(keyboard)
+
+    shown = b""
+    for prompt in b"Password: ", b"Repeat for confirmation: ":
+        while not shown.endswith(prompt):
+            shown += os.read(screen, 1024)
+        os.write(screen, PASSWORD.encode() + b"\n")
+    while b"Added" not in shown:
+        shown += os.read(screen, 1024)
+
+    assert process.wait() == 0
+    assert PASSWORD.encode() not in shown
+    os.close(screen)
 
 
 def test_a_bad_setting_is_one_line() -> None:
