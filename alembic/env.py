@@ -10,9 +10,13 @@ import app.tasks.models  # noqa: F401 - the metadata needs every table
 from app.columns import Base
 from app.config import Settings, load_settings
 from app.database import connect
+from app.migrations import PATIENCE
 
 
 def run(connection: Connection) -> None:
+    """Run in the transaction that is open, one process at a time: on SQLite it holds the only writer's lock already."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7009)")  # any number that nobody else uses
     context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)
     with context.begin_transaction():
         context.run_migrations()
@@ -26,7 +30,7 @@ def write_sql(settings: Settings) -> None:
 
 
 async def connect_and_run(settings: Settings) -> None:
-    async with connect(settings.database) as database:
+    async with connect(settings.database, PATIENCE) as database:
         await database.write(run)
 
 

@@ -14,9 +14,9 @@ from app.auth.keys import signing_secrets
 from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
 from app.config import Settings, load_settings
-from app.database import Database, DatabaseUnavailable, connect
+from app.database import WAIT, Database, DatabaseUnavailable, connect
 from app.errors import AppError
-from app.migrations import is_current, upgrade
+from app.migrations import PATIENCE, is_current, upgrade
 from app.users.schemas import UserCreate
 from app.users.service import create_user
 
@@ -43,7 +43,7 @@ def serve(
         signing_secrets(settings)
     except (ValueError, OSError) as error:
         raise _failure(str(error)) from error
-    url = f"http://{host}:{port}{settings.root_path}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"
     typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")
     body = '{"username": "ada", "password": "correct horse battery"}'
     typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
@@ -70,7 +70,7 @@ def migrate() -> None:
         await database.write(upgrade)
         return "The schema is at the newest migration."
 
-    typer.echo(_with_database(load_settings(), run))
+    typer.echo(_with_database(load_settings(), run, PATIENCE))
 
 
 @users.command()
@@ -114,11 +114,11 @@ async def _prepare(database: Database) -> str:
     )
 
 
-def _with_database(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
+def _with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:
     """Run `f` on the database of the settings; what goes wrong is one line and exit code 1."""
 
     async def run() -> T:
-        async with connect(settings.database) as database:
+        async with connect(settings.database, wait) as database:
             return await f(database)
 
     try:

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         except (ArgumentError, ValueError):
             url = URL.create("unreadable")
         if url.drivername == "sqlite":
-            if url.host or url.database in {None, "", ":memory:"}:
+            if url.host or url.query or (url.database or ":").startswith((":", "file:")):
                 raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
         elif url.drivername not in {"postgresql", "postgres"}:
             raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")

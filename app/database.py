@@ -6,6 +6,8 @@ one go: `read` in autocommit, `write` in one transaction, committed before it re
 
 import asyncio
 import logging
+import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
@@ -39,12 +41,18 @@ AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
+WAL_PAUSE = 0.01  # seconds
 POOL_SIZE = 10
 POOL_WAIT = 3  # seconds
+UNDEFINED = {"42P01", "42703"}  # PostgreSQL's undefined_table and undefined_column
 
 
 class DatabaseUnavailable(Unavailable):
     detail = "The database is not available"
+
+
+class SchemaBehind(Unavailable):
+    detail = "The database's schema is not this version's: run python -m app migrate"
 
 
 class Database(ABC):
@@ -88,10 +96,10 @@ class SQLite(Database):
 
     dialect = "sqlite"
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, wait: float) -> None:
         # Without an isolation level the driver begins no transactions: the one mode in which writers wait properly.
-        self._reader = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": WAIT})
-        event.listen(self._reader, "connect", _set_pragmas)
+        self._reader = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": wait})
+        event.listen(self._reader, "connect", lambda connection, _: _set_pragmas(connection, wait))
         self._writer = self._reader.execution_options()
         event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         self._thread = ThreadPoolExecutor(1, "sqlite-writer")
@@ -113,17 +121,17 @@ class PostgreSQL(Database):
 
     dialect = "postgresql"
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, wait: float) -> None:
         dsn = url.render_as_string(hide_password=False)
         server_settings = {
-            "statement_timeout": f"{WAIT}s",
-            "idle_in_transaction_session_timeout": f"{2 * WAIT}s",
+            "statement_timeout": f"{wait}s",
+            "idle_in_transaction_session_timeout": f"{2 * wait}s",
         }
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
             async_creator=partial(
-                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=2 * WAIT, server_settings=server_settings
+                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=2 * wait, server_settings=server_settings
             ),
             hide_parameters=True,
             pool_size=POOL_SIZE,
@@ -145,9 +153,9 @@ class PostgreSQL(Database):
 
 
 @asynccontextmanager
-async def connect(url: URL) -> AsyncIterator[Database]:
-    """Open a database, lazily: the first `read` or `write` connects."""
-    database = SQLite(url) if url.drivername == "sqlite" else PostgreSQL(url)
+async def connect(url: URL, wait: int = WAIT) -> AsyncIterator[Database]:
+    """Open a database, lazily: the first `read` or `write` connects. `wait`: seconds that a statement may take."""
+    database = SQLite(url, wait) if url.drivername == "sqlite" else PostgreSQL(url, wait)
     try:
         yield database
     finally:
@@ -166,20 +174,37 @@ def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """A fault of the database's, rather than of our statement's, is `DatabaseUnavailable`."""
+    """A fault of the database's, rather than of our statement's, is `DatabaseUnavailable` or `SchemaBehind`."""
     try:
         yield
-    except (IntegrityError, ProgrammingError):
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) in UNDEFINED:
+            raise SchemaBehind from error
+        raise
+    except (IntegrityError, DataError):
         raise
     except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
         logger.warning("database unavailable: %r", getattr(error, "orig", error))
         raise DatabaseUnavailable from error
 
 
-def _set_pragmas(connection: Any, _record: object) -> None:
-    # FULL, not NORMAL: a logout or a detected reuse that was answered must survive a power cut.
-    for pragma in "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON":
+def _set_pragmas(connection: Any, wait: float) -> None:
+    """FULL, not NORMAL: a logout or a detected reuse that was answered must survive a power cut.
+
+    Processes that start at once on a new file all switch it to WAL, and SQLite fails where it should wait for a switch.
+    """
+    for pragma in "synchronous=FULL", "foreign_keys=ON":
         connection.execute(f"PRAGMA {pragma}")
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable from error
+            time.sleep(WAL_PAUSE)
+        else:
+            return
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:

@@ -5,15 +5,10 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.database import Db
-from app.errors import Unavailable
+from app.database import Db, SchemaBehind
 from app.migrations import is_current
 
 router = APIRouter(prefix="/health", tags=["health"])
-
-
-class SchemaBehind(Unavailable):
-    detail = "The database's schema is not at the newest migration: run python -m app migrate"
 
 
 class Health(BaseModel):

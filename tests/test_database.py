@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -107,6 +108,37 @@ def test_sqlite_that_stays_locked_is_unavailable(sqlite_url: str) -> None:
     other.close()
 
 
+def test_sqlite_waits_for_another_process_to_make_the_file() -> None:
+    other = sqlite3.connect(Path("new.db"), isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (n)")
+    other.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.1, other.execute, ["COMMIT"])
+    release.start()
+
+    async def check() -> None:
+        async with connect(make_url("sqlite:///new.db")) as database:
+            journal = await database.read(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+            assert journal == "wal"
+
+    asyncio.run(check())
+    release.join()
+    other.close()
+
+
+def test_sqlite_whose_maker_never_ends_is_unavailable() -> None:
+    other = sqlite3.connect(Path("new.db"), isolation_level=None)
+    other.execute("CREATE TABLE t (n)")
+    other.execute("BEGIN EXCLUSIVE")
+
+    async def check() -> None:
+        async with connect(make_url("sqlite:///new.db"), wait=0) as database:
+            with pytest.raises(DatabaseUnavailable):
+                await database.read(count)
+
+    asyncio.run(check())
+    other.close()
+
+
 def test_postgresql_connections_that_the_server_closed_are_replaced_unnoticed(postgres_url: str) -> None:
     async def check(database: Database) -> None:
         await asyncio.gather(*(database.read(count) for _ in range(5)))
@@ -148,6 +180,6 @@ def test_postgresql_ends_a_statement_that_takes_too_long(postgres_url: str) -> N
         with pytest.raises(DatabaseUnavailable):
             await database.write(sleep_too_long)
         with pytest.raises(ProgrammingError):
-            await database.read(lambda c: c.execute(text("SELECT nothing")))
+            await database.read(lambda c: c.execute(text("SELEC")))
 
     run(postgres_url, check)

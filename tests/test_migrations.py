@@ -12,7 +12,7 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, make_url
 
 from app.database import connect
-from app.migrations import ALEMBIC_INI, is_current, upgrade
+from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, upgrade
 from tests.conftest import SECRET, new_database
 
 TABLES = {"alembic_version", "users", "sessions", "tasks"}
@@ -87,9 +87,22 @@ def test_the_alembic_command_reads_the_services_settings(database_url: str, monk
     monkeypatch.setenv("SECRET_KEY", SECRET)
     alembic_command = [sys.executable, "-m", "alembic", "-c", str(ALEMBIC_INI)]
 
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "base"))
+
+    subprocess.run([*alembic_command, "upgrade", "head"], check=True)
     current = subprocess.run([*alembic_command, "current"], check=True, capture_output=True, text=True)
     script = subprocess.run([*alembic_command, "upgrade", "head", "--sql"], check=True, capture_output=True, text=True)
 
     assert "0001 (head)" in current.stdout
     assert "CREATE TABLE sessions" in script.stdout
     assert Path.cwd() != ALEMBIC_INI.parent
+
+
+def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
+    def upgrade_newer(connection: Connection) -> None:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        upgrade(connection)
+
+    with pytest.raises(SchemaUnknown):
+        run(database_url, upgrade_newer)
+    run(database_url, upgrade)

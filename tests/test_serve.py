@@ -13,6 +13,7 @@ from tests.accounts import PASSWORD
 from tests.conftest import SECRET, new_database
 from tests.processes import command, environment, free_port, services, wait_until_ready
 
+SCHEMA_BEHIND = "The database's schema is not this version's: run python -m app migrate"
 ADA = {"username": "ada", "password": PASSWORD}
 
 
@@ -66,13 +67,14 @@ def test_postgresql_is_never_migrated_by_itself(postgres_server: URL) -> None:
             first = next(process.stdout)
             live = _poll(f"http://127.0.0.1:{port}/health/live")
             behind = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
+            unready = httpx2.get(f"http://127.0.0.1:{port}/tasks/")
             migrate = CliRunner().invoke(cli, ["migrate"], env=environment(**settings))
             ready = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
 
     assert first == "PostgreSQL is not at the newest migration: run python -m app migrate\n"
     assert live.status_code == 200
-    assert behind.status_code == 503
-    assert behind.json()["detail"].endswith("run python -m app migrate")
+    assert behind.status_code == unready.status_code == 503
+    assert behind.json() == unready.json() == {"detail": SCHEMA_BEHIND}
     assert migrate.stdout == "The schema is at the newest migration.\n"
     assert ready.json() == {"status": "ok"}
 

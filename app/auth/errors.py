@@ -96,4 +96,4 @@ class SessionNotFound(NotFound):
 
 
 class HashingQueueFull(Unavailable):
-    detail = "Too many logins at once"
+    detail = "Too many passwords are being hashed"

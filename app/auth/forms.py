@@ -93,7 +93,7 @@ def _well_formed(content_type: str, body: bytes) -> bytes:
         text = body
     else:
         raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
-    if options.get(b"charset", b"utf-8").lower() != b"utf-8" or b"\0" in text or not _is_utf8(text):
+    if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"} or b"\0" in text or not _is_utf8(text):
         raise InvalidRequest("The form must be UTF-8 text without NUL")
     return body
 

@@ -28,16 +28,17 @@ class Grants:
         Raises:
             InvalidCredentials, InvalidScope, HashingQueueFull
         """
-        account = await self.db.read(find_account, username)
-        verdict = await self.passwords.verify(password, account.password_hash if account else None)
-        if account is None or not account.is_active or not verdict.is_right:
-            raise InvalidCredentials
-        scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
         ttl = timedelta(seconds=self.settings.session_ttl)
-        session = await self.db.write(start_session, account, verdict.new_hash, scope, client, self.now, ttl)
-        if session is None:
-            raise InvalidCredentials
-        return self._response(session, scope)
+        for _ in range(2):  # a second time if the hash was replaced meanwhile: by a stronger one, or with the password
+            account = await self.db.read(find_account, username)
+            verdict = await self.passwords.verify(password, account.password_hash if account else None)
+            if account is None or not account.is_active or not verdict.is_right:
+                raise InvalidCredentials
+            scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
+            session = await self.db.write(start_session, account, verdict.new_hash, scope, client, self.now, ttl)
+            if session is not None:
+                return self._response(session, scope)
+        raise InvalidCredentials
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange a refresh token for its successor. Asking for too much scope does not use it up.

@@ -75,9 +75,10 @@ def start_session(
     now: datetime,
     ttl: timedelta,
 ) -> AnyRow | None:
-    """Insert a session; None if the account was disabled, or its password changed, since the password was checked."""
+    """Insert a session; None if the account was disabled, or its hash replaced, since the password was checked."""
     unchanged = (User.id == account.id, User.password_hash == account.password_hash, User.is_active)
-    if connection.execute(select(User.id).where(*unchanged).with_for_update(read=True)).one_or_none() is None:
+    lock = select(User.id).where(*unchanged).with_for_update(read=new_hash is None)
+    if connection.execute(lock).one_or_none() is None:
         return None
     if new_hash:
         connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))

@@ -32,6 +32,7 @@ async def list_tasks(user: OptionalTaskReader, query: Filters, db: Db, request: 
 
 
 @router.get("/mine", response_model=TaskPage)
+@router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(user: TaskReader, query: Filters, db: Db, request: Request) -> Response:
     """List your tasks."""
     page = await db.read(service.list_own, user, query)
@@ -39,6 +40,7 @@ async def list_own_tasks(user: TaskReader, query: Filters, db: Db, request: Requ
 
 
 @router.get("/public", response_model=TaskPage)
+@router.get("/public/", response_model=TaskPage, include_in_schema=False)
 async def list_public_tasks(_: OptionalTaskReader, query: Filters, db: Db, request: Request) -> Response:
     """List everyone's public tasks, signed in or not."""
     page = await db.read(service.list_public, query)

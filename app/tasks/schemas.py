@@ -22,9 +22,11 @@ def _is_rfc3339(value: object) -> object:
 
 
 def _in_utc(value: datetime) -> datetime:
+    if FIRST_YEAR <= value.year <= LAST_YEAR:  # where the conversion cannot overflow
+        value = value.astimezone(UTC)
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
-        raise ValueError(f"must be in the years {FIRST_YEAR} to {LAST_YEAR}")
-    return value.astimezone(UTC)
+        raise ValueError(f"must be in the years {FIRST_YEAR} to {LAST_YEAR} in UTC")
+    return value
 
 
 def _is_not_blank(value: str) -> str:

@@ -99,7 +99,7 @@ def update_task(
     Raises:
         TaskNotFound, TaskChanged
     """
-    change = update(Task).where(*_is(user, task_id, versions)).values(version=Task.version + 1, updated_at=now)
+    change = update(Task).where(*_own(user, task_id, versions)).values(version=Task.version + 1, updated_at=now)
     answer = (*_columns(literal(user.username)), Task.version)
     task = connection.execute(change.values(**changes).returning(*answer)).one_or_none()
     if task is None:
@@ -113,7 +113,7 @@ def delete_task(connection: Connection, user: Principal, task_id: str, versions:
     Raises:
         TaskNotFound, TaskChanged
     """
-    deleted = connection.execute(delete(Task).where(*_is(user, task_id, versions)).returning(Task.id))
+    deleted = connection.execute(delete(Task).where(*_own(user, task_id, versions)).returning(Task.id))
     if deleted.one_or_none() is None:
         raise _refusal(connection, user, task_id)
 
@@ -143,12 +143,12 @@ def _filtered(tasks: AnySelect, query: TaskQuery) -> AnySelect:
     return tasks
 
 
-def _is(user: Principal, task_id: str, versions: frozenset[int] | None) -> list[ColumnElement[bool]]:
-    own = [Task.id == task_id, Task.owner_id == user.user_id]
-    return own if versions is None else [*own, Task.version.in_(versions)]
+def _own(user: Principal, task_id: str, versions: frozenset[int] | None) -> list[ColumnElement[bool]]:
+    task = [Task.id == task_id, Task.owner_id == user.user_id]
+    return task if versions is None else [*task, Task.version.in_(versions)]
 
 
 def _refusal(connection: Connection, user: Principal, task_id: str) -> TaskNotFound | TaskChanged:
     """Why no row was met."""
-    exists = connection.execute(select(Task.id).where(*_is(user, task_id, None))).one_or_none()
+    exists = connection.execute(select(Task.id).where(*_own(user, task_id, None))).one_or_none()
     return TaskNotFound() if exists is None else TaskChanged()

@@ -176,7 +176,7 @@ def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
     response = client.post("/auth/token", data={"username": "ada", "password": PASSWORD})
 
     assert_oauth_error(response, 503, "temporarily_unavailable")
-    assert response.json()["detail"] == "Too many logins at once"
+    assert response.json()["detail"] == "Too many passwords are being hashed"
     assert response.headers["Retry-After"] == "1"
     slots.release(taken)
     assert log_in(client).scope == "tasks:read tasks:write account"

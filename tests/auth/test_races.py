@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,8 +12,9 @@ import httpx2
 import pytest
 from sqlalchemy import URL, make_url
 
+from app.auth.passwords import Passwords
 from tests.accounts import PASSWORD, bearer
-from tests.conftest import SECRET, execute, migrate, new_database
+from tests.conftest import CHEAP, SECRET, execute, migrate, new_database
 from tests.processes import services
 
 AT_ONCE = 50
@@ -114,3 +116,15 @@ def test_parallel_password_changes_leave_one_password(urls: list[str]) -> None:
     assert Counter(answer.status_code for answer in answers) == {204: 1, 403: AT_ONCE - 1}
     assert httpx2.post(f"{urls[1]}/auth/token", data=user).status_code == 401
     assert httpx2.post(f"{urls[1]}/auth/token", data=user | {"password": "another horse battery"}).status_code == 200
+
+
+def test_parallel_logins_on_a_hash_that_is_to_be_strengthened_all_succeed(database: URL, urls: list[str]) -> None:
+    user = somebody()
+    httpx2.post(f"{urls[0]}/users", json=user).raise_for_status()
+    with closing(Passwords(CHEAP)) as passwords:
+        weaker = asyncio.run(passwords.hash(PASSWORD, user["username"]))
+    execute(database, f"UPDATE users SET password_hash = '{weaker}' WHERE username = '{user['username']}'")
+
+    answers = all_at_once(urls, "POST", "/auth/token", data=user)
+
+    assert Counter(answer.status_code for answer in answers) == {200: AT_ONCE}

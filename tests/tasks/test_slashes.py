@@ -28,6 +28,16 @@ def test_every_method_gets_the_same_answer_with_a_slash(client: TestClient, url:
         assert not {status for status, _, _ in slashed.values()} & {307, 308, 404}
 
 
+def test_each_list_of_tasks_is_the_same_with_a_slash(client: TestClient) -> None:
+    login = sign_up(client)
+    create_task(client, login, is_public=True)
+
+    for url in "/tasks/mine", "/tasks/public":
+        without, slashed = (client.get(path, headers=login.headers) for path in (url, f"{url}/"))
+        assert (without.status_code, without.content) == (slashed.status_code, slashed.content)
+        assert len(slashed.json()["items"]) == 1
+
+
 def test_a_task_is_made_with_its_body_and_headers(client: TestClient) -> None:
     login = sign_up(client)
     headers = {**login.headers, "Idempotency-Key": "a key"}
