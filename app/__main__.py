@@ -1,6 +1,7 @@
 """The command line: python -m app."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -10,7 +11,7 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from app.auth.keys import signing_secrets
+from app.auth.keys import load_tokens
 from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
 from app.config import Settings, load_settings
@@ -22,6 +23,7 @@ from app.users.service import create_user
 
 T = TypeVar("T")
 
+LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 GRACEFUL_SHUTDOWN = 20  # seconds that requests in flight get to finish
 
 cli = typer.Typer(help="Bearer Tasks.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -38,9 +40,11 @@ def serve(
 ) -> None:
     """Start the service."""
     settings = load_settings()
+    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+        typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
     typer.echo(_with_database(settings, _prepare))
     try:
-        signing_secrets(settings)
+        load_tokens(settings)
     except (ValueError, OSError) as error:
         raise _failure(str(error)) from error
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from fastapi import Depends, Request
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
     database_url: str = Field("sqlite:///./tasks.db", repr=False)
     secret_key: SecretStr | None = None
     secret_key_previous: SecretStr | None = None
+    jwt_private_key_file: Path | None = None
     public_url: str = Field(
         "http://127.0.0.1:8000", pattern=rf"^https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d{{1,5}})?({PATH})*/?$"
     )

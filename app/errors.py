@@ -6,6 +6,7 @@
     ├── Conflict            409
     ├── Forbidden           403
     ├── PreconditionFailed  412
+    ├── BodyTooLarge        413
     └── Unavailable         503, Retry-After
 
 The rooms derive their facts from these: `TaskNotFound`, `UsernameTaken`, … A library's message never gets out, nor what
@@ -19,17 +20,35 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-OAUTH_CODES = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}
+OAUTH_CODES = {
+    401: "invalid_client",
+    429: "temporarily_unavailable",
+    500: "server_error",
+    503: "temporarily_unavailable",
+}
 NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+
+
+class ErrorBody(BaseModel):
+    detail: str
+
+
+class OAuthErrorBody(ErrorBody):
+    """RFC 6749 §5.2, with FastAPI's `detail` beside it."""
+
+    error: str
+    error_description: str
 
 
 class AppError(Exception):
     """A refusal. `error` is its code where the answer is OAuth's (RFC 6749 §5.2, RFC 6750 §3.1)."""
 
+    body: type[ErrorBody] = ErrorBody
     status_code: int = 500
     detail: str = "Internal Server Error"
     error: str | None = None
@@ -62,9 +81,24 @@ class PreconditionFailed(AppError):
     detail = "The resource is not in the state that If-Match asks for"
 
 
+class BodyTooLarge(AppError):
+    status_code = 413
+    detail = "The body is over 128 KiB"
+
+
 class Unavailable(AppError):
     status_code = 503
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+def describe(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """These errors as FastAPI's `responses`, for the OpenAPI document."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        before = responses.get(error.status_code)
+        description = f"{before['description']}; {error.detail}" if before else error.detail
+        responses[error.status_code] = {"model": error.body, "description": description}
+    return responses
 
 
 class ErrorHandlers:

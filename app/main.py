@@ -5,16 +5,15 @@ from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
 
-from app import __version__, health
+from app import __version__, docs, health
 from app.auth import router as auth
-from app.auth.keys import signing_secrets
+from app.auth.keys import load_tokens
 from app.auth.passwords import Cost, Passwords
-from app.auth.tokens import Tokens
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
-from app.database import connect
-from app.errors import ErrorHandlers
-from app.middleware import BodyLimit, Prefix
+from app.database import DatabaseUnavailable, connect
+from app.errors import BodyTooLarge, ErrorHandlers, describe
+from app.middleware import BodyLimit, Head, Prefix
 from app.migrations import is_current, upgrade
 from app.tasks import router as tasks
 from app.users import router as users
@@ -29,7 +28,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await database.write(upgrade)
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.database = database
-            app.state.tokens = Tokens(settings.public_url, signing_secrets(settings))
+            app.state.tokens = load_tokens(settings)
             app.state.passwords = passwords
             yield
 
@@ -42,14 +41,20 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         description="Tasks behind OAuth2's password flow, with login done right.",
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=describe(BodyTooLarge, DatabaseUnavailable),
+        generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.clock = clock
     app.state.password_cost = password_cost
-    for room in tasks.router, auth.forms, auth.router, users.router, health.router:
+    for room in tasks.router, auth.forms, auth.router, auth.well_known, users.router, health.router:
         app.include_router(room)
+    docs.install(app)
     ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
     app.add_middleware(BodyLimit)
+    app.add_middleware(Head)
     if settings.root_path:
         app.add_middleware(Prefix, prefix=settings.root_path)
     return app

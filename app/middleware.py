@@ -1,9 +1,11 @@
-"""Plain ASGI middleware: the prefix that a proxy adds, and the largest body that is read."""
+"""Plain ASGI middleware: the prefix that a proxy adds, HEAD, and the largest body that is read."""
 
 from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import BodyTooLarge
 
 MAX_BODY_BYTES = 128 * 1024
 MAX_DIGITS = 19  # int() is slow, and in the end fails, on very many
@@ -24,6 +26,23 @@ class Prefix:
         await self.app(scope, receive, send)
 
 
+class Head:
+    """Answer HEAD as GET, without the body (RFC 9110 §9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, send_without_body)
+
+
 class BodyLimit:
     """Refuse a body over `MAX_BODY_BYTES` with 413: by its Content-Length before it is read, else at the byte over it.
 
@@ -42,11 +61,11 @@ class BodyLimit:
         async def receive_within_limit() -> Message:
             nonlocal received
             if too_large:
-                raise HTTPException(413)
+                raise HTTPException(413, BodyTooLarge.detail)
             message = await receive()
             received += len(message.get("body", b""))
             if received > MAX_BODY_BYTES:
-                raise HTTPException(413)
+                raise HTTPException(413, BodyTooLarge.detail)
             return message
 
         await self.app(scope, receive_within_limit, send)

@@ -82,6 +82,19 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(sqlite_url:
     os.close(screen)
 
 
+def test_a_public_url_in_clear_is_warned_of(sqlite_url: str) -> None:
+    """RFC 6749 §1.6. The secret is damaged, so that nothing is served."""
+    for url, is_warned in (
+        ("http://example.com", True),
+        ("https://example.com", False),
+        ("http://localhost:8000", False),
+    ):
+        Path("tasks.db.secret").touch()
+        assert (
+            "warning: PUBLIC_URL is not https" in run("serve", database_url=sqlite_url, public_url=url).stderr
+        ) == is_warned
+
+
 def test_a_bad_setting_is_one_line() -> None:
     refused = run("serve", database_url="postgresql://localhost/tasks")
 

@@ -76,8 +76,6 @@ def test_the_docs_log_in_behind_the_prefix(client: TestClient) -> None:
             if scheme["type"] == "oauth2":
                 flow = scheme["flows"]["password"]
                 assert (flow["tokenUrl"], flow["refreshUrl"]) == ("auth/token", "auth/token")
-        for page in "/docs", "/redoc":
-            assert "/api/openapi.json" in client.get(f"{prefix}{page}").text
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,7 @@ def test_a_prefix_of_several_segments_works(serve: Serve) -> None:
 
     assert client.get("/a/b/tasks/").status_code == 200
     assert client.get("/a/tasks/").status_code == 404
-    assert client.get("/docs").text.count("/a/b/openapi.json") == 1
+    assert client.get("/a/b/openapi.json").json()["servers"] == [{"url": "/a/b"}]
 
 
 @pytest.mark.parametrize("prefix", ["/api", ""])

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from starlette.requests import HTTPConnection
 
-from app.auth.errors import REALM, InsufficientScope, InvalidToken
+from app.auth.errors import REALM, InsufficientScope, InvalidToken, RepeatedCredentials
 from app.auth.grants import Grants
 from app.auth.passwords import Passwords
 from app.auth.schemas import SCOPES
@@ -20,7 +21,13 @@ class Bearer(OAuth2PasswordBearer):
     """FastAPI's scheme with a realm in the challenge. `tokenUrl` is relative, so that /docs logs in behind a prefix."""
 
     def __init__(self, *, auto_error: bool) -> None:
-        super().__init__("auth/token", scopes=SCOPES, refreshUrl="auth/token", auto_error=auto_error)
+        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, refreshUrl="auth/token", auto_error=auto_error)
+
+    async def __call__(self, request: HTTPConnection) -> str | None:
+        """The token; several Authorization headers are a malformed request (RFC 6750 §3.1)."""
+        if len(request.headers.getlist("authorization")) > 1:
+            raise RepeatedCredentials
+        return await super().__call__(request)
 
     def make_not_authenticated_error(self) -> HTTPException:
         """No `error` where no token came (RFC 6750 §3.1)."""

@@ -7,6 +7,7 @@ AppError
 │   ├── InvalidScope
 │   ├── InvalidGrant          a refresh token that is not good, with the reason
 │   └── InvalidCredentials    401: unknown, wrong and disabled alike
+├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
 ├── InsufficientScope         403, `insufficient_scope`
 ├── WeakPassword              422
@@ -15,7 +16,7 @@ AppError
 └── HashingQueueFull          503
 """
 
-from app.errors import AppError, Forbidden, InvalidInput, NotFound, Unavailable
+from app.errors import AppError, Forbidden, InvalidInput, NotFound, OAuthErrorBody, Unavailable
 
 REALM = "bearer-tasks"
 
@@ -29,7 +30,9 @@ END_REASONS = {
 
 class OAuthError(AppError):
     status_code = 400
+    body = OAuthErrorBody
     error: str
+    detail = "Another OAuth error"
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.detail
@@ -37,6 +40,7 @@ class OAuthError(AppError):
 
 class InvalidRequest(OAuthError):
     error = "invalid_request"
+    detail = "A field is missing, sent twice or not text"
 
 
 class UnsupportedGrantType(OAuthError):
@@ -63,11 +67,19 @@ class InvalidCredentials(OAuthError):
     headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012
 
 
+class RepeatedCredentials(AppError):
+    status_code = 400
+    detail = "Several Authorization headers"
+    error = "invalid_request"
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_request"'}  # noqa: RUF012
+
+
 class InvalidToken(AppError):
     status_code = 401
     error = "invalid_token"
+    detail = "The access token is not valid"
 
-    def __init__(self, detail: str = "The access token is not valid") -> None:
+    def __init__(self, detail: str = detail) -> None:
         self.detail = detail
         self.headers = {
             "WWW-Authenticate": f'Bearer realm="{REALM}", error="{self.error}", error_description="{detail}"'
@@ -76,6 +88,7 @@ class InvalidToken(AppError):
 
 class InsufficientScope(Forbidden):
     error = "insufficient_scope"
+    detail = "The access token lacks a scope"
 
     def __init__(self, needed: str) -> None:
         self.detail = f"The access token lacks the scope {needed}"

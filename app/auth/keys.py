@@ -1,18 +1,33 @@
-"""Where the signing secret comes from, and where it is kept when nobody gives one."""
+"""Where the keys come from: the secret, kept in a file when nobody gives one, and the key pairs of a PEM file."""
 
 import os
+import re
 import secrets
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from app.auth.tokens import PEMKey, Tokens
 from app.config import Settings, check_secret
+
+PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+MIN_RSA_BITS = 2048
+
+
+def load_tokens(settings: Settings) -> Tokens:
+    """Make what signs and verifies, with the keys that the settings name.
+
+    Raises:
+        ValueError, OSError: a file of keys is damaged, or cannot be read or made.
+    """
+    return Tokens(settings.public_url, signing_secrets(settings), _key_pairs(settings.jwt_private_key_file))
 
 
 def signing_secrets(settings: Settings) -> list[str]:
-    """The secret that signs, then those that only verify.
-
-    Raises:
-        ValueError, OSError: the file that keeps the secret is damaged, or cannot be read or made.
-    """
+    """The secret that signs, then those that only verify."""
     given = [secret.get_secret_value() for secret in (settings.secret_key, settings.secret_key_previous) if secret]
     return given if settings.secret_key else [_kept_secret(secret_file(settings)), *given]
 
@@ -43,3 +58,28 @@ def _kept_secret(path: Path) -> str:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: it {error}") from error
     return secret
+
+
+def _key_pairs(path: Path | None) -> list[PEMKey]:
+    """The key pair that signs, then those that only verify, of which the public half is enough."""
+    if path is None:
+        return []
+    try:
+        pairs = [_key_pair(match[0]) for match in PEM_BLOCK.finditer(path.read_text())]
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # their words could show what the file holds
+        raise ValueError(f"{path} must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)") from error
+    if not pairs or not pairs[0].is_private:
+        raise ValueError(f"{path} must begin with a private key: it signs")
+    return pairs
+
+
+def _key_pair(pem: str) -> PEMKey:
+    is_private = "PRIVATE" in pem.partition("\n")[0]
+    key = load_pem_private_key(pem.encode(), None).public_key() if is_private else load_pem_public_key(pem.encode())
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        algorithm = "ES256"
+    elif isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
+        algorithm = "RS256"
+    else:
+        raise ValueError("another kind of key")
+    return PEMKey(algorithm, pem, is_private)

@@ -4,21 +4,46 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
-from app.auth.dependencies import AccountUser, AppTokens, LoginClient, TokenGrants
-from app.auth.errors import UnsupportedGrantType
+from app.auth.dependencies import AccountUser, AppTokens, CurrentUser, LoginClient, TokenGrants
+from app.auth.errors import (
+    InsufficientScope,
+    InvalidCredentials,
+    InvalidRequest,
+    InvalidToken,
+    OAuthError,
+    SessionNotFound,
+    UnsupportedGrantType,
+)
 from app.auth.forms import FormRoute, TokenForm
-from app.auth.schemas import SessionPage, TokenResponse
-from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
+from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, SessionPage, TokenResponse
+from app.auth.service import end_other_sessions, end_own_session, end_session, introspect, list_sessions
 from app.auth.tokens import BadToken
 from app.clock import Now
 from app.columns import PathId
+from app.config import AppSettings
 from app.database import Db
+from app.errors import describe
 from app.pagination import PageQuery
 
-FORM_PATHS = frozenset({"/auth/token", "/auth/revoke"})
+FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 
-forms = APIRouter(prefix="/auth", tags=["auth"], route_class=FormRoute)
-router = APIRouter(prefix="/auth", tags=["auth"])
+KEYS_MAX_AGE = 300  # seconds
+
+
+async def get_token_type_hint(
+    token_type_hint: Annotated[str | None, Form(description="Not needed: a token says itself what it is.")] = None,
+) -> None:
+    """Shown in the document, and not looked at (RFC 7009 §2.1)."""
+
+
+FormToken = Annotated[str, Form(description="An access or refresh token.")]
+TokenTypeHint = Annotated[None, Depends(get_token_type_hint)]
+
+OAUTH_ERRORS = {**describe(InvalidRequest, InvalidCredentials), "default": describe(OAuthError)[400]}
+
+forms = APIRouter(prefix="/auth", tags=["auth"], route_class=FormRoute, responses=OAUTH_ERRORS)
+router = APIRouter(prefix="/auth", tags=["auth"], responses=describe(InvalidToken, InsufficientScope))
+well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
 
 @forms.post("/token")
@@ -39,13 +64,27 @@ async def issue_token(form: Annotated[TokenForm, Depends()], client: LoginClient
 
 
 @forms.post("/revoke", response_class=Response)
-async def revoke_token(token: Annotated[str, Form()], tokens: AppTokens, db: Db, now: Now) -> None:
+async def revoke_token(token: FormToken, _: TokenTypeHint, tokens: AppTokens, db: Db, now: Now) -> None:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     try:
         session_id = tokens.read_any(token).sid
     except BadToken:
         return
     await db.write(end_session, session_id, "revoked", now)
+
+
+@forms.post("/introspect", response_model_exclude_none=True)
+async def introspect_token(
+    token: FormToken, _: TokenTypeHint, user: CurrentUser, tokens: AppTokens, db: Db, now: Now
+) -> Introspection:
+    """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662)."""
+    try:
+        claims = tokens.read_any(token)
+    except BadToken:
+        return Introspection(active=False)
+    if claims.exp <= now.timestamp():
+        return Introspection(active=False)
+    return await db.read(introspect, claims, user, now)
 
 
 @router.get("/sessions/", response_model=SessionPage)
@@ -58,7 +97,7 @@ async def list_own_sessions(
     return page.response(request)
 
 
-@router.delete("/sessions/{session_id}", status_code=204)
+@router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
 async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
     await db.write(end_own_session, user, session_id, now)
@@ -69,3 +108,29 @@ async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now
 async def delete_other_sessions(user: AccountUser, db: Db, now: Now) -> None:
     """End all of your sessions but this one."""
     await db.write(end_other_sessions, user, "revoked", now)
+
+
+@well_known.get("/oauth-authorization-server", response_model_exclude_none=True)
+async def read_metadata(settings: AppSettings, tokens: AppTokens) -> Metadata:
+    """Everything that an OAuth client needs to know (RFC 8414)."""
+    url = settings.public_url
+    return Metadata(
+        issuer=url,
+        token_endpoint=f"{url}/auth/token",
+        revocation_endpoint=f"{url}/auth/revoke",
+        introspection_endpoint=f"{url}/auth/introspect",
+        jwks_uri=f"{url}/.well-known/jwks.json" if tokens.public_keys else None,
+        service_documentation=f"{url}/docs",
+        scopes_supported=list(SCOPES),
+        response_types_supported=[],
+        grant_types_supported=["password", "refresh_token"],
+        token_endpoint_auth_methods_supported=["none"],
+        revocation_endpoint_auth_methods_supported=["none"],
+    )
+
+
+@well_known.get("/jwks.json")
+async def read_keys(tokens: AppTokens, response: Response) -> KeySet:
+    """The public keys that access tokens can be verified with; none while they are signed with a secret."""
+    response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE}"
+    return KeySet(keys=tokens.public_keys)

@@ -37,3 +37,40 @@ class SessionRead(BaseModel):
 
 class SessionPage(PageOf[SessionRead]):
     pass
+
+
+class Introspection(BaseModel):
+    """RFC 7662 §2.2: of a token that is not active, or not the caller's to ask about, nothing but that."""
+
+    active: bool
+    scope: str | None = None
+    username: str | None = None
+    token_type: Literal["bearer"] | None = None
+    sub: str | None = None
+    iss: str | None = None
+    aud: str | None = None
+    jti: str | None = None
+    iat: int | None = None
+    exp: int | None = None
+
+
+class Metadata(BaseModel):
+    """RFC 8414 §2."""
+
+    issuer: str
+    token_endpoint: str
+    revocation_endpoint: str
+    introspection_endpoint: str
+    jwks_uri: str | None = Field(description="Where tokens are signed with a key pair.")
+    service_documentation: str
+    scopes_supported: list[str]
+    response_types_supported: list[str]
+    grant_types_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+
+
+class KeySet(BaseModel):
+    """RFC 7517 §5."""
+
+    keys: list[dict[str, str]]

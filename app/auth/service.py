@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, select, update
 
@@ -16,8 +16,8 @@ from app.auth.errors import (
     SessionNotFound,
 )
 from app.auth.models import Session, User
-from app.auth.schemas import SCOPES
-from app.auth.tokens import AccessClaims, RefreshClaims
+from app.auth.schemas import SCOPES, Introspection
+from app.auth.tokens import AccessClaims, Claims, RefreshClaims
 from app.columns import new_id
 from app.database import AnyRow
 from app.pagination import Order, Page, PageQuery
@@ -185,6 +185,21 @@ def get_principal(connection: Connection, claims: AccessClaims, now: datetime) -
     if not row.is_active:
         raise InvalidToken("The user is disabled")
     return Principal(row.id, row.username, claims.sid, claims.scopes & allowed_scopes(is_admin=row.is_admin))
+
+
+def introspect(connection: Connection, claims: Claims, caller: Principal, now: datetime) -> Introspection:
+    """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
+    query = select(*SESSION, Session.ended_at, Session.end_reason, User.username).join(User, Session.user_id == User.id)
+    is_of = (Session.id == claims.sid, User.id == claims.sub, User.is_active)
+    session = connection.execute(query.where(*is_of)).one_or_none()
+    is_callers = claims.sub == caller.user_id or "admin" in caller.scopes
+    if session is None or not is_callers or _why_over(session, now):
+        return Introspection(active=False)
+    if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
+        return Introspection(active=False)
+    token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
+    said = claims.model_dump(include={"scope", "sub", "iss", "aud", "jti", "iat", "exp"})
+    return Introspection(active=True, username=session.username, token_type=token_type, **said)
 
 
 def _end(connection: Connection, which: Iterable[ColumnElement[bool]], reason: str, now: datetime) -> bool:

@@ -11,15 +11,15 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from jose import jwk, jws
+from jose.backends.base import Key
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_TOKEN_LENGTH: Final = 4096
 MAX_HEADER_BYTES: Final = 256
 CLOCK_SKEW: Final = 60  # seconds that another host's clock may be ahead of ours
-ALGORITHM: Final = "HS256"
 SEGMENTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 UUIDText = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z")]
@@ -39,6 +39,7 @@ class Claims(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
     typ: ClassVar[str]
+    algorithms: ClassVar[frozenset[str]]
 
     iss: str
     aud: str
@@ -56,15 +57,18 @@ class Claims(BaseModel):
 
 class AccessClaims(Claims):
     typ = "at+jwt"  # RFC 9068 §2.1
+    algorithms = frozenset({"HS256", "ES256", "RS256"})
 
 
 class RefreshClaims(Claims):
     typ = "rt+jwt"
+    algorithms = frozenset({"HS256"})
 
     gen: Annotated[int, Field(ge=1, lt=2**31)]
 
 
 AnyClaims = TypeVar("AnyClaims", bound=Claims)
+KINDS: Final = {kind.typ: kind for kind in (AccessClaims, RefreshClaims)}
 
 
 class _Header(BaseModel):
@@ -72,23 +76,47 @@ class _Header(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    alg: Literal["HS256"]
+    alg: str
     typ: str
     kid: str
 
 
-class Tokens:
-    """Signs with the first secret and verifies with each of them: a token names its own by `kid`."""
+class PEMKey(NamedTuple):
+    """A key of a PEM file, and the one algorithm that it is for."""
 
-    def __init__(self, issuer: str, secrets: Sequence[str]) -> None:
+    algorithm: str
+    pem: str
+    is_private: bool
+
+
+class _Key(NamedTuple):
+    id: str
+    algorithm: str
+    signer: Key
+    verifier: Key
+    public: dict[str, str] = {}  # noqa: RUF012
+
+
+class Tokens:
+    """Signs with the first of its keys and verifies with each: a token names its own by `kid`.
+
+    Key pairs, where there are any, sign access tokens. Refresh tokens are for nobody but us to read, and are always
+    signed with the secret: HMAC gives the same bytes for the same claims.
+    """
+
+    def __init__(self, issuer: str, secrets: Sequence[str], pems: Sequence[PEMKey] = ()) -> None:
         self.issuer = issuer
-        self._keys = {_key_id(secret): jwk.construct(secret.encode(), ALGORITHM) for secret in secrets}
-        self._signing_id = _key_id(secrets[0])
+        symmetric, pairs = [_from_secret(secret) for secret in secrets], [_from_pem(pem) for pem in pems]
+        self._keys = {key.id: key for key in (*symmetric, *pairs)}
+        self._signing = {AccessClaims.typ: (pairs or symmetric)[0], RefreshClaims.typ: symmetric[0]}
+        self.public_keys = [key.public for key in self._keys.values() if key.public]
+        """The key pairs' public halves, as JWKs (RFC 7517 §4)."""
 
     def sign(self, claims: Claims) -> str:
-        """Make the token that says `claims`: the same claims and secret, the same bytes."""
-        header = {"typ": claims.typ, "kid": self._signing_id}
-        return jws.sign(claims.model_dump(), self._keys[self._signing_id], headers=header, algorithm=ALGORITHM)
+        """Make the token that says `claims`."""
+        key = self._signing[claims.typ]
+        header = {"typ": claims.typ, "kid": key.id}
+        return jws.sign(claims.model_dump(), key.signer, headers=header, algorithm=key.algorithm)
 
     def read(self, kind: type[AnyClaims], token: str, now: datetime) -> AnyClaims:
         """Verify a token of that kind.
@@ -110,18 +138,18 @@ class Tokens:
         Raises:
             BadToken: it is not.
         """
-        try:
-            return self._verify(RefreshClaims, token)
-        except BadToken:
-            return self._verify(AccessClaims, token)
+        kind = KINDS.get(_read_header(token).typ)
+        if kind is None:
+            raise BadToken("neither kind of token")
+        return self._verify(kind, token)
 
     def _verify(self, kind: type[AnyClaims], token: str) -> AnyClaims:
         header = _read_header(token)
         key = self._keys.get(header.kid)
-        if key is None or header.typ != kind.typ:
-            raise BadToken("another kind of token, or another key")
+        if key is None or header.alg != key.algorithm or header.alg not in kind.algorithms or header.typ != kind.typ:
+            raise BadToken("another key, or another kind of token")
         try:
-            payload = jws.verify(token, key, [ALGORITHM])
+            payload = jws.verify(token, key.verifier, [key.algorithm])
             claims = kind.model_validate(_parse(payload))
         except Exception as error:  # jose raises more than its own errors: security depends on catching them all
             raise BadToken from error
@@ -162,5 +190,16 @@ def _parse(text: bytes) -> dict[str, Any]:
     return members
 
 
-def _key_id(secret: str) -> str:
-    return hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16]
+def _from_secret(secret: str) -> _Key:
+    key = jwk.construct(secret.encode(), "HS256")
+    return _Key(hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16], "HS256", key, key)
+
+
+def _from_pem(key: PEMKey) -> _Key:
+    """Its `kid` is its thumbprint (RFC 7638)."""
+    signer = jwk.construct(key.pem, key.algorithm)
+    verifier = signer.public_key()
+    members = {name: str(value) for name, value in verifier.to_dict().items() if name != "alg"}
+    thumbprint = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
+    kid = urlsafe_b64encode(thumbprint).rstrip(b"=").decode()
+    return _Key(kid, key.algorithm, signer, verifier, members | {"kid": kid, "use": "sig", "alg": key.algorithm})

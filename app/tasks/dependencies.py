@@ -1,7 +1,7 @@
 """Who may do what with tasks, and what the conditional headers say."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Security
 
@@ -11,6 +11,9 @@ from app.tasks.schemas import TaskQuery
 
 TaskReader = Annotated[Principal, Security(get_current_user, scopes=["tasks:read"])]
 OptionalTaskReader = Annotated[Principal | None, Security(get_optional_user, scopes=["tasks:read"])]
+OPTIONAL: dict[str, Any] = {"security": [{}]}
+"""For the OpenAPI document: no token will do, beside one."""
+
 TaskWriter = Annotated[Principal, Security(get_current_user, scopes=["tasks:write"])]
 
 Filters = Annotated[TaskQuery, Query()]

@@ -3,12 +3,15 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
+from app.auth.errors import InsufficientScope, InvalidToken
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.columns import PathId
 from app.database import AnyRow, Db
+from app.errors import describe
 from app.tasks import service
 from app.tasks.dependencies import (
+    OPTIONAL,
     Filters,
     IdempotencyKey,
     IfMatch,
@@ -18,12 +21,15 @@ from app.tasks.dependencies import (
     TaskWriter,
     etag,
 )
+from app.tasks.errors import TaskChanged, TaskNotFound
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 
-router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=JSONRoute)
+router = APIRouter(
+    prefix="/tasks", tags=["tasks"], route_class=JSONRoute, responses=describe(InvalidToken, InsufficientScope)
+)
 
 
-@router.get("/", response_model=TaskPage)
+@router.get("/", response_model=TaskPage, openapi_extra=OPTIONAL)
 @router.get("", response_model=TaskPage, include_in_schema=False)
 async def list_tasks(user: OptionalTaskReader, query: Filters, db: Db, request: Request) -> Response:
     """List your tasks; without a token, everyone's public ones."""
@@ -39,7 +45,7 @@ async def list_own_tasks(user: TaskReader, query: Filters, db: Db, request: Requ
     return page.response(request)
 
 
-@router.get("/public", response_model=TaskPage)
+@router.get("/public", response_model=TaskPage, openapi_extra=OPTIONAL)
 @router.get("/public/", response_model=TaskPage, include_in_schema=False)
 async def list_public_tasks(_: OptionalTaskReader, query: Filters, db: Db, request: Request) -> Response:
     """List everyone's public tasks, signed in or not."""
@@ -59,7 +65,12 @@ async def create_task(
     return response
 
 
-@router.get("/{task_id}", response_model=TaskRead)
+@router.get(
+    "/{task_id}",
+    response_model=TaskRead,
+    openapi_extra=OPTIONAL,
+    responses={304: {"description": "If-None-Match has this version"}, **describe(TaskNotFound)},
+)
 async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: IfNoneMatch, db: Db) -> Response:
     """Read a task: yours, or a public one."""
     task = await db.read(service.get_task, task_id, user)
@@ -68,7 +79,7 @@ async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: If
     return _response(task)
 
 
-@router.patch("/{task_id}", response_model=TaskRead)
+@router.patch("/{task_id}", response_model=TaskRead, responses=describe(TaskNotFound, TaskChanged))
 async def change_task(
     task_id: PathId, changes: TaskUpdate, user: TaskWriter, if_match: IfMatch, db: Db, now: Now
 ) -> Response:
@@ -76,7 +87,7 @@ async def change_task(
     return _response(await db.write(service.update_task, user, task_id, changes, if_match, now))
 
 
-@router.delete("/{task_id}", status_code=204)
+@router.delete("/{task_id}", status_code=204, responses=describe(TaskNotFound, TaskChanged))
 async def delete_task(task_id: PathId, user: TaskWriter, if_match: IfMatch, db: Db) -> None:
     """Delete a task of yours."""
     await db.write(service.delete_task, user, task_id, if_match)

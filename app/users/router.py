@@ -4,12 +4,13 @@ from fastapi import APIRouter
 from sqlalchemy import RowMapping
 
 from app.auth.dependencies import AccountUser, AppPasswords
-from app.auth.errors import WrongPassword
+from app.auth.errors import InsufficientScope, InvalidToken, WrongPassword
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.config import AppSettings
 from app.database import Db
-from app.users.errors import RegistrationClosed
+from app.errors import describe
+from app.users.errors import RegistrationClosed, UsernameTaken
 from app.users.schemas import PasswordChange, UserCreate, UserRead, UserUpdate
 from app.users.service import (
     change_password,
@@ -22,8 +23,11 @@ from app.users.service import (
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=JSONRoute)
 
+REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed)
+ACCOUNT_ERRORS = describe(InvalidToken, InsufficientScope)
 
-@router.post("/", status_code=201, response_model=UserRead)
+
+@router.post("/", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
 @router.post("", status_code=201, response_model=UserRead, include_in_schema=False)
 async def register(fields: UserCreate, settings: AppSettings, passwords: AppPasswords, db: Db, now: Now) -> RowMapping:
     """Make an account, while registration is open."""
@@ -33,19 +37,19 @@ async def register(fields: UserCreate, settings: AppSettings, passwords: AppPass
     return await db.write(create_user, fields.username, password_hash, now, email=fields.email)
 
 
-@router.get("/me", response_model=UserRead)
+@router.get("/me", response_model=UserRead, responses=ACCOUNT_ERRORS)
 async def read_profile(user: AccountUser, db: Db) -> RowMapping:
     """Read your profile."""
     return await db.read(get_profile, user)
 
 
-@router.patch("/me", response_model=UserRead)
+@router.patch("/me", response_model=UserRead, responses=ACCOUNT_ERRORS)
 async def change_profile(changes: UserUpdate, user: AccountUser, db: Db, now: Now) -> RowMapping:
     """Change the fields that are given; null clears."""
     return await db.write(update_profile, user, changes, now)
 
 
-@router.put("/me/password", status_code=204)
+@router.put("/me/password", status_code=204, responses=describe(InvalidToken, InsufficientScope, WrongPassword))
 async def set_password(fields: PasswordChange, user: AccountUser, passwords: AppPasswords, db: Db, now: Now) -> None:
     """Change your password. Every other session of yours ends."""
     old_hash = await db.read(get_password_hash, user)
@@ -55,7 +59,7 @@ async def set_password(fields: PasswordChange, user: AccountUser, passwords: App
     await db.write(change_password, user, old_hash, new_hash, now)
 
 
-@router.delete("/me", status_code=204)
+@router.delete("/me", status_code=204, responses=ACCOUNT_ERRORS)
 async def delete_account(user: AccountUser, db: Db) -> None:
     """Delete your account, with your tasks and sessions."""
     await db.write(delete_user, user.user_id)

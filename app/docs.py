@@ -1,0 +1,77 @@
+"""/docs and /redoc from packaged files: they work without internet, and under a policy that runs nothing inline.
+
+Every address is relative to the page, so that both work behind a prefix.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Bearer Tasks</title>
+<link rel="icon" href="docs/files/favicon.png">
+"""
+SWAGGER_UI = f"""{PAGE}<link rel="stylesheet" href="docs/files/swagger-ui.css">
+<div id="swagger-ui"></div>
+<script src="docs/files/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+"""
+START = """SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  validatorUrl: null, // the default sends the document's address to swagger.io
+});
+"""
+REDOC = f"""{PAGE}<body marginwidth="0" marginheight="0">
+<redoc spec-url="openapi.json"></redoc>
+<script src="docs/files/redoc.standalone.js"></script>
+"""
+# ReDoc adds a style element that it fills from script, and another for its scroll bars. It searches in a worker.
+EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+SCROLL_BAR_STYLE = "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
+
+router = APIRouter(include_in_schema=False)
+
+
+class Files(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(NO_SNIFF)
+        return response
+
+
+def install(app: FastAPI) -> None:
+    """Serve the pages, and the files of the fastapi-offline wheel that they are made of."""
+    app.include_router(router)
+    app.mount("/docs/files", Files(packages=[("fastapi_offline", "static")]))
+
+
+@router.get("/docs")
+async def swagger_ui() -> Response:
+    return page(SWAGGER_UI, "style-src 'self'")
+
+
+@router.get("/docs/start.js")
+async def start_swagger_ui() -> Response:
+    return Response(START, media_type="text/javascript", headers=NO_SNIFF)
+
+
+@router.get("/redoc")
+async def redoc() -> Response:
+    return page(REDOC, f"style-src {EMPTY_STYLE} {SCROLL_BAR_STYLE}; worker-src blob:")
+
+
+def page(html: str, own_policy: str) -> Response:
+    policy = (
+        "default-src 'none'; script-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+        f"form-action 'none'; frame-ancestors 'none'; {own_policy}"
+    )
+    return HTMLResponse(html, headers=NO_SNIFF | {"Content-Security-Policy": policy})

@@ -1,0 +1,46 @@
+"""The README's lines for OAuth clients, run as they stand."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.test_readme import README
+
+
+def run(library: str, url: str) -> dict[str, Any]:
+    """Run the block that imports the library, against this service; what it leaves."""
+    section = README.partition("## With an OAuth client\n")[2].partition("\n## ")[0]
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (lines,) = (block for block in blocks if f"from {library}" in block)
+    names: dict[str, Any] = {}
+    exec(lines.replace("http://127.0.0.1:8000", url), names)
+    return names
+
+
+def test_authlibs_lines_log_in_list_tasks_and_refresh_by_themselves(url: str, ada: dict[str, str]) -> None:
+    left = run("authlib", url)
+
+    with left["client"] as client:
+        before = client.token["refresh_token"]
+        again = client.get(f"{url}/tasks/mine").json()
+
+        assert [task["title"] for task in left["tasks"]] == ["Water the plants"]
+        assert again["items"] == left["tasks"]
+        assert client.token["refresh_token"] != before
+
+
+def test_requests_oauthlibs_lines_log_in_list_tasks_and_refresh_by_themselves(
+    url: str, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    left = run("requests_oauthlib", url)
+
+    with left["client"] as client:
+        before = client.token["refresh_token"]
+        client.token = dict(client.token, expires_at=0.1)
+        again = client.get(f"{url}/tasks/mine").json()
+
+        assert [task["title"] for task in left["tasks"]] == ["Water the plants"]
+        assert again["items"] == left["tasks"]
+        assert client.token["refresh_token"] != before
