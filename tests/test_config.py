@@ -15,6 +15,7 @@ DEFAULTS = {
     "database_url": "sqlite:///./tasks.db",
     "secret_key": None,
     "secret_key_previous": None,
+    "jwt_private_key_file": None,
     "public_url": "http://127.0.0.1:8000",
     "access_token_ttl": 1800,
     "session_ttl": 2_592_000,
@@ -121,6 +122,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "DATABASE_URL": POSTGRESQL,
         "SECRET_KEY": SECRET,
         "SECRET_KEY_PREVIOUS": SECRET[::-1],
+        "JWT_PRIVATE_KEY_FILE": "keys/jwt.pem",
         "PUBLIC_URL": "https://tasks.example/api",
         "ACCESS_TOKEN_TTL": "1",
         "SESSION_TTL": "2",
@@ -143,7 +145,8 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
 
 def test_a_dotenv_file_is_read_the_environment_wins_and_empty_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(
-        "# a comment\nSECRET_KEY=\nPUBLIC_URL=\nACCESS_TOKEN_TTL=\nREGISTRATION=closed\nSESSION_TTL=60\nOTHERS=x\n"
+        "# a comment\nSECRET_KEY=\nJWT_PRIVATE_KEY_FILE=\nPUBLIC_URL=\nACCESS_TOKEN_TTL=\n"
+        "REGISTRATION=closed\nSESSION_TTL=60\nOTHERS=x\n"
     )
     monkeypatch.setenv("SESSION_TTL", "90")
     monkeypatch.setenv("REFRESH_GRACE", "")

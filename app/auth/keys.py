@@ -65,12 +65,19 @@ def _key_pairs(path: Path | None) -> list[PEMKey]:
     if path is None:
         return []
     try:
-        pairs = [_key_pair(match[0]) for match in PEM_BLOCK.finditer(path.read_text())]
+        pairs = [_key_pair(block) for block in _pem_blocks(path.read_text())]
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # their words could show what the file holds
         raise ValueError(f"{path} must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)") from error
     if not pairs or not pairs[0].is_private:
         raise ValueError(f"{path} must begin with a private key: it signs")
     return pairs
+
+
+def _pem_blocks(text: str) -> list[str]:
+    blocks = list(PEM_BLOCK.finditer(text))
+    if text.count("-----BEGIN ") != len(blocks):
+        raise ValueError("a block without its end")
+    return [block[0] for block in blocks if block[1] != "EC PARAMETERS"]  # which openssl may write before a key
 
 
 def _key_pair(pem: str) -> PEMKey:

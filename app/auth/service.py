@@ -189,17 +189,18 @@ def get_principal(connection: Connection, claims: AccessClaims, now: datetime) -
 
 def introspect(connection: Connection, claims: Claims, caller: Principal, now: datetime) -> Introspection:
     """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
-    query = select(*SESSION, Session.ended_at, Session.end_reason, User.username).join(User, Session.user_id == User.id)
+    query = select(*SESSION, Session.ended_at, Session.end_reason, User.username, User.is_admin)
     is_of = (Session.id == claims.sid, User.id == claims.sub, User.is_active)
-    session = connection.execute(query.where(*is_of)).one_or_none()
+    session = connection.execute(query.join(User, Session.user_id == User.id).where(*is_of)).one_or_none()
     is_callers = claims.sub == caller.user_id or "admin" in caller.scopes
     if session is None or not is_callers or _why_over(session, now):
         return Introspection(active=False)
     if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
         return Introspection(active=False)
     token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
-    said = claims.model_dump(include={"scope", "sub", "iss", "aud", "jti", "iat", "exp"})
-    return Introspection(active=True, username=session.username, token_type=token_type, **said)
+    scope = grant_scope((), claims.scopes & allowed_scopes(is_admin=session.is_admin))
+    said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
+    return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)
 
 
 def _end(connection: Connection, which: Iterable[ColumnElement[bool]], reason: str, now: datetime) -> bool:

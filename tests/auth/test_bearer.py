@@ -124,6 +124,18 @@ def test_the_scheme_is_known_in_any_letter_case(client: TestClient, scheme: str)
     assert response.status_code == 200
 
 
+def test_two_authorization_headers_are_a_malformed_request(client: TestClient) -> None:
+    """RFC 6750 §3.1: a proxy and we could each read another one."""
+    good = f"Bearer {sign_up(client).access_token}"
+
+    for url in "/tasks/mine", "/tasks/":
+        for first, second in (good, good), (good, "Bearer x.y.z"), ("Basic Og==", good), (good, ""):
+            response = client.get(url, headers=[("Authorization", first), ("Authorization", second)])
+
+            assert (response.status_code, response.json()) == (400, {"detail": "Several Authorization headers"})
+            assert response.headers.get_list("WWW-Authenticate") == [f'{REALM}, error="invalid_request"']
+
+
 def test_a_token_elsewhere_is_no_token(client: TestClient, subtests: pytest.Subtests) -> None:
     login = sign_up(client)
     public = create_task(client, login, is_public=True)
