@@ -111,7 +111,7 @@ def test_sqlite_that_stays_locked_is_unavailable(sqlite_url: str) -> None:
 def test_sqlite_waits_for_another_process_to_make_the_file() -> None:
     other = sqlite3.connect(Path("new.db"), isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE t (n)")
-    other.execute("BEGIN EXCLUSIVE")
+    other.execute("BEGIN IMMEDIATE")
     release = threading.Timer(0.1, other.execute, ["COMMIT"])
     release.start()
 
@@ -128,7 +128,7 @@ def test_sqlite_waits_for_another_process_to_make_the_file() -> None:
 def test_sqlite_whose_maker_never_ends_is_unavailable() -> None:
     other = sqlite3.connect(Path("new.db"), isolation_level=None)
     other.execute("CREATE TABLE t (n)")
-    other.execute("BEGIN EXCLUSIVE")
+    other.execute("BEGIN IMMEDIATE")
 
     async def check() -> None:
         async with connect(make_url("sqlite:///new.db"), wait=0) as database:

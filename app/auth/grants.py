@@ -29,7 +29,7 @@ class Grants:
             InvalidCredentials, InvalidScope, HashingQueueFull
         """
         ttl = timedelta(seconds=self.settings.session_ttl)
-        for _ in range(2):  # a second time if the hash was replaced meanwhile: by a stronger one, or with the password
+        while True:  # again if the hash was replaced meanwhile: by a stronger one, or with the password
             account = await self.db.read(find_account, username)
             verdict = await self.passwords.verify(password, account.password_hash if account else None)
             if account is None or not account.is_active or not verdict.is_right:
@@ -38,7 +38,6 @@ class Grants:
             session = await self.db.write(start_session, account, verdict.new_hash, scope, client, self.now, ttl)
             if session is not None:
                 return self._response(session, scope)
-        raise InvalidCredentials
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange a refresh token for its successor. Asking for too much scope does not use it up.
