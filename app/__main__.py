@@ -105,7 +105,8 @@ def add(
 async def _prepare(database: Database) -> str:
     """Have SQLite's schema up to date before the workers start; of PostgreSQL's, say what is to be done."""
     if database.dialect == "sqlite":
-        await database.write(upgrade)
+        if not await database.read(is_current):
+            await database.write(upgrade)
         return "The SQLite database is at the newest migration."
     try:
         is_ready = await database.read(is_current)

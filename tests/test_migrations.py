@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from alembic import command
 from alembic.config import Config, main
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, inspect, make_url
 
 from app.database import connect
-from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, upgrade
+from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
 from tests.conftest import SECRET, new_database
 
 TABLES = {"alembic_version", "users", "sessions", "tasks"}
@@ -49,6 +50,10 @@ def tables(connection: Connection) -> set[str]:
 
 def test_the_models_agree_with_the_migrations(database_url: str) -> None:
     run(database_url, lambda connection: alembic(connection, command.check))
+
+
+def test_the_newest_migration_is_alembics_head() -> None:
+    assert ScriptDirectory.from_config(Config(ALEMBIC_INI)).get_heads() == [newest()]
 
 
 def test_down_and_up_again(database_url: str) -> None:
