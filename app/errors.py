@@ -48,7 +48,6 @@ class OAuthErrorBody(ErrorBody):
 class AppError(Exception):
     """A refusal. `error` is its code where the answer is OAuth's (RFC 6749 §5.2, RFC 6750 §3.1)."""
 
-    body: type[ErrorBody] = ErrorBody
     status_code: int = 500
     detail: str = "Internal Server Error"
     error: str | None = None
@@ -91,13 +90,13 @@ class Unavailable(AppError):
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
-def describe(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+def describe(*errors: type[AppError], body: type[ErrorBody] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """These errors as FastAPI's `responses`, for the OpenAPI document."""
     responses: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         before = responses.get(error.status_code)
         description = f"{before['description']}; {error.detail}" if before else error.detail
-        responses[error.status_code] = {"model": error.body, "description": description}
+        responses[error.status_code] = {"model": body, "description": description}
     return responses
 
 

@@ -12,7 +12,7 @@ from app.auth.passwords import Cost, Passwords
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
 from app.database import DatabaseUnavailable, connect
-from app.errors import BodyTooLarge, ErrorHandlers, describe
+from app.errors import AppError, BodyTooLarge, ErrorHandlers, describe
 from app.middleware import BodyLimit, Head, Prefix
 from app.migrations import is_current, upgrade
 from app.tasks import router as tasks
@@ -41,7 +41,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         description="Tasks behind OAuth2's password flow, with login done right.",
         lifespan=lifespan,
         redirect_slashes=False,
-        responses=describe(BodyTooLarge, DatabaseUnavailable),
+        responses=describe(BodyTooLarge, AppError, DatabaseUnavailable),
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,

@@ -15,6 +15,7 @@ from app.auth.tokens import AccessClaims, BadToken, ExpiredToken, Tokens
 from app.clock import Now
 from app.config import AppSettings
 from app.database import Db
+from app.errors import describe
 
 
 class Bearer(OAuth2PasswordBearer):
@@ -75,6 +76,9 @@ async def get_optional_user(
 CurrentUser = Annotated[Principal, Security(get_current_user)]
 OptionalUser = Annotated[Principal | None, Security(get_optional_user)]
 AccountUser = Annotated[Principal, Security(get_current_user, scopes=["account"])]
+
+
+BEARER_ERRORS = describe(RepeatedCredentials, InvalidToken, InsufficientScope)
 
 
 async def get_client(request: Request) -> Client:

@@ -16,7 +16,7 @@ AppError
 └── HashingQueueFull          503
 """
 
-from app.errors import AppError, Forbidden, InvalidInput, NotFound, OAuthErrorBody, Unavailable
+from app.errors import AppError, Forbidden, InvalidInput, NotFound, Unavailable
 
 REALM = "bearer-tasks"
 
@@ -30,7 +30,6 @@ END_REASONS = {
 
 class OAuthError(AppError):
     status_code = 400
-    body = OAuthErrorBody
     error: str
     detail = "Another OAuth error"
 

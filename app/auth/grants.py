@@ -51,12 +51,11 @@ class Grants:
             raise InvalidGrant("The refresh token has expired") from error
         except BadToken as error:
             raise InvalidGrant from error
-        scope = grant_scope(scopes, claims.scopes)
         grace = timedelta(seconds=self.settings.refresh_grace)
-        outcome = await self.db.write(refresh_session, claims, self.now, grace)
+        outcome = await self.db.write(refresh_session, claims, scopes, self.now, grace)
         if isinstance(outcome, InvalidGrant):
             raise outcome
-        return self._response(outcome, scope)
+        return self._response(outcome.session, outcome.scope)
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
         """The refresh token says only what the session's row says: the same generation is the same bytes."""

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
-from app.auth.dependencies import AccountUser, AppTokens, CurrentUser, LoginClient, TokenGrants
+from app.auth.dependencies import BEARER_ERRORS, AccountUser, AppTokens, CurrentUser, LoginClient, TokenGrants
 from app.auth.errors import (
-    InsufficientScope,
+    HashingQueueFull,
     InvalidCredentials,
     InvalidRequest,
     InvalidToken,
@@ -21,8 +21,8 @@ from app.auth.tokens import BadToken
 from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
-from app.database import Db
-from app.errors import describe
+from app.database import DatabaseUnavailable, Db
+from app.errors import AppError, BodyTooLarge, OAuthErrorBody, describe
 from app.pagination import PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
@@ -39,14 +39,17 @@ async def get_token_type_hint(
 FormToken = Annotated[str, Form(description="An access or refresh token.")]
 TokenTypeHint = Annotated[None, Depends(get_token_type_hint)]
 
-OAUTH_ERRORS = {**describe(InvalidRequest, InvalidCredentials), "default": describe(OAuthError)[400]}
+OAUTH_ERRORS = {
+    **describe(InvalidRequest, BodyTooLarge, DatabaseUnavailable, HashingQueueFull, AppError, body=OAuthErrorBody),
+    "default": describe(OAuthError, body=OAuthErrorBody)[400],
+}
 
 forms = APIRouter(prefix="/auth", tags=["auth"], route_class=FormRoute, responses=OAUTH_ERRORS)
-router = APIRouter(prefix="/auth", tags=["auth"], responses=describe(InvalidToken, InsufficientScope))
+router = APIRouter(prefix="/auth", tags=["auth"], responses=BEARER_ERRORS)
 well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
 
-@forms.post("/token")
+@forms.post("/token", responses=describe(InvalidCredentials, body=OAuthErrorBody))
 async def issue_token(form: Annotated[TokenForm, Depends()], client: LoginClient, grants: TokenGrants) -> TokenResponse:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
@@ -73,7 +76,7 @@ async def revoke_token(token: FormToken, _: TokenTypeHint, tokens: AppTokens, db
     await db.write(end_session, session_id, "revoked", now)
 
 
-@forms.post("/introspect", response_model_exclude_none=True)
+@forms.post("/introspect", response_model_exclude_none=True, responses=describe(InvalidToken, body=OAuthErrorBody))
 async def introspect_token(
     token: FormToken, _: TokenTypeHint, user: CurrentUser, tokens: AppTokens, db: Db, now: Now
 ) -> Introspection:
@@ -124,6 +127,7 @@ async def read_metadata(settings: AppSettings, tokens: AppTokens) -> Metadata:
         grant_types_supported=["password", "refresh_token"],
         token_endpoint_auth_methods_supported=["none"],
         revocation_endpoint_auth_methods_supported=["none"],
+        introspection_endpoint_auth_methods_supported=["Bearer"],
     )
 
 

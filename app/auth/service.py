@@ -1,6 +1,6 @@
 """Sessions and who they belong to: one row a login, whose generation moves on by one at each refresh."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -55,9 +55,13 @@ def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
         InvalidScope: more was asked for than may be had.
     """
     granted = frozenset(requested) or allowed
-    if not granted <= allowed:
+    if not granted or not granted <= allowed:
         raise InvalidScope
-    return " ".join(scope for scope in SCOPES if scope in granted)
+    return spell_scope(granted)
+
+
+def spell_scope(scopes: frozenset[str]) -> str:
+    return " ".join(scope for scope in SCOPES if scope in scopes)
 
 
 def find_account(connection: Connection, username: str) -> AnyRow | None:
@@ -94,14 +98,27 @@ def start_session(
     return connection.execute(insert(Session).values(session).returning(*SESSION)).one()
 
 
+class Refreshed(NamedTuple):
+    session: AnyRow
+    scope: str
+
+
 def refresh_session(
-    connection: Connection, claims: RefreshClaims, now: datetime, grace: timedelta
-) -> AnyRow | InvalidGrant:
+    connection: Connection, claims: RefreshClaims, scopes: Sequence[str], now: datetime, grace: timedelta
+) -> Refreshed | InvalidGrant:
     """Move the session on to its next generation, once. A refusal is returned, so that what it records is kept.
 
     A repeat of the move within `grace` gets the generation that the move made: a lost answer, or a second tab. Any
     older one was copied, and nobody can tell which holder is the owner: it ends the session (RFC 9700 §4.14.2).
+
+    Raises:
+        InvalidScope: more was asked for than the session has, or its user may have by now; nothing has moved.
     """
+
+    def granted(session: AnyRow) -> Refreshed:
+        allowed = claims.scopes & allowed_scopes(is_admin=session.is_admin)
+        return Refreshed(session, grant_scope(scopes, allowed))
+
     is_current = (
         Session.id == claims.sid,
         Session.generation == claims.gen,
@@ -110,17 +127,19 @@ def refresh_session(
         exists().where(User.id == Session.user_id, User.is_active),
     )
     move = update(Session).where(*is_current).values(generation=Session.generation + 1, rotated_at=now)
-    moved = connection.execute(move.returning(*SESSION)).one_or_none()
+    is_admin = select(User.is_admin).where(User.id == Session.user_id).scalar_subquery().label("is_admin")
+    moved = connection.execute(move.returning(*SESSION, is_admin)).one_or_none()
     if moved is not None:
-        return moved
-    query = select(*SESSION, Session.ended_at, Session.end_reason).join(User, Session.user_id == User.id)
+        return granted(moved)
+    query = select(*SESSION, Session.ended_at, Session.end_reason, User.is_admin)
+    query = query.join(User, Session.user_id == User.id)
     session = connection.execute(query.where(Session.id == claims.sid, User.is_active)).one_or_none()
     if session is None:
         return InvalidGrant()
     if reason := _why_over(session, now):
         return InvalidGrant(reason)
     if claims.gen == session.generation - 1 and max(now - session.rotated_at, timedelta()) < grace:
-        return session
+        return granted(session)
     if claims.gen >= session.generation:  # the database is older than the token: restored from a backup
         return InvalidGrant()
     end_session(connection, session.id, "reuse", now)
@@ -198,7 +217,7 @@ def introspect(connection: Connection, claims: Claims, caller: Principal, now: d
     if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
         return Introspection(active=False)
     token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
-    scope = grant_scope((), claims.scopes & allowed_scopes(is_admin=session.is_admin))
+    scope = spell_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
     said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
     return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)
 

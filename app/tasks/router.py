@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.auth.errors import InsufficientScope, InvalidToken
+from app.auth.dependencies import BEARER_ERRORS
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.columns import PathId
@@ -25,7 +25,10 @@ from app.tasks.errors import TaskChanged, TaskNotFound
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 
 router = APIRouter(
-    prefix="/tasks", tags=["tasks"], route_class=JSONRoute, responses=describe(InvalidToken, InsufficientScope)
+    prefix="/tasks",
+    tags=["tasks"],
+    route_class=JSONRoute,
+    responses=BEARER_ERRORS,
 )
 
 

@@ -3,12 +3,12 @@
 from fastapi import APIRouter
 from sqlalchemy import RowMapping
 
-from app.auth.dependencies import AccountUser, AppPasswords
-from app.auth.errors import InsufficientScope, InvalidToken, WrongPassword
+from app.auth.dependencies import BEARER_ERRORS, AccountUser, AppPasswords
+from app.auth.errors import HashingQueueFull, InsufficientScope, WrongPassword
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.config import AppSettings
-from app.database import Db
+from app.database import DatabaseUnavailable, Db
 from app.errors import describe
 from app.users.errors import RegistrationClosed, UsernameTaken
 from app.users.schemas import PasswordChange, UserCreate, UserRead, UserUpdate
@@ -23,8 +23,8 @@ from app.users.service import (
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=JSONRoute)
 
-REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed)
-ACCOUNT_ERRORS = describe(InvalidToken, InsufficientScope)
+REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, HashingQueueFull, DatabaseUnavailable)
+PASSWORD_ERRORS = BEARER_ERRORS | describe(InsufficientScope, WrongPassword, HashingQueueFull, DatabaseUnavailable)
 
 
 @router.post("/", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
@@ -37,19 +37,19 @@ async def register(fields: UserCreate, settings: AppSettings, passwords: AppPass
     return await db.write(create_user, fields.username, password_hash, now, email=fields.email)
 
 
-@router.get("/me", response_model=UserRead, responses=ACCOUNT_ERRORS)
+@router.get("/me", response_model=UserRead, responses=BEARER_ERRORS)
 async def read_profile(user: AccountUser, db: Db) -> RowMapping:
     """Read your profile."""
     return await db.read(get_profile, user)
 
 
-@router.patch("/me", response_model=UserRead, responses=ACCOUNT_ERRORS)
+@router.patch("/me", response_model=UserRead, responses=BEARER_ERRORS)
 async def change_profile(changes: UserUpdate, user: AccountUser, db: Db, now: Now) -> RowMapping:
     """Change the fields that are given; null clears."""
     return await db.write(update_profile, user, changes, now)
 
 
-@router.put("/me/password", status_code=204, responses=describe(InvalidToken, InsufficientScope, WrongPassword))
+@router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
 async def set_password(fields: PasswordChange, user: AccountUser, passwords: AppPasswords, db: Db, now: Now) -> None:
     """Change your password. Every other session of yours ends."""
     old_hash = await db.read(get_password_hash, user)
@@ -59,7 +59,7 @@ async def set_password(fields: PasswordChange, user: AccountUser, passwords: App
     await db.write(change_password, user, old_hash, new_hash, now)
 
 
-@router.delete("/me", status_code=204, responses=ACCOUNT_ERRORS)
+@router.delete("/me", status_code=204, responses=BEARER_ERRORS)
 async def delete_account(user: AccountUser, db: Db) -> None:
     """Delete your account, with your tasks and sessions."""
     await db.write(delete_user, user.user_id)

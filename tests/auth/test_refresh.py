@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import PASSWORD, log_in, refresh, refreshed, sign_up
+from tests.accounts import PASSWORD, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 
 REUSED = "The session was ended because a replaced refresh token was used again"
@@ -235,3 +235,15 @@ def test_a_new_key_logs_nobody_out_while_the_previous_one_verifies(serve: Serve)
     assert rotated.get("/tasks/mine", headers=login.headers).status_code == 401
     assert refresh(rotated, successor.refresh_token).status_code == 200
     assert_invalid_grant(refresh(rotated, login.refresh_token), NOT_VALID)
+
+
+def test_a_former_administrator_gets_no_more_than_others(client: TestClient, sql: Sql) -> None:
+    register(client)
+    sql("UPDATE users SET is_admin = true")
+    login, admin_only = log_in(client), log_in(client, scope="admin")
+    sql("UPDATE users SET is_admin = false")
+
+    for refused in refresh(client, login.refresh_token, scope="admin"), refresh(client, admin_only.refresh_token):
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
+    assert refreshed(client, login.refresh_token).scope == "tasks:read tasks:write account"
+    assert sql("SELECT generation FROM sessions ORDER BY id") == [(2,), (1,)]
