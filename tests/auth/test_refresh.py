@@ -246,4 +246,4 @@ def test_a_former_administrator_gets_no_more_than_others(client: TestClient, sql
     for refused in refresh(client, login.refresh_token, scope="admin"), refresh(client, admin_only.refresh_token):
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
     assert refreshed(client, login.refresh_token).scope == "tasks:read tasks:write account"
-    assert sql("SELECT generation FROM sessions ORDER BY id") == [(2,), (1,)]
+    assert sql("SELECT generation FROM sessions ORDER BY scope DESC") == [(2,), (1,)]
