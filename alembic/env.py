@@ -9,7 +9,7 @@ import app.auth.models
 import app.tasks.models  # noqa: F401 - the metadata needs every table
 from app.columns import Base
 from app.config import Settings, load_settings
-from app.database import connect
+from app.engines import connect
 from app.migrations import PATIENCE
 
 

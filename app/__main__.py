@@ -8,14 +8,15 @@ from contextlib import closing
 from typing import Annotated, TypeVar
 
 import typer
-import uvicorn
 from pydantic import ValidationError
 
-from app.auth.keys import load_tokens
+from app import server
+from app.auth.keys import check_keys
 from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
 from app.config import Settings, load_settings
-from app.database import WAIT, Database, DatabaseUnavailable, connect
+from app.database import Database, DatabaseUnavailable
+from app.engines import WAIT, connect
 from app.errors import AppError
 from app.migrations import PATIENCE, is_current, upgrade
 from app.users.schemas import UserCreate
@@ -24,7 +25,6 @@ from app.users.service import create_user
 T = TypeVar("T")
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
-GRACEFUL_SHUTDOWN = 20  # seconds that requests in flight get to finish
 
 cli = typer.Typer(help="Bearer Tasks.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 users = typer.Typer(help="Manage users.", no_args_is_help=True)
@@ -43,27 +43,13 @@ def serve(
     if not LOOPBACK_OR_HTTPS.match(settings.public_url):
         typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
     typer.echo(_with_database(settings, _prepare))
-    try:
-        load_tokens(settings)
-    except (ValueError, OSError) as error:
-        raise _failure(str(error)) from error
+    check_keys(settings)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"
     typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")
     body = '{"username": "ada", "password": "correct horse battery"}'
     typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
     typer.echo(f"  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'")
-    uvicorn.run(
-        "app.main:app",
-        host=host,
-        port=port,
-        workers=workers,
-        reload=reload,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        ws="none",
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-    )
+    server.serve(host, port, workers, reload=reload)
 
 
 @cli.command()

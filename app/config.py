@@ -2,19 +2,69 @@
 
 import re
 import sys
+from io import StringIO
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NoReturn, Self
+from urllib.parse import unquote, urlsplit
 
+from dotenv.parser import parse_stream
 from fastapi import Depends, Request
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 DAY = 86_400
 PATH = "/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 SECRET_BYTES = 32
-UNFIT = re.compile(r"change.?(me|this|it)|your.?secret|placeholder|insecure|-----BEGIN|ssh-rsa", re.IGNORECASE)
+UNFIT = re.compile(
+    r"change.?(me|this|it)|replace.?(me|this|with)|your.{0,12}(secret|key)|super.?secret|placeholder|insecure"
+    r"|-----BEGIN|ssh-rsa",
+    re.IGNORECASE,
+)
+PUBLISHED = {
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",  # FastAPI's tutorial
+    "a-string-secret-at-least-256-bits-long",  # jwt.io
+    "0123456789abcdef0123456789abcdef",
+}
+SQLITE = b"SQLite format 3\0"
+HOST = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
+ORIGIN = re.compile(rf"\*|https?://{HOST}(:\d{{1,5}})?")
+
+
+def _split(value: object) -> object:
+    return tuple(part for item in value.split(",") if (part := item.strip())) if isinstance(value, str) else value
+
+
+def _are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(part)) for part in value)
+    except ValueError:  # its words repeat the value
+        raise ValueError("must be IP addresses or networks, separated by commas: 10.0.0.7, 10.1.0.0/16") from None
+
+
+def _are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch(HOST, part) for part in value):
+        raise ValueError("must be host names without ports, separated by commas: tasks.example.com, [::1]")
+    return tuple(part.lower() for part in value)
+
+
+def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(ORIGIN.fullmatch(part) for part in value):
+        raise ValueError("must be origins without paths, separated by commas: https://tasks.example.com")
+    return value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -28,13 +78,17 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     secret_key_previous: SecretStr | None = None
     jwt_private_key_file: Path | None = None
-    public_url: str = Field(
-        "http://127.0.0.1:8000", pattern=rf"^https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d{{1,5}})?({PATH})*/?$"
-    )
+    public_url: str = Field("http://127.0.0.1:8000", pattern=rf"^https?://{HOST}(:\d{{1,5}})?({PATH})*/?$")
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
+    login_failures: int = Field(10, ge=1, le=1_000_000)
+    login_window: int = Field(900, ge=1, le=DAY)
     registration: Literal["open", "closed"] = "open"
+    registration_limit: int = Field(60, ge=0, le=1_000_000)
+    trusted_proxies: Annotated[Listed, AfterValidator(_are_networks)] = ()
+    allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
+    cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()
     root_path: str = Field("", pattern=rf"^({PATH})*/?$")
 
     @property
@@ -46,13 +100,11 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_a_supported_database(cls, value: str) -> str:
-        try:
-            url = make_url(value)
-        except (ArgumentError, ValueError):
-            url = URL.create("unreadable")
+        url = _read_url(value)
         if url.drivername == "sqlite":
             if url.host or url.query or (url.database or ":").startswith((":", "file:")):
                 raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
+            _check_file(Path(str(url.database)))
         elif url.drivername not in {"postgresql", "postgres"}:
             raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")
         return value
@@ -76,28 +128,69 @@ class Settings(BaseSettings):
         return self
 
 
+def _read_url(value: str) -> URL:
+    """The URL; one of no known database where the drivers could not read it."""
+    try:
+        url, port = make_url(value), urlsplit(value).port
+    except (ArgumentError, ValueError):
+        return URL.create("unreadable")
+    is_named = "\0" not in unquote(value) and ".." not in (url.host or "")
+    is_reachable = port != 0 and str(url.query.get("port", "5432")).isdigit()
+    return url if is_named and is_reachable else URL.create("unreadable")
+
+
+def _check_file(path: Path) -> None:
+    """Raises ValueError where there is something else than a SQLite database, or no place for one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(SQLITE))
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise ValueError("the folder of the SQLite file does not exist") from None
+    except OSError:
+        raise ValueError("the SQLite file cannot be read") from None
+    else:
+        if head not in {b"", SQLITE}:
+            raise ValueError("the file is not a SQLite database")
+
+
 def check_secret(secret: str) -> None:
     """Raises ValueError for a secret that is too short, easy to guess, or that jose takes for another kind of key."""
     if len(secret.encode()) < SECRET_BYTES:
         raise ValueError(
             f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
-    if UNFIT.search(secret) or len(set(secret)) < SECRET_BYTES // 4:
+    if UNFIT.search(secret) or secret in PUBLISHED or len(set(secret)) < SECRET_BYTES // 4:
         raise ValueError("must be random text, not a placeholder or a key pair's")
 
 
 def load_settings() -> Settings:
-    """Read the settings, or end the process with exit code 2 and one line that names what is wrong, never its value."""
+    """Read the settings, or end the process with exit code 2 and a line that names what is wrong, never its value."""
     try:
+        _check_env_file(Path(".env"))
         return Settings()
     except ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False):
-            name = "".join(str(part).upper() + ": " for part in fault["loc"])
-            print(f"error: {name}{fault['msg'].removeprefix('Value error, ')}", file=sys.stderr)
-        raise SystemExit(2) from None
+        faults = error.errors(include_input=False, include_url=False)
+        names = ["".join(str(part).upper() + ": " for part in fault["loc"]) for fault in faults]
+        messages = [fault["msg"].removeprefix("Value error, ") for fault in faults]
+        refuse_start(*map("".join, zip(names, messages, strict=True)))
     except UnicodeDecodeError:
-        print("error: .env: must be UTF-8 text", file=sys.stderr)
-        raise SystemExit(2) from None
+        refuse_start(".env: must be UTF-8 text")
+
+
+def _check_env_file(path: Path) -> None:
+    """dotenv skips what it cannot read, and with it perhaps the secret."""
+    text = path.read_text("utf-8") if path.is_file() else ""
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            refuse_start(f".env: line {binding.original.line} is not NAME=value")
+
+
+def refuse_start(*messages: str) -> NoReturn:
+    """End the process with exit code 2, a line for each message."""
+    for message in messages:
+        print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 async def get_settings(request: Request) -> Settings:

@@ -36,7 +36,7 @@ REDOC = f"""{PAGE}<body marginwidth="0" marginheight="0">
 # ReDoc adds a style element that it fills from script, and another for its scroll bars. It searches in a worker.
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 SCROLL_BAR_STYLE = "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
-NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
+REVALIDATE = {"Cache-Control": "no-cache"}
 
 router = APIRouter(include_in_schema=False)
 
@@ -44,7 +44,7 @@ router = APIRouter(include_in_schema=False)
 class Files(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
-        response.headers.update(NO_SNIFF)
+        response.headers.update(REVALIDATE)
         return response
 
 
@@ -61,7 +61,7 @@ async def swagger_ui() -> Response:
 
 @router.get("/docs/start.js")
 async def start_swagger_ui() -> Response:
-    return Response(START, media_type="text/javascript", headers=NO_SNIFF)
+    return Response(START, media_type="text/javascript", headers=REVALIDATE)
 
 
 @router.get("/redoc")
@@ -74,4 +74,4 @@ def page(html: str, own_policy: str) -> Response:
         "default-src 'none'; script-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
         f"form-action 'none'; frame-ancestors 'none'; {own_policy}"
     )
-    return HTMLResponse(html, headers=NO_SNIFF | {"Content-Security-Policy": policy})
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})

@@ -1,13 +1,19 @@
 """What can go wrong, in the domain's words, and the one place where it becomes HTTP.
 
     AppError
-    ├── InvalidInput        422, with the place of the fault
-    ├── NotFound            404
-    ├── Conflict            409
-    ├── Forbidden           403
-    ├── PreconditionFailed  412
-    ├── BodyTooLarge        413
-    └── Unavailable         503, Retry-After
+    ├── UnknownHost           400
+    ├── Forbidden             403
+    ├── NotFound              404
+    ├── BodyTooSlow           408
+    ├── Conflict              409
+    ├── PreconditionFailed    412
+    ├── BodyTooLarge          413
+    ├── URLTooLong            414
+    ├── UnsupportedMediaType  415
+    ├── InvalidInput          422, with the place of the fault
+    ├── TooManyRequests       429, Retry-After
+    ├── HeadersTooLarge       431
+    └── Unavailable           503, Retry-After
 
 The rooms derive their facts from these: `TaskNotFound`, `UsernameTaken`, … A library's message never gets out, nor what
 a client sent: an error names the field, not its value.
@@ -23,6 +29,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+
+from app.events import record
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 OAUTH_CODES = {
@@ -31,11 +40,26 @@ OAUTH_CODES = {
     500: "server_error",
     503: "temporarily_unavailable",
 }
+REFUSALS = {"invalid_token", "insufficient_scope"}
+MAX_FAULTS = 100
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 class ErrorBody(BaseModel):
     detail: str
+
+
+class Fault(BaseModel):
+    """What is wrong in a request, and where."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+
+
+class InvalidInputBody(BaseModel):
+    detail: list[Fault]
 
 
 class OAuthErrorBody(ErrorBody):
@@ -56,6 +80,7 @@ class AppError(Exception):
 
 class InvalidInput(AppError):
     status_code = 422
+    kind = "value_error"
 
     def __init__(self, loc: tuple[str, ...], message: str) -> None:
         self.loc = loc
@@ -80,14 +105,70 @@ class PreconditionFailed(AppError):
     detail = "The resource is not in the state that If-Match asks for"
 
 
+class UnknownHost(AppError):
+    status_code = 400
+    detail = "The Host header is not one of this service's"
+
+
+class BodyTooSlow(AppError):
+    status_code = 408
+    detail = "The body did not arrive within 10 seconds"
+    headers = {"Connection": "close"}  # noqa: RUF012
+
+
 class BodyTooLarge(AppError):
     status_code = 413
     detail = "The body is over 128 KiB"
 
 
+class URLTooLong(AppError):
+    status_code = 414
+    detail = "The URL is over 8 KiB"
+
+
+class UnsupportedMediaType(AppError):
+    status_code = 415
+    detail = "The body must be JSON, with Content-Type: application/json"
+
+
+class HeadersTooLarge(AppError):
+    status_code = 431
+    detail = "The headers are over 16 KiB, or Authorization over 8 KiB"
+
+
+class TooManyRequests(AppError):
+    status_code = 429
+    detail = "Too many requests"
+
+    def __init__(self, seconds: int) -> None:
+        self.headers = {"Retry-After": str(seconds)}
+
+
 class Unavailable(AppError):
     status_code = 503
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class ShuttingDown(Unavailable):
+    detail = "The service is shutting down"
+    headers = {**Unavailable.headers, "Connection": "close"}  # noqa: RUF012
+
+
+def header(name: str, description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+    """A header of a response, for the OpenAPI document."""
+    described = {"description": description, "required": required, "schema": {"type": "string"} | schema}
+    return {"headers": {name: described}}
+
+
+RETRY_AFTER = header("Retry-After", "Seconds to wait.", type="integer", minimum=1)
+HEADERS = {
+    401: header("WWW-Authenticate", "RFC 6750 §3.", pattern="^Bearer"),
+    429: RETRY_AFTER,
+    503: RETRY_AFTER,
+}
+INVALID_INPUT: dict[int | str, dict[str, Any]] = {
+    422: {"model": InvalidInputBody, "description": "A part of the request is not what it must be"}
+}
 
 
 def describe(*errors: type[AppError], body: type[ErrorBody] = ErrorBody) -> dict[int | str, dict[str, Any]]:
@@ -96,7 +177,7 @@ def describe(*errors: type[AppError], body: type[ErrorBody] = ErrorBody) -> dict
     for error in errors:
         before = responses.get(error.status_code)
         description = f"{before['description']}; {error.detail}" if before else error.detail
-        responses[error.status_code] = {"model": body, "description": description}
+        responses[error.status_code] = {"model": body, "description": description} | HEADERS.get(error.status_code, {})
     return responses
 
 
@@ -104,27 +185,31 @@ class ErrorHandlers:
     """Every error as `{"detail": …}`; on the OAuth form endpoints with RFC 6749's keys beside it."""
 
     def __init__(self, app: FastAPI, form_paths: frozenset[str]) -> None:
+        self.routes = app.routes
         self.form_paths = form_paths
         app.exception_handler(AppError)(self.app_error)
         app.exception_handler(HTTPException)(self.http_exception)
         app.exception_handler(RequestValidationError)(self.validation_error)
-        app.exception_handler(Exception)(self.unexpected_error)
 
     async def app_error(self, request: Request, error: AppError) -> Response:
         if isinstance(error, InvalidInput):
-            return self.invalid(request, [{"type": "value_error", "loc": error.loc, "msg": error.detail}])
+            return self.invalid(request, [{"type": error.kind, "loc": error.loc, "msg": error.detail}])
+        if error.error in REFUSALS:
+            record("access_refused", reason=error.detail)
+        if isinstance(error, TooManyRequests):
+            record("throttled", reason=request.scope["path"])
         return self.respond(request, error.status_code, error.detail, error.headers, error.error)
 
     async def http_exception(self, request: Request, error: HTTPException) -> Response:
-        if error.status_code == HTTPStatus.BAD_REQUEST and error.__cause__:  # a body that FastAPI cannot parse
-            return self.invalid(request, [{"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}])
-        return self.respond(request, error.status_code, error.detail, error.headers or {})
+        headers = {"Allow": self.allowed_methods(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else {}
+        return self.respond(request, error.status_code, error.detail, {**(error.headers or {}), **headers})
 
     async def validation_error(self, request: Request, error: RequestValidationError) -> Response:
-        return self.invalid(request, [_without_input(fault) for fault in error.errors()])
+        return self.invalid(request, [_without_input(fault) for fault in error.errors()[:MAX_FAULTS]])
 
-    async def unexpected_error(self, request: Request, _: Exception) -> Response:
-        return self.respond(request, AppError.status_code, AppError.detail)
+    def unexpected_error(self, request: Request, error: Exception) -> Response:
+        record("unexpected_error", reason=type(error).__name__)
+        return self.respond(request, AppError.status_code, AppError.detail, {"Connection": "close"})  # uvicorn does
 
     def invalid(self, request: Request, faults: Sequence[Mapping[str, Any]]) -> Response:
         if self.is_form(request):
@@ -141,6 +226,12 @@ class ErrorHandlers:
         description = NOT_IN_DESCRIPTION.sub("'", detail)
         body = {"detail": detail, "error": error, "error_description": description}
         return JSONResponse(body, status, {**headers, **NO_STORE})
+
+    def allowed_methods(self, request: Request) -> str:
+        """The methods of every route at this path; Starlette would name the first route's only."""
+        asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+        allowed = [m for m, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in self.routes)]
+        return ", ".join(["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed)
 
     def is_form(self, request: Request) -> bool:
         return request.scope["path"] in self.form_paths

@@ -1,22 +1,40 @@
 """The application: the only file that knows every room."""
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from functools import cache
+from ipaddress import IPv4Network, ip_network
+from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__, docs, health
 from app.auth import router as auth
-from app.auth.keys import load_tokens
+from app.auth.keys import check_keys, load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
+from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
-from app.database import DatabaseUnavailable, connect
-from app.errors import AppError, BodyTooLarge, ErrorHandlers, describe
-from app.middleware import BodyLimit, Head, Prefix
+from app.database import DatabaseUnavailable
+from app.engines import connect
+from app.errors import INVALID_INPUT, AppError, BodyTooLarge, ErrorBody, ErrorHandlers, URLTooLong, describe
+from app.events import show
+from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
 from app.migrations import is_current, upgrade
+from app.shortcut import Shortcut
 from app.tasks import router as tasks
 from app.users import router as users
+
+OTHER_ERROR = {"model": ErrorBody, "description": "Another error: what a request must be anywhere"}
+HSTS = {"Strict-Transport-Security": "max-age=31536000"}
+CORS: Final[dict[str, Any]] = {
+    "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
+    "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"],
+    "expose_headers": ["ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+}
 
 
 @asynccontextmanager
@@ -29,6 +47,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.database = database
             app.state.tokens = load_tokens(settings)
+            app.state.limiter = Limiter(settings, signing_secrets(settings)[0])
             app.state.passwords = passwords
             yield
 
@@ -41,7 +60,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         description="Tasks behind OAuth2's password flow, with login done right.",
         lifespan=lifespan,
         redirect_slashes=False,
-        responses=describe(BodyTooLarge, AppError, DatabaseUnavailable),
+        responses=describe(BodyTooLarge, URLTooLong, AppError, DatabaseUnavailable) | {"default": OTHER_ERROR},
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
@@ -50,18 +69,50 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.clock = clock
     app.state.password_cost = password_cost
     for room in tasks.router, auth.forms, auth.router, auth.well_known, users.router, health.router:
-        app.include_router(room)
+        app.include_router(room, responses={} if room is auth.forms else INVALID_INPUT)
     docs.install(app)
-    ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
-    app.add_middleware(BodyLimit)
+    errors = ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
+    _wrap(app, settings, errors)
+    return app
+
+
+def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
+    """Add the middleware, from the inside out."""
+    app.add_middleware(Shortcut, fastapi=app, errors=errors)
     app.add_middleware(Head)
+    app.add_middleware(Limits, errors=errors, hosts=settings.allowed_hosts)
     if settings.root_path:
         app.add_middleware(Prefix, prefix=settings.root_path)
-    return app
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
+    is_https = settings.public_url.startswith("https://")
+    app.add_middleware(Envelope, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_either_spelling(settings.trusted_proxies))
+
+
+def _either_spelling(networks: Sequence[str]) -> list[str]:
+    """With those of IPv4 as a socket of IPv6 names them (RFC 4291 §2.5.5.2)."""
+    ipv4 = [network for network in map(ip_network, networks) if isinstance(network, IPv4Network)]
+    mapped = [f"::ffff:{network.network_address}/{96 + network.prefixlen}" for network in ipv4]
+    return [*networks, *mapped]
 
 
 def __getattr__(name: str) -> FastAPI:
     """`app`, for `uvicorn app.main:app`: made when asked for, so that importing this module reads no settings."""
     if name != "app":
         raise AttributeError(name)
-    return create_app(load_settings())
+    return _app()
+
+
+@cache
+def _app() -> FastAPI:
+    """uvicorn asks twice. What there is by then stays: to search it for garbage again took 20 ms a time."""
+    show()
+    settings = load_settings()
+    check_keys(settings)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return app

@@ -1,14 +1,90 @@
-"""Plain ASGI middleware: the prefix that a proxy adds, HEAD, and the largest body that is read."""
+"""Plain ASGI middleware: what holds for every request and every answer."""
 
-from collections.abc import Iterable
+import asyncio
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from urllib.parse import unquote_to_bytes
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import BodyTooLarge
+from app.errors import (
+    AppError,
+    BodyTooLarge,
+    BodyTooSlow,
+    ErrorHandlers,
+    HeadersTooLarge,
+    InvalidInput,
+    ShuttingDown,
+    UnknownHost,
+    URLTooLong,
+)
+from app.events import Origin, origin
 
+MAX_URL_BYTES = 8 * 1024
+MAX_HEADER_BYTES = 16 * 1024
+MAX_AUTHORIZATION_BYTES = 8 * 1024
 MAX_BODY_BYTES = 128 * 1024
 MAX_DIGITS = 19  # int() is slow, and in the end fails, on very many
+BODY_SECONDS = 10
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Envelope:
+    """Give each request an id, and each answer that id and the headers that it has not set itself.
+
+    It is also the last resort for an error that nobody foresaw, so that this answer has them too.
+    """
+
+    def __init__(self, app: ASGIApp, errors: ErrorHandlers, headers: Mapping[str, str]) -> None:
+        self.app = app
+        self.errors = errors
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _header(scope, b"x-request-id")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(16).encode()
+        client = scope.get("client")
+        origin.set(Origin(request_id.decode(), client[0] if client else ""))
+        is_answered = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal is_answered
+            if message["type"] == "http.response.start":
+                is_answered = True
+                given = {name for name, _ in message["headers"]}
+                missing = [header for header in self.headers if header[0] not in given]
+                message["headers"] = [*message["headers"], *missing, (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:  # in the middle of a body: there is nobody to answer
+            return
+        except asyncio.CancelledError:  # by the server, whose time is up
+            if is_answered:
+                raise
+            response = await self.errors.app_error(Request(scope), ShuttingDown())
+            await response(scope, receive, send_with_headers)
+        except Exception as error:
+            if not is_answered:
+                response = self.errors.unexpected_error(Request(scope), error)
+                await response(scope, receive, send_with_headers)
+            raise
 
 
 class Prefix:
@@ -43,34 +119,88 @@ class Head:
         await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
-class BodyLimit:
-    """Refuse a body over `MAX_BODY_BYTES` with 413: by its Content-Length before it is read, else at the byte over it.
+class Limits:
+    """Refuse what is too large, too slow or not for us: the head of a request at once, its body as it is read."""
 
-    The error is raised where the body is read, so that it takes the same way out as every other error.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, errors: ErrorHandlers, hosts: Collection[str]) -> None:
         self.app = app
+        self.errors = errors
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        too_large, received = _declares_too_much(scope["headers"]), 0
+        try:
+            self._check(scope)
+        except AppError as error:
+            response = await self.errors.app_error(Request(scope), error)
+            await response(scope, receive, send)
+        else:
+            await self.app(scope, _limited(receive), send)
 
-        async def receive_within_limit() -> Message:
-            nonlocal received
-            if too_large:
-                raise HTTPException(413, BodyTooLarge.detail)
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise HTTPException(413, BodyTooLarge.detail)
-            return message
+    def _check(self, scope: Scope) -> None:
+        if len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > MAX_URL_BYTES:
+            raise URLTooLong
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise HeadersTooLarge
+        if len(_header(scope, b"authorization")) > MAX_AUTHORIZATION_BYTES:
+            raise HeadersTooLarge
+        if _declares_too_much(scope):
+            raise BodyTooLarge
+        if not self._is_host_allowed(scope):
+            raise UnknownHost
+        if not _is_text(scope["query_string"]):
+            raise InvalidInput(("query",), "must be UTF-8 text without NUL")
 
-        await self.app(scope, receive_within_limit, send)
+    def _is_host_allowed(self, scope: Scope) -> bool:
+        """One Host header (RFC 9112 §3.2); one of the list, where there is a list, for anything but /health."""
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        if len(given) > 1 or (not given and scope["http_version"] != "1.0"):
+            return False
+        names = {re.sub(rb":\d*$", b"", host).decode("latin-1").lower() for host in given}
+        is_health = scope["path"].startswith(scope.get("root_path", "") + "/health/")
+        return is_health or not self.hosts or not names.isdisjoint(self.hosts)
 
 
-def _declares_too_much(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    length = next((value for name, value in headers if name == b"content-length"), b"0")
+def _limited(receive: Receive) -> Receive:
+    """Receive a body of at most `MAX_BODY_BYTES` within `BODY_SECONDS`.
+
+    The error is raised where the body is read, so that it takes the same way out as every other error.
+    """
+    received, is_whole = 0, False
+    deadline: float | None = None
+
+    async def receive_within_limits() -> Message:
+        nonlocal received, deadline, is_whole
+        if is_whole:
+            return await receive()
+        deadline = deadline or asyncio.get_running_loop().time() + BODY_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, BodyTooSlow.detail, BodyTooSlow.headers) from error
+        received += len(message.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise HTTPException(413, BodyTooLarge.detail)
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return receive_within_limits
+
+
+def _declares_too_much(scope: Scope) -> bool:
+    length = _header(scope, b"content-length")
     return length.isdigit() and (len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES)
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
+def _is_text(query: bytes) -> bool:
+    try:
+        return "\0" not in unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        return False

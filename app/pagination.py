@@ -3,30 +3,38 @@
 import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, tuple_
+from sqlalchemy import Connection, Integer, bindparam, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
+from app.columns import StorableText
 from app.database import AnyRow, AnySelect
-from app.errors import InvalidInput
+from app.errors import InvalidInput, header
 
 Item = TypeVar("Item")
+
+
+NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
 
 
 class PageQuery(BaseModel):
     """Which page of a list. Lists with filters and sorts derive from it."""
 
+    model_config = ConfigDict(frozen=True)  # requests without a query share one
+
     limit: int = Field(20, ge=1, le=100, description="The most items to answer with.")
-    cursor: str | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
+    cursor: StorableText | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
 
     def context(self, name: str) -> str:
         """What a cursor is good for: the same list, by name, in the same order through the same filters."""
@@ -44,16 +52,26 @@ class BadCursor(InvalidInput):
 
 
 class Page(NamedTuple):
-    rows: list[AnyRow]
+    rows: Sequence[AnyRow]
     next_cursor: str | None
 
-    def response(self, request: Request) -> Response:
-        """`PageOf` the rows as JSON, with RFC 8288's `Link` to the next page. Rows become bytes once, unvalidated."""
-        body = to_json({"items": [row._asdict() for row in self.rows], "next_cursor": self.next_cursor})
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def response(self, request: Request, query: PageQuery) -> Response:
+        """`PageOf` the rows as JSON, with RFC 8288's `Link` to the next page. Rows become bytes once, unvalidated.
+
+        The link repeats what the list knows and nothing else: a token that somebody put into the URL stays out of it.
+        """
+        fields = self.rows[0]._fields if self.rows else ()
+        items = [dict(zip(fields, row, strict=True)) for row in self.rows]
+        body = to_json({"items": items, "next_cursor": self.next_cursor})
         response = Response(body, media_type="application/json")
         if self.next_cursor:
-            url = request.url.include_query_params(cursor=self.next_cursor)
-            response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+            parameters = f"cursor={self.next_cursor}"
+            if known := {x: y for x, y in request.query_params.items() if x in query.model_fields_set - {"cursor"}}:
+                parameters = f"{urlencode(known)}&{parameters}"
+            response.headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
         return response
 
 
@@ -64,62 +82,89 @@ class Position(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+class Stretch(NamedTuple):
+    """A part of an order that is one range of an index on (…, key, id)."""
+
+    has_key: bool
+    """Whether it has the rows ordered by their key; else those where it is NULL, or of an order without one."""
+    is_beyond: bool
+    """Whether it begins beyond a position, or with the first row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Order:
     """An order of rows that a page can go on in: by a time and then by id; or by id alone, which is by creation.
 
-    Rows whose time is NULL come last in either direction.
+    Rows whose time is NULL come last in either direction. To be made once, like the queries that it orders.
     """
 
     id: InstrumentedAttribute[str]
     key: InstrumentedAttribute[Any] | None = None
     descending: bool = False
+    has_nulls: bool = False
+    """Whether there can be rows without a key."""
 
-    def page(self, connection: Connection, rows_of: AnySelect, query: PageQuery, name: str) -> Page:
-        """Read one page of the list of that name.
+    def page(
+        self, connection: Connection, rows_of: AnySelect, query: PageQuery, name: str, values: Mapping[str, object]
+    ) -> Page:
+        """Read one page of the list of that name: of the rows of a query, with the values of its parameters.
 
         Raises:
             BadCursor: the cursor is not of this list in this order with these filters.
         """
         context = query.context(name)
+        after = _decode(query.cursor, context) if query.cursor is not None else None
+        position = {"after_key": after.key, "after_id": after.id} if after else {}
         rows: list[AnyRow] = []
-        for stretch in self._stretches(_decode(query.cursor, context) if query.cursor is not None else None):
-            ordered = rows_of.where(*stretch).order_by(*self._columns())
-            rows += connection.execute(ordered.limit(query.limit + 1 - len(rows)))
+        for stretch in self._stretches(after):
+            limit = {"limit": query.limit + 1 - len(rows)}
+            rows += connection.execute(
+                _range(self, rows_of, stretch, connection.dialect.name), {**values, **position, **limit}
+            ).all()
             if len(rows) > query.limit:
                 return Page(rows[: query.limit], _encode(self._position(rows[query.limit - 1]), context))
         return Page(rows, None)
 
-    def _columns(self) -> list[ColumnElement[Any]]:
-        columns = [self.id] if self.key is None else [self.key, self.id]
-        return [column.desc() if self.descending else column.asc() for column in columns]
-
-    def _stretches(self, after: Position | None) -> Iterator[list[ColumnElement[bool]]]:
-        """The conditions of each stretch of the order in turn, each of them one range of an index on (…, key, id)."""
-        beyond_id = [self._beyond(self.id, after.id)] if after else []
-        if self.key is None:
-            yield beyond_id
-        elif after and after.key is None:
-            yield [self.key.is_(None), *beyond_id]
+    def _stretches(self, after: Position | None) -> Iterator[Stretch]:
+        is_beyond = after is not None
+        if self.key is None or (after and after.key is None):
+            yield Stretch(has_key=False, is_beyond=is_beyond)
         else:
-            yield [self._beyond(tuple_(self.key, self.id), tuple(after))] if after else [self.key.is_not(None)]
-            yield [self.key.is_(None)]
-
-    def _beyond(self, column: SQLColumnExpression[Any], value: object) -> ColumnElement[bool]:
-        return column < value if self.descending else column > value
+            yield Stretch(has_key=True, is_beyond=is_beyond)
+            if self.has_nulls:
+                yield Stretch(has_key=False, is_beyond=False)
 
     def _position(self, row: AnyRow) -> Position:
-        return Position(None if self.key is None else getattr(row, self.key.key), row.id)
+        key = None if self.key is None else getattr(row, self.key.key)
+        return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, row.id)
+
+
+@cache
+def _range(order: Order, rows_of: AnySelect, stretch: Stretch, dialect: str) -> AnySelect:
+    """The query for a stretch, made once: to make it takes longer than to run it."""
+    columns: list[InstrumentedAttribute[Any]] = [order.id] if order.key is None else [order.key, order.id]
+    if order.key is not None and not (stretch.has_key and stretch.is_beyond):
+        rows_of = rows_of.where(order.key.is_not(None) if stretch.has_key else order.key.is_(None))
+    if stretch.is_beyond:
+        ranged = columns if stretch.has_key else [order.id]
+        names = ["after_key", "after_id"][-len(ranged) :]
+        position = tuple_(*(bindparam(name, type_=column.type) for name, column in zip(names, ranged, strict=True)))
+        rows_of = rows_of.where(tuple_(*ranged) < position if order.descending else tuple_(*ranged) > position)
+    if order.key is not None and not stretch.has_key and dialect == "sqlite":
+        columns = [order.id]  # it sorts by a key that is NULL; PostgreSQL sorts unless the key stands there
+    ordered = rows_of.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
+    return ordered.limit(bindparam("limit", type_=Integer))
 
 
 def _encode(position: Position, context: str) -> str:
     microseconds = None if position.key is None else (position.key - EPOCH) // MICROSECOND
-    return urlsafe_b64encode(json.dumps([_digest(context), microseconds, position.id]).encode()).decode()
+    content = json.dumps([_digest(context), microseconds, position.id]).encode()
+    return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def _decode(cursor: str, context: str) -> Position:
     try:
-        digest, microseconds, id_ = json.loads(urlsafe_b64decode(cursor))
+        digest, microseconds, id_ = json.loads(urlsafe_b64decode(cursor + "=="))
         key = None if microseconds is None else EPOCH + microseconds * MICROSECOND
         position = Position(key, str(UUID(id_)))
         if digest != _digest(context) or _encode(position, context) != cursor:

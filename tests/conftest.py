@@ -19,7 +19,7 @@ from sqlalchemy import URL, make_url
 
 from app.auth.passwords import Cost
 from app.config import Settings
-from app.database import connect
+from app.engines import connect
 from app.main import create_app
 from app.migrations import upgrade
 from tests import postgres
@@ -28,6 +28,16 @@ pytest_plugins = ["pytester"]
 
 SECRET = "a-key-for-tests-only-0123456789abcdef"
 CHEAP = Cost(memory=8, passes=1)
+Serve = Callable[..., TestClient]
+Sql = Callable[[str], list[tuple[Any, ...]]]
+
+WRAPPED = {"root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins"}  # what middleware is made of
+
+
+on_one_database = pytest.mark.parametrize(
+    "database_url", ["postgresql", pytest.param("sqlite", marks=pytest.mark.long)], indirect=True
+)
+"""For what takes seconds and depends little on the database: on the other one at length."""
 
 
 class MovableClock:
@@ -85,10 +95,21 @@ def postgres_database(postgres_server: URL) -> Iterator[URL]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgres_sql(postgres_database: URL) -> Iterator[Sql]:
+    """Run a statement on the PostgreSQL database, over one connection: to make one takes 10 ms."""
+    with asyncio.Runner() as runner:
+        url = postgres_database.render_as_string(hide_password=False)
+        named = {"application_name": "tests"}
+        connection = runner.run(asyncpg.connect(url, statement_cache_size=0, command_timeout=60, server_settings=named))
+        yield lambda statement: [tuple(row) for row in runner.run(connection.fetch(statement))]
+        runner.run(connection.close())
+
+
 @pytest.fixture
-def postgres_url(postgres_database: URL) -> str:
+def postgres_url(postgres_database: URL, postgres_sql: Sql) -> str:
     """A migrated, empty PostgreSQL database."""
-    execute(postgres_database, "DELETE FROM users")
+    postgres_sql("WITH none AS (DELETE FROM throttle) DELETE FROM users")
     return postgres_database.render_as_string(hide_password=False)
 
 
@@ -111,10 +132,6 @@ def settings(database_url: str) -> Settings:
     return Settings(database_url=database_url, secret_key=SECRET)
 
 
-Serve = Callable[..., TestClient]
-Sql = Callable[[str], list[tuple[Any, ...]]]
-
-
 @pytest.fixture(scope="session")
 def closed_apps() -> list[FastAPI]:
     """Apps that another test is done with: FastAPI takes 40 ms for the first request to each."""
@@ -128,14 +145,15 @@ def serve(settings: Settings, clock: MovableClock, closed_apps: list[FastAPI]) -
 
         def start(**changes: Any) -> TestClient:
             changed = Settings.model_validate(settings.model_dump() | changes)
-            if changed.root_path or not closed_apps:
+            is_usual = changes.keys().isdisjoint(WRAPPED)
+            if not is_usual or not closed_apps:
                 app = create_app(changed, clock=clock, password_cost=CHEAP)
             else:
                 app = closed_apps.pop()
                 app.state.settings, app.state.clock = changed, clock
-            if not changed.root_path:
+            if is_usual:
                 stack.callback(closed_apps.append, app)
-            return stack.enter_context(TestClient(app))
+            return stack.enter_context(TestClient(app, headers={"X-Request-ID": "test"}))
 
         yield start
 
@@ -146,9 +164,13 @@ def client(serve: Serve) -> TestClient:
 
 
 @pytest.fixture
-def sql(database_url: str) -> Sql:
+def sql(request: pytest.FixtureRequest, database_url: str) -> Sql:
     """Run a statement on the test's database, past the service."""
-    return lambda statement: execute(make_url(database_url), statement)
+    url = make_url(database_url)
+    if url.drivername == "sqlite":
+        return lambda statement: execute(url, statement)
+    postgres_sql: Sql = request.getfixturevalue("postgres_sql")
+    return postgres_sql
 
 
 async def migrate(url: URL) -> None:
@@ -174,7 +196,7 @@ def execute(url: URL, statement: str) -> list[tuple[Any, ...]]:
             connection.close()
 
     async def run() -> list[tuple[Any, ...]]:
-        connection = await asyncpg.connect(url.render_as_string(hide_password=False))
+        connection = await asyncpg.connect(url.render_as_string(hide_password=False), command_timeout=60)
         try:
             return [tuple(row) for row in await connection.fetch(statement)]
         finally:

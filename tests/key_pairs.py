@@ -55,6 +55,7 @@ def jwk(key: PrivateKey) -> dict[str, Any]:
 def written(text: str) -> Path:
     path = Path("keys.pem").absolute()
     path.write_text(text)
+    path.chmod(0o600)
     return path
 
 

@@ -51,7 +51,9 @@ def server() -> Iterator[str]:
         socket = f"-cunix_socket_directories={root / 'data'}"
         initdb: list[str | Path] = [programs / "initdb", "-D", root / "data", "-U", "postgres", "--auth=trust"]
         initdb += ["--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run(initdb, user=user, group=user, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            initdb, user=user, group=user, check=True, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         process = subprocess.Popen(
             [programs / "postgres", "-D", root / "data", *options, socket],
             user=user,
@@ -67,7 +69,8 @@ def server() -> Iterator[str]:
 
 
 def _wait_for(is_ready: list[str | Path], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
     while subprocess.run(is_ready, check=False).returncode != 0:
-        if process.poll() is not None:
+        if process.poll() is not None or time.monotonic() > deadline:
             sys.exit("PostgreSQL did not start")
         time.sleep(0.01)

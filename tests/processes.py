@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 def free_port() -> int:
@@ -30,29 +31,43 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def command(*words: str, **settings: object) -> Iterator["subprocess.Popen[str]"]:
-    """Start `python -m …` and end it as a supervisor would, with SIGTERM."""
-    process = subprocess.Popen(
+def command(
+    *words: str, stdout: Any = subprocess.PIPE, stderr: Any = subprocess.STDOUT, **settings: object
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start `python -m …` and end it as a supervisor would, with SIGTERM. A pipe that nobody reads stops it in time."""
+    with subprocess.Popen(
         [sys.executable, "-m", *words],
         env=environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            try:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=30)
+            finally:
+                kill(process)
+
+
+def kill(process: "subprocess.Popen[Any]") -> None:
+    """Kill it with its workers, which would outlive it, and hold its pipe open."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
-def services(count: int, *words: str, **settings: object) -> Iterator[list[str]]:
+def services(count: int, *words: str, stdout: Any = subprocess.PIPE, **settings: object) -> Iterator[list[str]]:
     """Start that many services at once; yields their URLs once each of them is ready."""
     words = words or ("app", "serve")
     with ExitStack() as stack:
         ports = [free_port() for _ in range(count)]
-        processes = [stack.enter_context(command(*words, "--port", str(port), **settings)) for port in ports]
+        processes = [
+            stack.enter_context(command(*words, "--port", str(port), stdout=stdout, **settings)) for port in ports
+        ]
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         for url, process in zip(urls, processes, strict=True):
             wait_until_ready(url, process)
@@ -60,13 +75,19 @@ def services(count: int, *words: str, **settings: object) -> Iterator[list[str]]
 
 
 def wait_until_ready(url: str, process: "subprocess.Popen[str]") -> None:
+    _wait_until_ok(f"{url}/health/ready", process)
+
+
+def wait_until_live(url: str, process: "subprocess.Popen[str]") -> None:
+    _wait_until_ok(f"{url}/health/live", process)
+
+
+def _wait_until_ok(url: str, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx2.get(f"{url}/health/ready").status_code == 200:
+        with suppress(httpx2.TransportError):
+            if httpx2.get(url).status_code == 200:
                 return
-        except httpx2.TransportError:
-            pass
         time.sleep(0.02)
-    process.kill()
-    raise AssertionError(f"not ready: {process.communicate()[0]}")
+    kill(process)
+    raise AssertionError(f"{url} did not come up: {process.communicate(timeout=10)[0]}")

@@ -20,7 +20,13 @@ DEFAULTS = {
     "access_token_ttl": 1800,
     "session_ttl": 2_592_000,
     "refresh_grace": 10,
+    "login_failures": 10,
+    "login_window": 900,
     "registration": "open",
+    "registration_limit": 60,
+    "trusted_proxies": (),
+    "allowed_hosts": (),
+    "cors_origins": (),
     "root_path": "",
 }
 BAD = {
@@ -66,7 +72,13 @@ BAD = {
     "ACCESS_TOKEN_TTL": ["canary", "0", "-1", "1.5", "1e3", "30m", "99999999999999999"],
     "SESSION_TTL": ["canary", "0", "-1", "1.5", "30d", "99999999999999999"],
     "REFRESH_GRACE": ["canary", "-1", "0.5", "99999999999999999"],
+    "LOGIN_FAILURES": ["canary", "0", "-1", "99999999999999999"],
+    "LOGIN_WINDOW": ["canary", "0", "15m", "99999999999999999"],
     "REGISTRATION": ["canary", "true", "invite"],
+    "REGISTRATION_LIMIT": ["canary", "-1", "99999999999999999"],
+    "TRUSTED_PROXIES": ["canary", "*", "canary.example", "10.0.0.1/8", "10.0.0.0/33", "127.0.0.1, canary"],
+    "ALLOWED_HOSTS": ["https://canary.example", "canary.example:8000", "*.canary.example", "a, canary/b"],
+    "CORS_ORIGINS": ["canary.example", "https://canary.example/", "https://*.canary.example", "null, canary"],
     "ROOT_PATH": ["canary", "api", "//canary", "/canary?x", "/can ary", "https://canary.example/api", "/canary/{id}"],
 }
 
@@ -127,7 +139,13 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ACCESS_TOKEN_TTL": "1",
         "SESSION_TTL": "2",
         "REFRESH_GRACE": "0",
+        "LOGIN_FAILURES": "3",
+        "LOGIN_WINDOW": "4",
         "REGISTRATION": "closed",
+        "REGISTRATION_LIMIT": "0",
+        "TRUSTED_PROXIES": "10.1.2.3, 10.2.0.0/16, fd00::/8",
+        "ALLOWED_HOSTS": "Tasks.example,[::1]",
+        "CORS_ORIGINS": "https://tasks.example,http://localhost:5173",
         "ROOT_PATH": "/api",
     }
     for name, value in given.items():
@@ -136,7 +154,13 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
     settings = load_settings()
 
     read = settings.model_dump() | {"secret_key": SECRET, "secret_key_previous": SECRET[::-1]}
-    assert {name.upper(): str(value) for name, value in read.items()} == given
+    lists = {
+        "TRUSTED_PROXIES": ("10.1.2.3/32", "10.2.0.0/16", "fd00::/8"),
+        "ALLOWED_HOSTS": ("tasks.example", "[::1]"),
+        "CORS_ORIGINS": ("https://tasks.example", "http://localhost:5173"),
+    }
+    spelled = {name.upper(): value if isinstance(value, tuple) else str(value) for name, value in read.items()}
+    assert spelled == given | lists
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == SECRET
     assert settings.secret_key_previous is not None
@@ -184,8 +208,55 @@ def test_both_names_of_postgresql_are_one(url: str) -> None:
 
 
 def test_a_sqlite_url_is_a_relative_path_or_an_absolute_one() -> None:
+    Path("data").mkdir()
+
     assert Settings(database_url="sqlite:///./data/tasks.db").database.database == "./data/tasks.db"
-    assert Settings(database_url="sqlite:////data/tasks.db").database.database == "/data/tasks.db"
+    assert Settings(database_url="sqlite:////tasks.db").database.database == "/tasks.db"
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("canary/tasks.db", "the folder of the SQLite file does not exist"),
+        ("data", "the SQLite file cannot be read"),
+        ("canary.txt", "the file is not a SQLite database"),
+    ],
+)
+def test_where_no_sqlite_database_is_nor_can_be_the_start_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str, fault: str
+) -> None:
+    Path("data").mkdir()
+    Path("canary.txt").write_text("SQLite")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert (caught.value.code, capsys.readouterr().err) == (2, f"error: DATABASE_URL: {fault}\n")
+
+
+def test_a_line_of_the_env_file_that_cannot_be_read_ends_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text('REGISTRATION=closed\nSECRET_KEY="canary\nROOT_PATH=/api\n')
+
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+
+    assert (caught.value.code, capsys.readouterr().err) == (2, "error: .env: line 2 is not NAME=value\n")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "a-string-secret-at-least-256-bits-long",
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "replace-this-with-a-random-string-of-32-bytes",
+        "your-very-long-secret-key-0123456789",
+    ],
+)
+def test_a_secret_that_everybody_knows_is_refused(secret: str) -> None:
+    with pytest.raises(ValidationError, match="must be random text, not a placeholder"):
+        Settings(secret_key=secret)
 
 
 @pytest.mark.parametrize(("given", "kept"), [("/", ""), ("/api/", "/api"), ("/a/b-c", "/a/b-c")])

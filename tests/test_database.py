@@ -1,8 +1,11 @@
 """Read and write: what they promise on each database, and what happens when it is slow, locked or gone."""
 
 import asyncio
+import os
+import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from app.database import Database, DatabaseUnavailable, connect
+from app.database import Database, DatabaseUnavailable
+from app.engines import POOL_WAIT, connect
 
+TURNS = 30
 INSERT = (
     "INSERT INTO users (id, username, password_hash, created_at, updated_at) VALUES "
     "('01a208ee-44d3-7a4d-9bb2-174358b45b5e', 'ada', '', '2026-11-23T09:00:00Z', '2026-11-23T09:00:00Z')"
@@ -97,15 +102,34 @@ def test_sqlite_reads_wait_for_no_writer_and_a_write_waits_for_another_process(s
 def test_sqlite_that_stays_locked_is_unavailable(sqlite_url: str) -> None:
     other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
 
-    async def check(database: Database) -> None:
-        assert await database.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout").scalar_one()) == 5000
-        await database.write(lambda c: c.exec_driver_sql("PRAGMA busy_timeout = 20"))
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseUnavailable):
+    async def check() -> None:
+        async with connect(make_url(sqlite_url), wait=0.02) as database:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(insert)
+            other.execute("COMMIT")
             await database.write(insert)
 
-    run(sqlite_url, check)
+    asyncio.run(check())
     other.close()
+
+
+def test_sqlites_writers_give_way_to_one_another(sqlite_url: str) -> None:
+    """Two that write without a pause each get their turn: by SQLite's own way to wait, one waited for seconds."""
+
+    async def check() -> None:
+        async with connect(make_url(sqlite_url)) as one, connect(make_url(sqlite_url)) as another:
+            turns: list[str] = []
+
+            async def write(name: str, database: Database) -> None:
+                while turns.count("one") < TURNS or turns.count("another") < TURNS:
+                    await database.write(count)
+                    turns.append(name)
+
+            await asyncio.gather(write("one", one), write("another", another))
+            assert min(turns.count("one"), turns.count("another")) > len(turns) / 10
+
+    asyncio.run(check())
 
 
 def test_sqlite_waits_for_another_process_to_make_the_file() -> None:
@@ -145,27 +169,13 @@ def test_postgresql_connections_that_the_server_closed_are_replaced_unnoticed(po
         killer = await asyncpg.connect(postgres_url)
         await killer.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'tests'"
         )
         await killer.close()
         await asyncio.sleep(0.2)  # the end of each socket is on its way
 
         assert await asyncio.gather(*(database.read(count) for _ in range(5))) == [0] * 5
         await database.write(insert)
-
-    run(postgres_url, check)
-
-
-def test_postgresql_with_all_connections_busy_is_unavailable_in_time(postgres_url: str) -> None:
-    def occupy(connection: Connection) -> None:
-        connection.execute(text("SELECT pg_sleep(3.2)"))
-
-    async def check(database: Database) -> None:
-        busy = [asyncio.create_task(database.write(occupy)) for _ in range(10)]
-        await asyncio.sleep(0)
-        with pytest.raises(DatabaseUnavailable):
-            await database.read(count)
-        await asyncio.gather(*busy)
 
     run(postgres_url, check)
 
@@ -183,3 +193,34 @@ def test_postgresql_ends_a_statement_that_takes_too_long(postgres_url: str) -> N
             await database.read(lambda c: c.execute(text("SELEC")))
 
     run(postgres_url, check)
+
+
+@pytest.mark.long
+def test_postgresql_that_has_gone_silent_is_not_waited_for_at_the_end(postgres_url: str) -> None:
+    async def check(database: Database) -> None:
+        pids = await asyncio.gather(*(database.read(backend) for _ in range(5)))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            await database.close()
+            assert time.monotonic() - began < POOL_WAIT + 2
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def backend(connection: Connection) -> int:
+        connection.execute(text("SELECT pg_sleep(0.1)"))
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    run(postgres_url, check)
+
+
+def test_sqlite_writes_that_have_waited_for_others_too_long_are_given_up(sqlite_url: str) -> None:
+    async def check() -> None:
+        async with connect(make_url(sqlite_url), wait=0) as database:
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(insert)
+            assert await database.read(count) == 0
+
+    asyncio.run(check())

@@ -118,7 +118,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield url.replace("127.0.0.1", "tasks.example") + request.param
 
 
-@pytest.mark.parametrize("service", ["", "/api"], indirect=True)
+@pytest.mark.parametrize("service", ["/api", pytest.param("", marks=pytest.mark.long)], indirect=True)
 def test_swagger_ui_logs_in_and_calls(service: str, page: Page, errors: list[str]) -> None:
     page.goto(f"{service}/docs")
     dialog = page.locator(".auth-container")

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from app.config import Settings
@@ -103,16 +104,18 @@ def test_a_bad_token_is_not_repeated(client: TestClient, token: str) -> None:
 @pytest.mark.parametrize(
     ("body", "loc", "kind"),
     [
-        (b"{", ["body", 1], "json_invalid"),
+        (b"{", ["body"], "json_invalid"),
         (b'{"username": "\xff"}', ["body"], "json_invalid"),
         (b"[" * 100_000, ["body"], "json_invalid"),
         (USER[:-1] + b', "canary7Q": 1}', ["body"], "extra_forbidden"),
         (USER.replace(b"correct", b"\\ud800"), ["body", "password"], "string_unicode"),
-        (USER.replace(b'"ada"', b"NaN"), ["body", "username"], "string_type"),
+        (USER.replace(b'"ada"', b"NaN"), ["body"], "json_invalid"),
         (USER.replace(b"correct", b"\\u0000"), ["body", "password"], "string_pattern_mismatch"),
-        (USER.decode().encode("utf-16"), ["body"], "value_error"),
+        (USER.decode().encode("utf-16"), ["body"], "json_invalid"),
+        (b"\xef\xbb\xbf" + USER, ["body"], "json_invalid"),
+        (USER[:-1] + b', "username": "bob"}', ["body"], "json_invalid"),
     ],
-    ids=["cut off", "not UTF-8", "deep", "unknown field", "surrogate", "NaN", "NUL", "UTF-16"],
+    ids=["cut off", "not UTF-8", "deep", "unknown field", "surrogate", "NaN", "NUL", "UTF-16", "BOM", "member twice"],
 )
 def test_a_bad_json_body_is_422_with_the_place_of_the_fault(
     client: TestClient, body: bytes, loc: list[Any], kind: str
@@ -126,14 +129,15 @@ def test_a_bad_json_body_is_422_with_the_place_of_the_fault(
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", FORM, "application/jsonp", "application/json, text/plain"])
-def test_json_under_another_content_type_is_422(client: TestClient, content_type: str) -> None:
+def test_json_under_another_content_type_is_415(client: TestClient, content_type: str) -> None:
     response = client.post("/users", content=USER, headers={"Content-Type": content_type})
 
-    assert (response.status_code, len(response.json()["detail"])) == (422, 1)
+    assert response.status_code == 415
+    assert response.json() == {"detail": "The body must be JSON, with Content-Type: application/json"}
 
 
 @pytest.mark.parametrize(
-    ("types", "status"), [([JSON, "text/plain"], 201), (["text/plain", JSON], 422), ([JSON, JSON], 201)], ids=str
+    ("types", "status"), [([JSON, "text/plain"], 201), (["text/plain", JSON], 415), ([JSON, JSON], 201)], ids=str
 )
 def test_the_first_of_two_content_types_counts(client: TestClient, types: list[str], status: int) -> None:
     response = client.post("/users", content=USER, headers=[("Content-Type", type_) for type_ in types])
@@ -170,7 +174,13 @@ def test_a_body_over_the_limit_is_not_read_whole(
     """Past TestClient, which reads a request's body before it sends any."""
     headers = [(b"content-type", (FORM if path.startswith("/auth") else JSON).encode())]
     headers += [(b"content-length", length)] if length else []
-    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [*headers, (b"host", b"a")],
+    }
     received, sent = [], []
 
     async def receive() -> Message:
@@ -198,7 +208,12 @@ def test_an_unknown_path_is_404(unstarted: TestClient, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("PUT", "/tasks/mine", {"GET"}), ("GET", "/users/me/password", {"PUT"}), ("POST", "/docs", {"GET"})],
+    [
+        ("PUT", "/tasks/", {"GET", "POST"}),
+        ("PUT", "/users/me", {"GET", "PATCH", "DELETE"}),
+        ("GET", "/users/me/password", {"PUT"}),
+        ("POST", "/docs", {"GET"}),
+    ],
 )
 def test_an_unknown_method_is_405_with_those_that_are_known(
     unstarted: TestClient, method: str, path: str, allowed: set[str]
@@ -228,4 +243,28 @@ def test_an_unexpected_error_tells_nothing(settings: Settings, clock: MovableClo
         response = client.get("/broken")
 
         assert (response.status_code, response.json()) == (500, {"detail": "Internal Server Error"})
+        assert client.get("/tasks/").status_code == 200
+
+
+def test_of_many_faults_a_hundred_are_told(client: TestClient) -> None:
+    response = client.post("/users", json={f"x{n}": n for n in range(5000)})
+
+    assert response.status_code == 422
+    assert len(response.json()["detail"]) == 100
+
+
+def test_an_error_in_the_middle_of_an_answer_begins_no_other(settings: Settings, clock: MovableClock) -> None:
+    async def pieces() -> AsyncIterator[str]:
+        yield "the first piece"
+        raise LookupError(CANARY)
+
+    async def broken() -> StreamingResponse:
+        return StreamingResponse(pieces())
+
+    app = create_app(settings, clock=clock, password_cost=CHEAP)
+    app.add_api_route("/broken", broken, response_model=None)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/broken")
+
+        assert (response.status_code, response.text) == (200, "the first piece")
         assert client.get("/tasks/").status_code == 200

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, Dialect, Integer, MetaData, Table, in
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.columns import Text, UTCDateTime, new_id
-from app.database import connect
+from app.engines import connect
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

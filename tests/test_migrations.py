@@ -9,11 +9,11 @@ from alembic.config import Config, main
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, inspect, make_url
 
-from app.database import connect
+from app.engines import connect
 from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
 from tests.conftest import SECRET, new_database
 
-TABLES = {"alembic_version", "users", "sessions", "tasks"}
+TABLES = {"alembic_version", "users", "sessions", "tasks", "throttle"}
 
 # Neither database's expression indexes can be compared; SQLite's cannot even be read back.
 pytestmark = [

@@ -72,10 +72,10 @@ def test_the_docs_log_in_behind_the_prefix(client: TestClient) -> None:
     for prefix in "/api", "":
         document: dict[str, Any] = client.get(f"{prefix}/openapi.json").json()
         assert document["servers"] == [{"url": "/api"}]
-        for scheme in document["components"]["securitySchemes"].values():
-            if scheme["type"] == "oauth2":
-                flow = scheme["flows"]["password"]
-                assert (flow["tokenUrl"], flow["refreshUrl"]) == ("auth/token", "auth/token")
+        scheme = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]
+        flow = scheme["flows"]["password"]
+        assert (flow["tokenUrl"], flow["refreshUrl"]) == ("auth/token", "auth/token")
+        assert [*flow["scopes"]] == ["tasks:read", "tasks:write", "account", "admin"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import SECRET
+from tests.conftest import SECRET, on_one_database
 from tests.processes import ROOT, services
 
 README = (ROOT / "README.md").read_text()
@@ -17,12 +17,13 @@ def blocks(language: str, heading: str) -> str:
     return "\n".join(re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL))
 
 
+@on_one_database
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> None:
     script = blocks("sh", "Log in, use, refresh, log out")
     with services(1, database_url=database_url, secret_key=SECRET) as (url,):
         pasted = script.replace("http://127.0.0.1:8000", url)
-        shown = subprocess.run(["bash", "-ec", pasted], check=True, capture_output=True, text=True).stdout
+        shown = subprocess.run(["bash", "-ec", pasted], check=True, capture_output=True, text=True, timeout=120).stdout
 
     assert '"username":"ada"' in shown
     assert shown.count('"title":"Water the plants"') == 3

@@ -61,6 +61,10 @@ ROWS = {
         "auth/test_refresh.py",
         "test_too_wide_a_scope_is_refused_and_uses_nothing_up",
     ),
+    "A10 §4.3.2 brute force, H1 RFC 6585 §4 429": (
+        "auth/test_throttle.py",
+        "test_the_eleventh_failure_is_429_also_with_the_right_password_and_however_the_grant_is_spelled",
+    ),
     "A11 §1.6 TLS": (
         "test_cli.py",
         "test_a_public_url_in_clear_is_warned_of",

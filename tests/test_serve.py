@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from app.__main__ import cli
 from tests.accounts import PASSWORD
 from tests.conftest import SECRET, new_database
-from tests.processes import command, environment, free_port, services, wait_until_ready
+from tests.processes import command, environment, free_port, services, wait_until_live, wait_until_ready
 
 SCHEMA_BEHIND = "The database's schema is not this version's: run python -m app migrate"
 ADA = {"username": "ada", "password": PASSWORD}
@@ -36,7 +36,9 @@ def test_with_nothing_configured_it_serves_and_says_what_to_try() -> None:
     assert Path("tasks.db.secret").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("words", [("app", "serve"), ("uvicorn", "app.main:app")], ids=["serve", "uvicorn"])
+@pytest.mark.parametrize(
+    "words", [("app", "serve"), pytest.param(("uvicorn", "app.main:app"), marks=pytest.mark.long)], ids=" ".join
+)
 def test_processes_that_start_at_once_on_an_empty_folder_share_one_schema_and_one_secret(
     words: tuple[str, ...],
 ) -> None:
@@ -63,13 +65,14 @@ def test_postgresql_is_never_migrated_by_itself(postgres_server: URL) -> None:
         settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
         port = free_port()
         with command("app", "serve", "--port", str(port), **settings) as process:
+            wait_until_live(url := f"http://127.0.0.1:{port}", process)
             assert process.stdout is not None
             first = next(process.stdout)
-            live = _poll(f"http://127.0.0.1:{port}/health/live")
-            behind = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
-            unready = httpx2.get(f"http://127.0.0.1:{port}/tasks/")
+            live = httpx2.get(f"{url}/health/live")
+            behind = httpx2.get(f"{url}/health/ready")
+            unready = httpx2.get(f"{url}/tasks/")
             migrate = CliRunner().invoke(cli, ["migrate"], env=environment(**settings))
-            ready = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
+            ready = httpx2.get(f"{url}/health/ready")
 
     assert first == "PostgreSQL is not at the newest migration: run python -m app migrate\n"
     assert live.status_code == 200
@@ -83,21 +86,13 @@ def test_postgresql_may_be_away_at_the_start() -> None:
     settings = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "secret_key": SECRET}
     port = free_port()
     with command("app", "serve", "--port", str(port), **settings) as process:
+        wait_until_live(url := f"http://127.0.0.1:{port}", process)
         assert process.stdout is not None
         first, second = next(process.stdout), next(process.stdout)
-        _poll(f"http://127.0.0.1:{port}/health/live")
-        ready = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
+        ready = httpx2.get(f"{url}/health/ready")
 
     assert first.startswith("database unavailable: ConnectionRefusedError")
     assert second == "PostgreSQL does not answer; /health/ready says when it does.\n"
     assert ready.status_code == 503
     assert ready.json() == {"detail": "The database is not available"}
     assert ready.headers["Retry-After"] == "1"
-
-
-def _poll(url: str) -> httpx2.Response:
-    while True:
-        try:
-            return httpx2.get(url)
-        except httpx2.TransportError:
-            continue

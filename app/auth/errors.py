@@ -3,9 +3,11 @@
 AppError
 ├── OAuthError                the form endpoints' 400 (RFC 6749 §5.2)
 │   ├── InvalidRequest
+│   │   └── FieldRequired
 │   ├── UnsupportedGrantType
 │   ├── InvalidScope
 │   ├── InvalidGrant          a refresh token that is not good, with the reason
+│   │   └── TokenReused
 │   └── InvalidCredentials    401: unknown, wrong and disabled alike
 ├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
@@ -13,10 +15,15 @@ AppError
 ├── WeakPassword              422
 ├── WrongPassword             403
 ├── SessionNotFound           404
+├── TooManyAttempts           429
 └── HashingQueueFull          503
 """
 
-from app.errors import AppError, Forbidden, InvalidInput, NotFound, Unavailable
+from collections.abc import Mapping
+from datetime import datetime
+from math import ceil
+
+from app.errors import AppError, Forbidden, InvalidInput, NotFound, TooManyRequests, Unavailable
 
 REALM = "bearer-tasks"
 
@@ -42,6 +49,11 @@ class InvalidRequest(OAuthError):
     detail = "A field is missing, sent twice or not text"
 
 
+class FieldRequired(InvalidRequest):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: Field required")
+
+
 class UnsupportedGrantType(OAuthError):
     error = "unsupported_grant_type"
     detail = "grant_type must be password or refresh_token"
@@ -55,6 +67,12 @@ class InvalidScope(OAuthError):
 class InvalidGrant(OAuthError):
     error = "invalid_grant"
     detail = "The refresh token is not valid"
+
+
+class TokenReused(InvalidGrant):
+    """It was replaced, and somebody has a copy."""
+
+    detail = END_REASONS["reuse"]
 
 
 class InvalidCredentials(OAuthError):
@@ -105,6 +123,15 @@ class WrongPassword(Forbidden):
 
 class SessionNotFound(NotFound):
     detail = "Session not found"
+
+
+class TooManyAttempts(TooManyRequests):
+    detail = "Too many attempts; try again later"
+
+    def __init__(self, over: Mapping[str, datetime], now: datetime) -> None:
+        """`over`: the keys of the limits that are, and when each of them begins anew."""
+        self.over = over
+        super().__init__(max(ceil((max(over.values()) - now).total_seconds()), 1))
 
 
 class HashingQueueFull(Unavailable):

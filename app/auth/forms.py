@@ -1,85 +1,121 @@
 """The form endpoints: what RFC 6749 §3.2 and appendix B ask of a form, which form parsers let pass."""
 
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from fastapi import Form, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordRequestForm
+from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from app.auth.errors import InvalidRequest
-from app.errors import NO_STORE
+from app.auth.errors import FieldRequired, InvalidRequest
+from app.auth.schemas import SCOPES
+from app.columns import StorableText
 
 ASCII: Final = bytes(range(128))
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
-FIELDS: Final = {
-    "grant_type",
-    "username",
-    "password",
-    "refresh_token",
-    "scope",
-    "client_id",
-    "client_secret",
-    "token",
-    "token_type_hint",
+
+
+# For the document: what is not so has errors of its own.
+Text = StorableText
+Secret = Annotated[Text, Field(json_schema_extra={"format": "password"})]
+GRANT_TYPE: Final[dict[str, Any]] = {
+    "description": "`password`, the default, or `refresh_token`.",
+    "pattern": "^(password|refresh_token)?$",
+}
+SCOPE: Final[dict[str, Any]] = {
+    "description": "Separated by spaces; none asks for all.",
+    "pattern": rf"^ *(({'|'.join(SCOPES)})( +|$))*$",
 }
 
 
-class TokenForm(OAuth2PasswordRequestForm):
-    """FastAPI's password form, with the refresh grant's field beside it. Empty is absent (RFC 6749 §3.2)."""
+class TokenFields(BaseModel):
+    """A username and password, or a refresh token."""
 
-    def __init__(
-        self,
-        *,
-        grant_type: Annotated[str | None, Form(description="`password`, the default, or `refresh_token`.")] = None,
-        username: Annotated[str | None, Form()] = None,
-        password: Annotated[str | None, Form(json_schema_extra={"format": "password"})] = None,
-        refresh_token: Annotated[str | None, Form(json_schema_extra={"format": "password"})] = None,
-        scope: Annotated[str, Form(description="Separated by spaces; none asks for all.")] = "",
-        client_id: Annotated[str | None, Form()] = None,
-        client_secret: Annotated[str | None, Form(json_schema_extra={"format": "password"})] = None,
-    ) -> None:
-        super().__init__(
-            grant_type=grant_type,
-            username=username or "",
-            password=password or "",
-            scope=scope,
-            client_id=client_id,
-            client_secret=client_secret,
+    grant_type: Annotated[Text, Field(json_schema_extra=GRANT_TYPE)] = ""
+    username: Text = ""
+    password: Secret = ""
+    refresh_token: Secret = ""
+    scope: Annotated[Text, Field(json_schema_extra=SCOPE)] = ""
+    client_id: Text = ""
+    client_secret: Secret = ""
+
+
+class TokenField(BaseModel):
+    """The token in question."""
+
+    token: Annotated[Text, Field(min_length=1, description="An access or refresh token.")]
+    token_type_hint: Annotated[Text, Field(description="Not needed: a token says itself what it is.")] = ""
+
+
+FIELDS: Final = TokenFields.model_fields | TokenField.model_fields
+
+
+def form_of(fields: type[BaseModel]) -> dict[str, Any]:
+    """A form as a request's body, for the document."""
+    schema = fields.model_json_schema()
+    del schema["title"]  # it would name the class in generated clients
+    content = {"application/x-www-form-urlencoded": {"schema": schema}}
+    return {"requestBody": {"content": content, "required": "required" in schema}}
+
+
+async def read_form(request: Request) -> Mapping[str, str]:
+    """Read a well-formed form. Empty is absent (RFC 6749 §3.2).
+
+    Raises:
+        InvalidRequest: it is not one, has too many or too long fields, a file, or a field twice.
+    """
+    body = _well_formed(request.headers.get("content-type"), await request.body())
+    try:
+        form = await Request(request.scope, _replay(body)).form(
+            max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES
         )
-        self.refresh_token = refresh_token or ""
+    except HTTPException as error:
+        raise InvalidRequest("The form must have a few short text fields only") from error
+    names = [name for name, _ in form.multi_items()]
+    if len(names) != len(form):
+        name = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"{name if name in FIELDS else 'a field'}: Field sent more than once")
+    return {name: str(value) for name, value in form.items() if value}
+
+
+FormFields = Annotated[Mapping[str, str], Depends(read_form)]
+
+
+class PasswordForm(OAuth2PasswordRequestForm):
+    """FastAPI's password form, with the refresh grant's field beside it."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        values = {name: fields.get(name, "") for name in TokenFields.model_fields}
+        self.refresh_token = values.pop("refresh_token")
+        super().__init__(**values)
 
     def require(self, *names: Literal["username", "password", "refresh_token"]) -> None:
         """Raises InvalidRequest for the first of the fields that is missing."""
         for name in names:
             if not getattr(self, name):
-                raise InvalidRequest(f"{name}: Field required")
+                raise FieldRequired(name)
 
 
-class FormRoute(APIRoute):
-    """A route that takes a well-formed form only, and whose answers are not to be stored."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_form(request: Request) -> Response:
-            body = _well_formed(request.headers.get("content-type", ""), await request.body())
-            request = Request(request.scope, _replay(body))
-            await _check_fields(request)
-            response = await handle(request)
-            response.headers.update(NO_STORE)
-            return response
-
-        return handle_form
+async def get_token_form(fields: FormFields) -> PasswordForm:
+    return PasswordForm(fields)
 
 
-def _well_formed(content_type: str, body: bytes) -> bytes:
+async def get_form_token(fields: FormFields) -> str:
+    if "token" not in fields:
+        raise FieldRequired("token")
+    return fields["token"]
+
+
+TokenForm = Annotated[PasswordForm, Depends(get_token_form)]
+FormToken = Annotated[str, Depends(get_form_token)]
+
+
+def _well_formed(content_type: str | None, body: bytes) -> bytes:
     """Refuse what form parsers would mend, cut short or take for Latin-1; escape UTF-8 that came as it is.
 
     Raises:
@@ -96,21 +132,6 @@ def _well_formed(content_type: str, body: bytes) -> bytes:
     if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"} or b"\0" in text or not _is_utf8(text):
         raise InvalidRequest("The form must be UTF-8 text without NUL")
     return body
-
-
-async def _check_fields(request: Request) -> None:
-    """Parse the form, for FastAPI to find it parsed.
-
-    Raises:
-        InvalidRequest: too many or too long fields, a file, or a field sent twice (RFC 6749 §3.2).
-    """
-    try:
-        form = await request.form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
-    except HTTPException as error:
-        raise InvalidRequest("The form must have a few short text fields only") from error
-    for name, count in Counter(name for name, _ in form.multi_items()).items():
-        if count > 1:
-            raise InvalidRequest(f"{name if name in FIELDS else 'a field'}: Field sent more than once")
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -1,17 +1,32 @@
-"""The two grants of POST /auth/token (RFC 6749 §4.3, §6), each step in the order that security rests on."""
+"""What it takes to be let in, each step in the order that security rests on.
+
+The two grants of POST /auth/token (RFC 6749 §4.3, §6), and the current password of who is signed in.
+"""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NoReturn
 
-from app.auth.errors import InvalidCredentials, InvalidGrant
-from app.auth.passwords import Passwords
+from app.auth.errors import (
+    InvalidCredentials,
+    InvalidGrant,
+    InvalidScope,
+    TokenReused,
+    WrongPassword,
+)
+from app.auth.holders import Principal, allowed_scopes
+from app.auth.passwords import Passwords, Verdict
 from app.auth.schemas import TokenResponse
-from app.auth.service import Client, allowed_scopes, find_account, grant_scope, refresh_session, start_session
+from app.auth.service import Client, find_account, grant_scope, refresh_session, start_session
+from app.auth.throttle import Attempt, Limiter, clear, count, forgive, reserve
 from app.auth.tokens import AccessClaims, BadToken, ExpiredToken, RefreshClaims, Tokens
 from app.config import Settings
-from app.database import AnyRow, Database
+from app.database import AnyRow, Database, DatabaseUnavailable
+from app.errors import Unavailable
+from app.events import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,42 +35,94 @@ class Grants:
     db: Database
     passwords: Passwords
     tokens: Tokens
+    limiter: Limiter
+    client: Client
     now: datetime
 
-    async def log_in(self, username: str, password: str, scopes: Sequence[str], client: Client) -> TokenResponse:
+    async def log_in(self, username: str, password: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange credentials for the tokens of a new session. No connection is held while the password is hashed.
 
         Raises:
-            InvalidCredentials, InvalidScope, HashingQueueFull
+            InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull
         """
         ttl = timedelta(seconds=self.settings.session_ttl)
-        while True:  # again if the hash was replaced meanwhile: by a stronger one, or with the password
-            account = await self.db.read(find_account, username)
-            verdict = await self.passwords.verify(password, account.password_hash if account else None)
-            if account is None or not account.is_active or not verdict.is_right:
-                raise InvalidCredentials
-            scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
-            session = await self.db.write(start_session, account, verdict.new_hash, scope, client, self.now, ttl)
-            if session is not None:
-                return self._response(session, scope)
+        async with self._reserved(attempt := self.limiter.login(username, self.client.ip)):
+            while True:  # again if the hash was replaced meanwhile: by a stronger one, or with the password
+                account = await self.db.read(find_account, username)
+                verdict = await self._verify(account, password)
+                if account is None or not verdict.is_right:
+                    record("login_failed", user_id=account.id if account else None, reason=_reason(account, verdict))
+                    raise InvalidCredentials
+                scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
+                session = await self.db.write(
+                    start_session, account, verdict.new_hash, scope, self.client, self.now, ttl, attempt
+                )
+                if session is not None:
+                    record("login_succeeded", user_id=account.id, session_id=session.id)
+                    return self._response(session, scope)
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange a refresh token for its successor. Asking for too much scope does not use it up.
 
         Raises:
-            InvalidGrant, InvalidScope
+            InvalidGrant, InvalidScope, TooManyAttempts
         """
         try:
             claims = self.tokens.read(RefreshClaims, refresh_token, self.now)
-        except ExpiredToken as error:
-            raise InvalidGrant("The refresh token has expired") from error
-        except BadToken as error:
-            raise InvalidGrant from error
+        except ExpiredToken:
+            await self._refuse(InvalidGrant("The refresh token has expired"))
+        except BadToken:
+            await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.settings.refresh_grace)
-        outcome = await self.db.write(refresh_session, claims, scopes, self.now, grace)
+        # Where the scope may be refused after the move, that must be taken back: it needs a transaction.
+        write = self.db.write if scopes or claims.scopes <= {"admin"} else self.db.write_one
+        outcome = await write(refresh_session, claims, scopes, self.now, grace)
         if isinstance(outcome, InvalidGrant):
-            raise outcome
+            await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
+        record("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return self._response(outcome.session, outcome.scope)
+
+    async def confirm_password(self, user: Principal, password: str) -> str:
+        """Check the current password of who is signed in; its hash.
+
+        Raises:
+            WrongPassword, TooManyAttempts, HashingQueueFull
+        """
+        attempt = self.limiter.confirmation(user.username, self.client.ip, user.session_id)
+        async with self._reserved(attempt):
+            account = await self.db.read(find_account, user.username)
+            verdict = await self._verify(account, password)
+            if account is None or not verdict.is_right:
+                record("password_change_failed", reason=_reason(account, verdict))
+                raise WrongPassword
+            await self.db.write(clear, attempt, self.now)
+            return str(account.password_hash)
+
+    @asynccontextmanager
+    async def _reserved(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Count a failure from the start, and take it back where something else is wrong than the password."""
+        async with self.limiter.turn(attempt):
+            _, address, _ = attempt.limits
+            with self.limiter.once_a_second(address, self.now):
+                await self.db.write(reserve, attempt, self.now)
+            try:
+                yield
+            except (Unavailable, InvalidScope):
+                with suppress(DatabaseUnavailable):
+                    await self.db.write(forgive, attempt, self.now)
+                raise
+
+    async def _verify(self, account: AnyRow | None, password: str) -> Verdict:
+        """Nobody's password, and a disabled user's, is wrong at the cost of any other."""
+        return await self.passwords.verify(password, account.password_hash if account and account.is_active else None)
+
+    async def _refuse(self, refusal: InvalidGrant, **ids: str) -> NoReturn:
+        """Log a refresh token that is not good, and count it: who sends many is told to wait."""
+        record("token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids)
+        limit = self.limiter.refused_refresh(self.client.ip)
+        with self.limiter.once_a_second(limit, self.now):
+            await self.db.write(count, limit, self.now)
+        raise refusal
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
         """The refresh token says only what the session's row says: the same generation is the same bytes."""
@@ -78,3 +145,12 @@ class Grants:
             expires_in=expires_at - issued_at,
             scope=scope,
         )
+
+
+def _reason(account: AnyRow | None, verdict: Verdict) -> str:
+    """Why a login failed, for the log alone."""
+    if account is None:
+        return "unknown user"
+    if not account.is_active:
+        return "disabled user"
+    return "corrupt hash" if verdict.is_corrupt else "wrong password"

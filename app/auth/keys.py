@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from app.auth.tokens import PEMKey, Tokens
-from app.config import Settings, check_secret
+from app.config import Settings, check_secret, refuse_start
 
-PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+PEM_BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", re.DOTALL)
 MIN_RSA_BITS = 2048
 
 
@@ -21,9 +22,17 @@ def load_tokens(settings: Settings) -> Tokens:
     """Make what signs and verifies, with the keys that the settings name.
 
     Raises:
-        ValueError, OSError: a file of keys is damaged, or cannot be read or made.
+        ValueError, OSError: a file of keys is damaged, open to everybody, or cannot be read or made.
     """
     return Tokens(settings.public_url, signing_secrets(settings), _key_pairs(settings.jwt_private_key_file))
+
+
+def check_keys(settings: Settings) -> None:
+    """End the process where the keys are of no use, with exit code 2 and one line that shows nothing of them."""
+    try:
+        load_tokens(settings)
+    except (ValueError, OSError) as error:
+        refuse_start(str(error))
 
 
 def signing_secrets(settings: Settings) -> list[str]:
@@ -52,8 +61,9 @@ def _kept_secret(path: Path) -> str:
             pass
         finally:
             draft.unlink()
-    secret = path.read_text()
+    _refuse_open(path)
     try:
+        secret = path.read_text()
         check_secret(secret)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: it {error}") from error
@@ -64,8 +74,9 @@ def _key_pairs(path: Path | None) -> list[PEMKey]:
     """The key pair that signs, then those that only verify, of which the public half is enough."""
     if path is None:
         return []
+    _refuse_open(path)
     try:
-        pairs = [_key_pair(block) for block in _pem_blocks(path.read_text())]
+        pairs = [_key_pair(*block) for block in _pem_blocks(path.read_text())]
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # their words could show what the file holds
         raise ValueError(f"{path} must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)") from error
     if not pairs or not pairs[0].is_private:
@@ -73,15 +84,21 @@ def _key_pairs(path: Path | None) -> list[PEMKey]:
     return pairs
 
 
-def _pem_blocks(text: str) -> list[str]:
-    blocks = list(PEM_BLOCK.finditer(text))
+def _refuse_open(path: Path) -> None:
+    if os.name == "posix" and path.stat().st_mode & stat.S_IRWXO:
+        raise ValueError(f"{path} is open to every user of this host: chmod o= {path}")
+
+
+def _pem_blocks(text: str) -> list[tuple[str, str]]:
+    """Each block, and its label."""
+    blocks: list[tuple[str, str]] = PEM_BLOCK.findall(text)
     if text.count("-----BEGIN ") != len(blocks):
         raise ValueError("a block without its end")
-    return [block[0] for block in blocks if block[1] != "EC PARAMETERS"]  # which openssl may write before a key
+    return [(pem, label) for pem, label in blocks if label != "EC PARAMETERS"]  # which openssl may write before a key
 
 
-def _key_pair(pem: str) -> PEMKey:
-    is_private = "PRIVATE" in pem.partition("\n")[0]
+def _key_pair(pem: str, label: str) -> PEMKey:
+    is_private = "PRIVATE" in label
     key = load_pem_private_key(pem.encode(), None).public_key() if is_private else load_pem_public_key(pem.encode())
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         algorithm = "ES256"

@@ -42,3 +42,13 @@ class Session(Base):
     ip: Mapped[str] = mapped_column(Text(45))
 
     __table_args__ = (Index(None, "user_id", "id"),)
+
+
+class Throttle(Base):
+    """What has been counted under a key, until the count begins anew."""
+
+    __tablename__ = "throttle"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True, doc="An HMAC: nobody's name is in this table.")
+    hits: Mapped[int]
+    resets_at: Mapped[datetime] = mapped_column(index=True)

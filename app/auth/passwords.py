@@ -44,6 +44,8 @@ class Verdict(NamedTuple):
     is_right: bool
     new_hash: str | None = None
     """A hash at today's cost, where the password is right and its stored hash is cheaper."""
+    is_corrupt: bool = False
+    """Whether what is stored is no hash, so that no password is right."""
 
 
 class Passwords:
@@ -52,7 +54,7 @@ class Passwords:
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
         self._argon2 = argon2.using(  # type: ignore[no-untyped-call]
-            type="ID", memory_cost=cost.memory, time_cost=cost.passes, parallelism=cost.lanes
+            memory_cost=cost.memory, time_cost=cost.passes, parallelism=cost.lanes
         )
         with warnings.catch_warnings():  # passlib's first hash reads a deprecated attribute
             warnings.filterwarnings("ignore", "Accessing argon2.__version__", DeprecationWarning)
@@ -100,11 +102,14 @@ class Passwords:
         return str(self._argon2.hash(normalize(password)))
 
     def _verify(self, password: str, stored: str | None) -> Verdict:
+        text = normalize(password)
+        if stored is None or len(text) > MAX_LENGTH:
+            text, stored = "", None
         try:
-            is_right = self._argon2.verify(normalize(password), stored or self._dummy)
-        except Exception:  # noqa: BLE001 - over 4,096 characters, or a corrupt hash, of which passlib raises several
+            is_right = self._argon2.verify(text, self._dummy if stored is None else stored)
+        except Exception:  # noqa: BLE001 - a corrupt hash, of which passlib raises several
             self._argon2.verify("", self._dummy)
-            return Verdict(False)
+            return Verdict(False, is_corrupt=True)
         if not is_right or stored is None:
             return Verdict(False)
         return Verdict(True, self._hash(password) if self._is_cheaper(stored) else None)
@@ -118,8 +123,11 @@ class Passwords:
 
 
 def normalize(password: str) -> str:
-    """NFC, so that an é is the same from every keyboard (NIST SP 800-63B §5.1.1.2)."""
-    return unicodedata.normalize("NFC", password)
+    """NFC, so that an é is the same from every keyboard (NIST SP 800-63B §5.1.1.2).
+
+    It makes four characters into one at most, and takes time by the square of the length: what is too long stays so.
+    """
+    return unicodedata.normalize("NFC", password) if len(password) <= 4 * MAX_LENGTH else password
 
 
 @cache
@@ -131,4 +139,5 @@ def _common_passwords() -> frozenset[str]:
 
 def _lower_priority() -> None:
     with suppress(AttributeError, OSError):  # where threads have no priority of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -1,10 +1,12 @@
 """/auth: tokens and sessions."""
 
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
-from app.auth.dependencies import BEARER_ERRORS, AccountUser, AppTokens, CurrentUser, LoginClient, TokenGrants
+from app.auth.dependencies import BEARER_ERRORS, AccountUser, AppTokens, CurrentUser, TokenGrants
 from app.auth.errors import (
     HashingQueueFull,
     InvalidCredentials,
@@ -12,9 +14,10 @@ from app.auth.errors import (
     InvalidToken,
     OAuthError,
     SessionNotFound,
+    TooManyAttempts,
     UnsupportedGrantType,
 )
-from app.auth.forms import FormRoute, TokenForm
+from app.auth.forms import FormFields, FormToken, TokenField, TokenFields, TokenForm, form_of
 from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, SessionPage, TokenResponse
 from app.auth.service import end_other_sessions, end_own_session, end_session, introspect, list_sessions
 from app.auth.tokens import BadToken
@@ -22,86 +25,91 @@ from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
 from app.database import DatabaseUnavailable, Db
-from app.errors import AppError, BodyTooLarge, OAuthErrorBody, describe
-from app.pagination import PageQuery
+from app.errors import NO_STORE, AppError, BodyTooLarge, OAuthErrorBody, URLTooLong, describe
+from app.events import record
+from app.pagination import NEXT, PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 
 KEYS_MAX_AGE = 300  # seconds
 
 
-async def get_token_type_hint(
-    token_type_hint: Annotated[str | None, Form(description="Not needed: a token says itself what it is.")] = None,
-) -> None:
-    """Shown in the document, and not looked at (RFC 7009 §2.1)."""
-
-
-FormToken = Annotated[str, Form(description="An access or refresh token.")]
-TokenTypeHint = Annotated[None, Depends(get_token_type_hint)]
-
 OAUTH_ERRORS = {
-    **describe(InvalidRequest, BodyTooLarge, DatabaseUnavailable, HashingQueueFull, AppError, body=OAuthErrorBody),
+    **describe(
+        InvalidRequest, BodyTooLarge, URLTooLong, DatabaseUnavailable, HashingQueueFull, AppError, body=OAuthErrorBody
+    ),
     "default": describe(OAuthError, body=OAuthErrorBody)[400],
 }
 
-forms = APIRouter(prefix="/auth", tags=["auth"], route_class=FormRoute, responses=OAUTH_ERRORS)
+forms = APIRouter(prefix="/auth", tags=["auth"], responses=OAUTH_ERRORS)
 router = APIRouter(prefix="/auth", tags=["auth"], responses=BEARER_ERRORS)
 well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
 
-@forms.post("/token", responses=describe(InvalidCredentials, body=OAuthErrorBody))
-async def issue_token(form: Annotated[TokenForm, Depends()], client: LoginClient, grants: TokenGrants) -> TokenResponse:
+@forms.post(
+    "/token",
+    response_model=TokenResponse,
+    responses=describe(InvalidCredentials, TooManyAttempts, body=OAuthErrorBody),
+    openapi_extra=form_of(TokenFields),
+)
+async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
     Each refresh token is good once; a repeat within ten seconds gets the same successor again.
     """
     match form.grant_type:
-        case None | "password":
+        case "" | "password":
             form.require("username", "password")
-            return await grants.log_in(form.username, form.password, form.scopes, client)
+            return _unstored(await grants.log_in(form.username, form.password, form.scopes))
         case "refresh_token":
             form.require("refresh_token")
-            return await grants.refresh(form.refresh_token, form.scopes)
+            return _unstored(await grants.refresh(form.refresh_token, form.scopes))
         case _:
             raise UnsupportedGrantType
 
 
-@forms.post("/revoke", response_class=Response)
-async def revoke_token(token: FormToken, _: TokenTypeHint, tokens: AppTokens, db: Db, now: Now) -> None:
+@forms.post("/revoke", response_class=Response, openapi_extra=form_of(TokenField))
+async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
-    try:
-        session_id = tokens.read_any(token).sid
-    except BadToken:
-        return
-    await db.write(end_session, session_id, "revoked", now)
+    with suppress(BadToken):
+        claims = tokens.read_any(token)
+        if await db.write(end_session, claims.sid, "revoked", now):
+            record("session_revoked", user_id=claims.sub, session_id=claims.sid)
+    return Response(headers=NO_STORE)
 
 
-@forms.post("/introspect", response_model_exclude_none=True, responses=describe(InvalidToken, body=OAuthErrorBody))
+@forms.post(
+    "/introspect",
+    response_model=Introspection,
+    responses=describe(InvalidToken, body=OAuthErrorBody),
+    openapi_extra=form_of(TokenField),
+)
 async def introspect_token(
-    token: FormToken, _: TokenTypeHint, user: CurrentUser, tokens: AppTokens, db: Db, now: Now
-) -> Introspection:
+    _: FormFields, user: CurrentUser, token: FormToken, tokens: AppTokens, db: Db, now: Now
+) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662)."""
     try:
         claims = tokens.read_any(token, now)
     except BadToken:
-        return Introspection(active=False)
-    return await db.read(introspect, claims, user, now)
+        return _unstored(Introspection(active=False))
+    return _unstored(await db.read(introspect, claims, user, now))
 
 
-@router.get("/sessions/", response_model=SessionPage)
+@router.get("/sessions/", response_model=SessionPage, responses={200: NEXT})
 @router.get("/sessions", include_in_schema=False)
 async def list_own_sessions(
     user: AccountUser, query: Annotated[PageQuery, Query()], db: Db, now: Now, request: Request
 ) -> Response:
     """List your live sessions, the latest login first."""
     page = await db.read(list_sessions, user, query, now)
-    return page.response(request)
+    return page.response(request, query)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
 async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
     await db.write(end_own_session, user, session_id, now)
+    record("session_revoked", session_id=session_id)
 
 
 @router.delete("/sessions/", status_code=204)
@@ -109,6 +117,7 @@ async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now
 async def delete_other_sessions(user: AccountUser, db: Db, now: Now) -> None:
     """End all of your sessions but this one."""
     await db.write(end_other_sessions, user, "revoked", now)
+    record("session_revoked", reason="all but this one")
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)
@@ -136,3 +145,8 @@ async def read_keys(tokens: AppTokens, response: Response) -> KeySet:
     """The public keys that access tokens can be verified with; none while they are signed with a secret."""
     response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE}"
     return KeySet(keys=tokens.public_keys)
+
+
+def _unstored(answer: BaseModel) -> Response:
+    """An answer that nobody may keep (RFC 6749 §5.1)."""
+    return Response(answer.model_dump_json(exclude_none=True), headers=NO_STORE, media_type="application/json")

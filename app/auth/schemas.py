@@ -61,7 +61,7 @@ class Metadata(BaseModel):
     token_endpoint: str
     revocation_endpoint: str
     introspection_endpoint: str
-    jwks_uri: str | None = Field(description="Where tokens are signed with a key pair.")
+    jwks_uri: str | None = Field(None, description="Where tokens are signed with a key pair.")
     service_documentation: str
     scopes_supported: list[str]
     response_types_supported: list[str]

@@ -5,16 +5,15 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Security
 
-from app.auth.dependencies import get_current_user, get_optional_user
-from app.auth.service import Principal
+from app.auth.dependencies import OptionalUserDb, UserDb, get_optional_user_database, get_user_database
 from app.tasks.schemas import TaskQuery
 
-TaskReader = Annotated[Principal, Security(get_current_user, scopes=["tasks:read"])]
-OptionalTaskReader = Annotated[Principal | None, Security(get_optional_user, scopes=["tasks:read"])]
+TaskReader = Annotated[UserDb, Security(get_user_database, scopes=["tasks:read"])]
+OptionalTaskReader = Annotated[OptionalUserDb, Security(get_optional_user_database, scopes=["tasks:read"])]
 OPTIONAL: dict[str, Any] = {"security": [{}]}
 """For the OpenAPI document: no token will do, beside one."""
 
-TaskWriter = Annotated[Principal, Security(get_current_user, scopes=["tasks:write"])]
+TaskWriter = Annotated[UserDb, Security(get_user_database, scopes=["tasks:write"])]
 
 Filters = Annotated[TaskQuery, Query()]
 IdempotencyKey = Annotated[

@@ -1,9 +1,10 @@
 """The table of tasks."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
 from app.auth.models import User
 from app.columns import Base, Id, PrimaryKey, Text
@@ -28,14 +29,23 @@ class Task(Base):
     __table_args__ = (CheckConstraint("status IN ('todo', 'doing', 'done')", name="status"),)
 
 
-# One index for each order of each list; those of the public list hold public tasks only.
-Index(None, Task.owner_id, Task.id)
-Index(None, Task.owner_id, Task.due_at, Task.id)
-Index(None, Task.owner_id, Task.updated_at, Task.id)
-for name, columns in {
-    "ix_tasks_public_id": (Task.id,),
-    "ix_tasks_public_due_at_id": (Task.due_at, Task.id),
-    "ix_tasks_public_updated_at_id": (Task.updated_at, Task.id),
-}.items():
+# One index for each order of each list, and one more for it within a status; those of the public list have public
+# tasks only. A page is one range of one of them, however many tasks there are.
+KEYS: tuple[tuple[InstrumentedAttribute[Any], ...], ...] = (
+    (Task.id,),
+    (Task.due_at, Task.id),
+    (Task.updated_at, Task.id),
+)
+for columns in (*KEYS, *((Task.status, *key) for key in KEYS)):
+    Index(None, Task.owner_id, *columns)
+    name = "_".join(["ix_tasks_public", *(column.key for column in columns)])
     Index(name, *columns, sqlite_where=Task.is_public, postgresql_where=Task.is_public)
-Index("uq_tasks_owner_id_idempotency_key", Task.owner_id, Task.idempotency_key, unique=True)
+HAS_KEY = Task.idempotency_key.is_not(None)
+Index(
+    "uq_tasks_owner_id_idempotency_key",
+    Task.owner_id,
+    Task.idempotency_key,
+    unique=True,
+    sqlite_where=HAS_KEY,
+    postgresql_where=HAS_KEY,
+)

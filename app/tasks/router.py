@@ -3,12 +3,11 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import BEARER_ERRORS
-from app.bodies import JSONRoute
+from app.auth.dependencies import BEARER_ERRORS, UserRoute
 from app.clock import Now
 from app.columns import PathId
-from app.database import AnyRow, Db
-from app.errors import describe
+from app.errors import describe, header
+from app.pagination import NEXT
 from app.tasks import service
 from app.tasks.dependencies import (
     OPTIONAL,
@@ -23,48 +22,52 @@ from app.tasks.dependencies import (
 )
 from app.tasks.errors import TaskChanged, TaskNotFound
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
+from app.tasks.service import TaskFields
+
+ETAG = header("ETag", "The version, for If-Match and If-None-Match.", pattern=r'^"[1-9][0-9]*"$')
+CREATED = {"headers": ETAG["headers"] | header("Location", "The task's URL.", format="uri-reference")["headers"]}
 
 router = APIRouter(
     prefix="/tasks",
     tags=["tasks"],
-    route_class=JSONRoute,
+    route_class=UserRoute,
     responses=BEARER_ERRORS,
 )
 
 
-@router.get("/", response_model=TaskPage, openapi_extra=OPTIONAL)
+@router.get("/", response_model=TaskPage, responses={200: NEXT}, openapi_extra=OPTIONAL)
 @router.get("", response_model=TaskPage, include_in_schema=False)
-async def list_tasks(user: OptionalTaskReader, query: Filters, db: Db, request: Request) -> Response:
+async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List your tasks; without a token, everyone's public ones."""
-    page = await (db.read(service.list_own, user, query) if user else db.read(service.list_public, query))
-    return page.response(request)
+    page = await user.find(service.list_tasks, query)
+    return page.response(request, query)
 
 
-@router.get("/mine", response_model=TaskPage)
+@router.get("/mine", response_model=TaskPage, responses={200: NEXT})
 @router.get("/mine/", response_model=TaskPage, include_in_schema=False)
-async def list_own_tasks(user: TaskReader, query: Filters, db: Db, request: Request) -> Response:
+async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> Response:
     """List your tasks."""
-    page = await db.read(service.list_own, user, query)
-    return page.response(request)
+    page = await user.find(service.list_tasks, query)
+    return page.response(request, query)
 
 
-@router.get("/public", response_model=TaskPage, openapi_extra=OPTIONAL)
+@router.get("/public", response_model=TaskPage, responses={200: NEXT}, openapi_extra=OPTIONAL)
 @router.get("/public/", response_model=TaskPage, include_in_schema=False)
-async def list_public_tasks(_: OptionalTaskReader, query: Filters, db: Db, request: Request) -> Response:
+async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List everyone's public tasks, signed in or not."""
-    page = await db.read(service.list_public, query)
-    return page.response(request)
+    page = await user.read(service.list_public, query)
+    return page.response(request, query)
 
 
-@router.post("/", status_code=201, response_model=TaskRead)
+@router.post("/", status_code=201, response_model=TaskRead, responses={201: CREATED})
 @router.post("", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
-    fields: TaskCreate, user: TaskWriter, db: Db, now: Now, request: Request, idempotency_key: IdempotencyKey = None
+    fields: TaskCreate, user: TaskWriter, now: Now, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Create a task."""
-    task = await db.write(service.create_task, user, fields, idempotency_key, now)
+    task = await user.make(service.create_task, fields, idempotency_key, now)
     response = _response(task, 201)
-    response.headers["Location"] = f"{request.scope.get('root_path', '')}/tasks/{task.id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/tasks/{task['id']}"
     return response
 
 
@@ -72,32 +75,34 @@ async def create_task(
     "/{task_id}",
     response_model=TaskRead,
     openapi_extra=OPTIONAL,
-    responses={304: {"description": "If-None-Match has this version"}, **describe(TaskNotFound)},
+    responses={200: ETAG, 304: {"description": "If-None-Match has this version", **ETAG}, **describe(TaskNotFound)},
 )
-async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: IfNoneMatch, db: Db) -> Response:
+async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: IfNoneMatch) -> Response:
     """Read a task: yours, or a public one."""
-    task = await db.read(service.get_task, task_id, user)
-    if etag(task.version) in if_none_match or "*" in if_none_match:
-        return Response(status_code=304, headers={"ETag": etag(task.version)})
+    task = await user.find(service.get_task, task_id)
+    if etag(task["version"]) in if_none_match or "*" in if_none_match:
+        return Response(status_code=304, headers=_validators(task))
     return _response(task)
 
 
-@router.patch("/{task_id}", response_model=TaskRead, responses=describe(TaskNotFound, TaskChanged))
-async def change_task(
-    task_id: PathId, changes: TaskUpdate, user: TaskWriter, if_match: IfMatch, db: Db, now: Now
-) -> Response:
+@router.patch("/{task_id}", response_model=TaskRead, responses={200: ETAG, **describe(TaskNotFound, TaskChanged)})
+async def change_task(task_id: PathId, changes: TaskUpdate, user: TaskWriter, if_match: IfMatch, now: Now) -> Response:
     """Change the fields that are given of a task of yours."""
-    return _response(await db.write(service.update_task, user, task_id, changes, if_match, now))
+    return _response(await user.write(service.update_task, task_id, changes, if_match, now))
 
 
 @router.delete("/{task_id}", status_code=204, responses=describe(TaskNotFound, TaskChanged))
-async def delete_task(task_id: PathId, user: TaskWriter, if_match: IfMatch, db: Db) -> None:
+async def delete_task(task_id: PathId, user: TaskWriter, if_match: IfMatch) -> None:
     """Delete a task of yours."""
-    await db.write(service.delete_task, user, task_id, if_match)
+    await user.write(service.delete_task, task_id, if_match)
 
 
-def _response(task: AnyRow, status_code: int = 200) -> Response:
-    """A `TaskRead`, written from the row without a detour, with its ETag."""
-    fields = {name: value for name, value in task._asdict().items() if name in TaskRead.model_fields}
-    headers = {"ETag": etag(task.version)}
-    return Response(to_json(fields), status_code, headers, media_type="application/json")
+def _response(task: TaskFields, status_code: int = 200) -> Response:
+    """A `TaskRead`, written without a detour, with its ETag."""
+    fields = {name: task[name] for name in TaskRead.model_fields}
+    return Response(to_json(fields), status_code, _validators(task), media_type="application/json")
+
+
+def _validators(task: TaskFields) -> dict[str, str]:
+    """To be kept by its reader alone, and asked for anew each time (RFC 9111 §5.2.2)."""
+    return {"ETag": etag(task["version"]), "Cache-Control": "private, no-cache"}

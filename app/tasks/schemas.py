@@ -35,9 +35,17 @@ def _is_not_blank(value: str) -> str:
     return value
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339), AfterValidator(_in_utc)]
+Time = Annotated[
+    AwareDatetime,
+    Field(description=f"RFC 3339, to the microsecond at most, in the years {FIRST_YEAR} to {LAST_YEAR} in UTC."),
+    BeforeValidator(_is_rfc3339),
+    AfterValidator(_in_utc),
+]
+NOT_BLANK = {"pattern": r"^[^\x00]*[^\x00\s\x1c-\x1f\x85][^\x00]*$"}  # for the document: what str.strip() leaves
 Title = Annotated[
-    StorableText, Field(min_length=1, max_length=200, examples=["Water the plants"]), AfterValidator(_is_not_blank)
+    StorableText,
+    Field(min_length=1, max_length=200, examples=["Water the plants"], json_schema_extra=NOT_BLANK),
+    AfterValidator(_is_not_blank),
 ]
 Description = Annotated[StorableText, Field(max_length=10_000)]
 Status = Literal["todo", "doing", "done"]

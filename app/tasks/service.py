@@ -1,89 +1,141 @@
 """Tasks: three lists, and one at a time."""
 
 import hashlib
-from contextlib import nullcontext
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, delete, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    SQLColumnExpression,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from app.auth.errors import InvalidToken
+from app.auth.holders import IS_LIVE, USERNAME, Holder, Principal
 from app.auth.models import User
-from app.auth.service import Principal
-from app.columns import new_id
-from app.database import AnyRow, AnySelect
+from app.columns import JSONTime, new_id
+from app.database import AnySelect, DatabaseUnavailable
 from app.pagination import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskChanged, TaskNotFound
-from app.tasks.models import Task
+from app.tasks.models import HAS_KEY, Task
 from app.tasks.schemas import TaskCreate, TaskQuery, TaskUpdate
+
+TaskFields = dict[str, Any]
+"""What TaskRead shows, and the version, and maybe more."""
 
 ORDERS: Final = {
     "created_at": Order(Task.id),
     "-created_at": Order(Task.id, descending=True),
-    "due_at": Order(Task.id, Task.due_at),
-    "-due_at": Order(Task.id, Task.due_at, descending=True),
+    "due_at": Order(Task.id, Task.due_at, has_nulls=True),
+    "-due_at": Order(Task.id, Task.due_at, descending=True, has_nulls=True),
     "updated_at": Order(Task.id, Task.updated_at),
     "-updated_at": Order(Task.id, Task.updated_at, descending=True),
 }
+ORDERS_OF_DUE: Final = {name: replace(order, has_nulls=False) for name, order in ORDERS.items()}
 
 
-def list_own(connection: Connection, user: Principal, query: TaskQuery) -> Page:
-    """Read a page of the user's tasks."""
-    tasks = _filtered(select(*_columns(literal(user.username))), query).where(Task.owner_id == user.user_id)
-    return ORDERS[query.sort].page(connection, tasks, query, f"own {user.user_id}")
+def _columns(owner: SQLColumnExpression[str]) -> tuple[SQLColumnExpression[Any], ...]:
+    """What TaskRead shows."""
+    return (
+        Task.id,
+        Task.title,
+        Task.description,
+        Task.status,
+        type_coerce(Task.due_at, JSONTime).label("due_at"),
+        Task.is_public,
+        owner.label("owner"),
+        type_coerce(Task.created_at, JSONTime).label("created_at"),
+        type_coerce(Task.updated_at, JSONTime).label("updated_at"),
+    )
 
 
-def list_public(connection: Connection, query: TaskQuery) -> Page:
+# Made once: to make a statement takes longer than to run it.
+OWN = select(*_columns(USERNAME)).where(Task.owner_id == bindparam("user_id"), IS_LIVE)
+ALL = select(*_columns(User.username)).join(User, Task.owner_id == User.id)
+PUBLIC = ALL.where(Task.is_public)
+ONE = ALL.add_columns(Task.version).where(Task.id == bindparam("task_id"))
+ONE_PUBLIC = ONE.where(Task.is_public)
+ONE_VISIBLE = ONE.where(or_(Task.is_public, Task.owner_id == bindparam("user_id")), IS_LIVE)
+GIVEN: Final = (
+    *(Task.id, Task.owner_id, Task.title, Task.description, Task.status, Task.due_at, Task.is_public),
+    *(Task.created_at, Task.updated_at, Task.idempotency_key, Task.idempotency_hash),
+)
+CREATE = {
+    dialect: insert(Task)
+    .from_select(GIVEN, select(*(bindparam(column.key, type_=column.type) for column in GIVEN)).where(IS_LIVE))
+    .on_conflict_do_nothing(index_elements=[Task.owner_id, Task.idempotency_key], index_where=HAS_KEY)
+    .returning(Task.version, USERNAME.label("owner"))
+    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
+WITH_KEY = select(*_columns(USERNAME), Task.version, Task.idempotency_hash).where(
+    Task.owner_id == bindparam("user_id"), Task.idempotency_key == bindparam("idempotency_key"), IS_LIVE
+)
+FILTERS: Final = ("status", "due_before", "due_after")
+
+
+def list_tasks(connection: Connection, holder: Holder | None, query: TaskQuery) -> Page:
+    """Read a page of the holder's tasks, if their session is live; without one, of everyone's public ones."""
+    if holder is None:
+        return list_public(connection, None, query)
+    return _page(connection, OWN, query, f"own {holder.user_id}", holder._asdict())
+
+
+def list_public(connection: Connection, _: Principal | None, query: TaskQuery) -> Page:
     """Read a page of everyone's public tasks."""
-    tasks = select(*_columns(User.username)).join(User, Task.owner_id == User.id)
-    return ORDERS[query.sort].page(connection, _filtered(tasks, query).where(Task.is_public), query, "public")
+    return _page(connection, PUBLIC, query, "public", {})
 
 
-def get_task(connection: Connection, task_id: str, user: Principal | None) -> AnyRow:
-    """Read a task that the user, or anyone, may see.
+def get_task(connection: Connection, holder: Holder | None, task_id: str) -> TaskFields:
+    """Read a task that the holder, if their session is live, or anyone may see.
 
     Raises:
         TaskNotFound
     """
-    may_see = or_(Task.is_public, Task.owner_id == user.user_id) if user else Task.is_public
-    query = select(*_columns(User.username), Task.version).join(User, Task.owner_id == User.id)
-    task = connection.execute(query.where(Task.id == task_id, may_see)).one_or_none()
+    query, values = (ONE_VISIBLE, holder._asdict()) if holder else (ONE_PUBLIC, {})
+    task = connection.execute(query, {**values, "task_id": task_id}).one_or_none()
     if task is None:
         raise TaskNotFound
-    return task
+    return task._asdict()
 
 
 def create_task(
-    connection: Connection, user: Principal, fields: TaskCreate, idempotency_key: str | None, now: datetime
-) -> AnyRow:
-    """Insert a task, or find the one that the same key and body have made before.
+    connection: Connection, holder: Holder, fields: TaskCreate, idempotency_key: str | None, now: datetime
+) -> TaskFields:
+    """Insert a task of the holder's, or find the one that the same key and body have made before.
 
     Raises:
+        InvalidToken, DatabaseUnavailable: the session is not live, or the moment is bad; nothing has been inserted.
         IdempotencyKeyReused: the key came with another body before.
     """
-    values = {
-        "id": new_id(now),
-        "owner_id": user.user_id,
-        "created_at": now,
-        "updated_at": now,
-        "idempotency_key": idempotency_key,
-        "idempotency_hash": hashlib.sha256(fields.model_dump_json().encode()).hexdigest() if idempotency_key else None,
-    }
-    answer = (*_columns(literal(user.username)), Task.version)
+    shown = {"id": new_id(now), **fields.model_dump(), "created_at": now, "updated_at": now}
+    digest = hashlib.sha256(fields.model_dump_json().encode()).hexdigest() if idempotency_key else None
+    hidden = {"owner_id": holder.user_id, "idempotency_key": idempotency_key, "idempotency_hash": digest}
+    values = {**holder._asdict(), **shown, **hidden}
     try:
-        with connection.begin_nested() if idempotency_key else nullcontext():
-            return connection.execute(insert(Task).values(**values, **fields.model_dump()).returning(*answer)).one()
-    except IntegrityError as error:
-        if idempotency_key is None:  # then it is the owner, who has been deleted meanwhile
-            raise InvalidToken from error
-        has_key = (Task.owner_id == user.user_id, Task.idempotency_key == idempotency_key)
-        first = connection.execute(select(*answer, Task.idempotency_hash).where(*has_key)).one_or_none()
-        if first is None:
-            raise InvalidToken from error
-        if first.idempotency_hash != values["idempotency_hash"]:
-            raise IdempotencyKeyReused from error
-        return first
+        created = connection.execute(CREATE[connection.dialect.name], values).one_or_none()
+    except IntegrityError as error:  # pragma: no cover - in a greenlet alone: the owner has been deleted meanwhile
+        raise InvalidToken from error
+    if created is not None:
+        return {**shown, **created._asdict()}
+    first = connection.execute(WITH_KEY, values).one_or_none() if idempotency_key else None
+    if first is None:  # no live session; or the task has been deleted between the two statements
+        raise DatabaseUnavailable if idempotency_key else InvalidToken
+    if first.idempotency_hash != digest:
+        raise IdempotencyKeyReused
+    return first._asdict()
 
 
 def update_task(
@@ -93,7 +145,7 @@ def update_task(
     changes: TaskUpdate,
     versions: frozenset[int] | None,
     now: datetime,
-) -> AnyRow:
+) -> TaskFields:
     """Change a task of the user's, if it is at one of the versions.
 
     Raises:
@@ -104,7 +156,7 @@ def update_task(
     task = connection.execute(change.values(**changes).returning(*answer)).one_or_none()
     if task is None:
         raise _refusal(connection, user, task_id)
-    return task
+    return task._asdict()
 
 
 def delete_task(connection: Connection, user: Principal, task_id: str, versions: frozenset[int] | None) -> None:
@@ -118,29 +170,25 @@ def delete_task(connection: Connection, user: Principal, task_id: str, versions:
         raise _refusal(connection, user, task_id)
 
 
-def _columns(owner: SQLColumnExpression[str]) -> tuple[SQLColumnExpression[Any], ...]:
-    """What TaskRead shows."""
-    return (
-        Task.id,
-        Task.title,
-        Task.description,
-        Task.status,
-        Task.due_at,
-        Task.is_public,
-        owner.label("owner"),
-        Task.created_at,
-        Task.updated_at,
-    )
+def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, name: str, values: Mapping[str, object]) -> Page:
+    given = query.model_dump(include=set(FILTERS), exclude_none=True)
+    order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
+    return order.page(connection, _filtered(tasks, frozenset(given), order), query, name, {**values, **given})
 
 
-def _filtered(tasks: AnySelect, query: TaskQuery) -> AnySelect:
-    if query.status:
-        tasks = tasks.where(Task.status == query.status)
-    if query.due_before:
-        tasks = tasks.where(Task.due_at < query.due_before)
-    if query.due_after:
-        tasks = tasks.where(Task.due_at > query.due_after)
-    return tasks
+@cache
+def _filtered(tasks: AnySelect, names: frozenset[str], order: Order) -> AnySelect:
+    """In another order than its own, a range of times is hidden from the planners: they would read it all, and sort it.
+
+    Its two ends are hidden differently, or PostgreSQL takes them for a range again, of which it expects few rows.
+    """
+    is_ordered = order.key is Task.due_at
+    conditions = {
+        "status": Task.status == bindparam("status"),
+        "due_before": (Task.due_at if is_ordered else func.coalesce(*[Task.due_at] * 2)) < bindparam("due_before"),
+        "due_after": (Task.due_at if is_ordered else func.coalesce(*[Task.due_at] * 3)) > bindparam("due_after"),
+    }
+    return tasks.where(*(condition for name, condition in conditions.items() if name in names))
 
 
 def _own(user: Principal, task_id: str, versions: frozenset[int] | None) -> list[ColumnElement[bool]]:

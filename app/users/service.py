@@ -5,15 +5,18 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from app.auth.errors import InvalidToken, WrongPassword
+from app.auth.holders import Principal
 from app.auth.models import User
-from app.auth.service import Principal, end_other_sessions
+from app.auth.service import end_other_sessions
 from app.columns import new_id
 from app.database import AnySelect
 from app.users.errors import UsernameTaken
 from app.users.schemas import UserUpdate
+
+Returning = ReturningUpdate[*tuple[Any, ...]] | ReturningDelete[*tuple[Any, ...]]
 
 PROFILE = (User.id, User.username, User.email, User.is_active, User.is_admin, User.created_at, User.updated_at)
 
@@ -50,11 +53,6 @@ def update_profile(connection: Connection, user: Principal, changes: UserUpdate,
     return _one(connection, change.returning(*PROFILE))
 
 
-def get_password_hash(connection: Connection, user: Principal) -> str:
-    stored: str = _one(connection, select(User.password_hash).where(User.id == user.user_id))["password_hash"]
-    return stored
-
-
 def change_password(connection: Connection, user: Principal, old_hash: str, new_hash: str, now: datetime) -> None:
     """Set the password and end every other session.
 
@@ -69,11 +67,15 @@ def change_password(connection: Connection, user: Principal, old_hash: str, new_
 
 
 def delete_user(connection: Connection, user_id: str) -> None:
-    """Delete a user; tasks and sessions go along."""
-    connection.execute(delete(User).where(User.id == user_id))
+    """Delete a user; tasks and sessions go along.
+
+    Raises:
+        InvalidToken: another request has done so meanwhile.
+    """
+    _one(connection, delete(User).where(User.id == user_id).returning(User.id))
 
 
-def _one(connection: Connection, statement: AnySelect | ReturningUpdate[*tuple[Any, ...]]) -> RowMapping:
+def _one(connection: Connection, statement: AnySelect | Returning) -> RowMapping:
     """The row of a user who was there a moment ago.
 
     Raises:

@@ -1,9 +1,11 @@
 """RFC 6750 on every operation: who calls without a token, with a bad one, or without the scope."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
+import httpx2
 import pytest
+from anyio.from_thread import BlockingPortal
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -122,6 +124,21 @@ def test_the_scheme_is_known_in_any_letter_case(client: TestClient, scheme: str)
     response = client.get("/tasks/mine", headers={"Authorization": scheme + login.access_token})
 
     assert response.status_code == 200
+
+
+def test_what_is_no_white_space_to_http_is_part_of_the_token(client: TestClient) -> None:
+    """Python strips NEL and no-break spaces too. TestClient sends them as UTF-8 only."""
+    token = sign_up(client).access_token.encode()
+    portal, transport = cast("BlockingPortal", client.portal), httpx2.ASGITransport(client.app)
+
+    async def get(url: str, header: bytes) -> Response:
+        async with httpx2.AsyncClient(transport=transport, base_url=client.base_url) as raw:
+            return await raw.get(url, headers={b"Authorization": header})
+
+    assert portal.call(get, "/tasks/mine", b"Bearer " + token).status_code == 200
+    for header in b"Bearer " + token + b"\x85", b"Bearer \xa0" + token:
+        for url in "/tasks/mine", "/tasks/":
+            assert_invalid_token(portal.call(get, url, header))
 
 
 def test_two_authorization_headers_are_a_malformed_request(client: TestClient) -> None:

@@ -68,6 +68,7 @@ def test_an_administrator_is_told_about_anyones(client: TestClient, sql: Sql) ->
 
     assert_answer(ask(client, login.access_token, root), access)
     assert_answer(ask(client, login.refresh_token, root), refresh)
+    assert ask(client, root.access_token, root).json()["scope"] == root.scope == f"{login.scope} admin"
 
 
 def test_others_are_told_nothing(client: TestClient, sql: Sql) -> None:

@@ -55,6 +55,7 @@ def test_a_file_of_no_use_is_refused_in_words_that_show_nothing_of_it(name: str)
 def test_a_file_that_is_not_text_is_refused() -> None:
     path = Path("keys.pem")
     path.write_bytes(b"canary\xff")
+    path.chmod(0o600)
 
     with pytest.raises(ValueError, match="must") as caught:
         load_tokens(Settings(secret_key=SECRET, jwt_private_key_file=path))
@@ -70,12 +71,12 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_system(path: str) -> None
 
 @pytest.mark.parametrize("path", ["keys.pem", "no-such.pem"], ids=["damaged", "missing"])
 def test_the_start_ends_with_one_line(sqlite_url: str, path: str) -> None:
-    Path("keys.pem").write_text("canary")
+    written("canary")
     environ = {"DATABASE_URL": sqlite_url, "JWT_PRIVATE_KEY_FILE": path}
 
     refused = CliRunner().invoke(cli, ["serve"], env=environ)
 
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert refused.stderr.startswith("error: ")
     assert refused.stderr.count("\n") == 1
     assert path in refused.stderr

@@ -32,6 +32,7 @@ from tests.key_pairs import (
 )
 
 KINDS = ["ES256", "RS256"]
+EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
 SHORT_X, SHORT_Y = 379, 43  # private keys whose public half has a coordinate of less than 32 bytes
 
 
@@ -109,6 +110,7 @@ def test_a_key_that_stands_there_twice_is_published_once() -> None:
 def test_the_forms_that_openssl_writes_are_read(kind: str) -> None:
     for text in (
         private(key(kind), PrivateFormat.TraditionalOpenSSL),
+        EC_PARAMETERS + private(key(kind), PrivateFormat.TraditionalOpenSSL),
         f"Key of tasks.example\n{private(key(kind))}".replace("\n", "\r\n"),
     ):
         assert loaded(text).public_keys == [jwk(key(kind))]

@@ -1,5 +1,6 @@
 """The signing secret: given, or made once beside the SQLite file and the same for every process and every start."""
 
+import re
 import stat
 import subprocess
 import sys
@@ -85,8 +86,9 @@ def test_a_kept_secret_that_is_damaged_signs_nothing(tmp_path: Path, damaged: by
     """A full disk or a crash leaves an empty file, and with an empty key anyone can sign."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/tasks.db")
     secret_file(settings).write_bytes(damaged)
+    secret_file(settings).chmod(0o600)
 
-    with pytest.raises((SystemExit, ValueError)):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(secret_file(settings)))} is damaged: it "):
         signing_secrets(settings)
 
 

@@ -63,6 +63,9 @@ def after_each_statement(do: Callable[[str], None]) -> Iterator[None]:
         pytest.param(
             {"data": LOGIN, "headers": {"Content-Type": URLENCODED["Content-Type"] + "; charset=UTF-8"}}, id="charset"
         ),
+        pytest.param(
+            {"data": LOGIN, "headers": {"Content-Type": URLENCODED["Content-Type"] + "; charset=utf8"}}, id="utf8"
+        ),
     ],
 )
 def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any]) -> None:
@@ -196,6 +199,13 @@ def test_a_login_strengthens_a_cheaper_hash_and_never_weakens_one(
         "m=16,t=2,p=2",
     ]
     assert sql("SELECT password_hash FROM users") == [(hashes[-1],)]
+
+
+def test_a_letter_that_is_another_in_lower_case_is_not_that_letter(client: TestClient) -> None:
+    register(client, "kate")
+
+    assert attempt(client, username="KATE").status_code == 200
+    assert attempt(client, username="\N{KELVIN SIGN}ate").status_code == 401
 
 
 def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtests: pytest.Subtests) -> None:

@@ -103,3 +103,18 @@ def test_every_url_that_is_listed_answers_at_its_path(serve: Serve, prefix: str)
         ("token_endpoint", "revocation_endpoint", "introspection_endpoint"), "invalid_request"
     )
     assert [client.get(urlsplit(url).path).status_code for url in pages] == [200, 200]
+
+
+def test_the_document_has_the_fields_of_the_forms(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+
+    for path, required, fields in (
+        ("/auth/token", [], "grant_type username password refresh_token scope client_id client_secret"),
+        ("/auth/revoke", ["token"], "token token_type_hint"),
+        ("/auth/introspect", ["token"], "token token_type_hint"),
+    ):
+        body = paths[path]["post"]["requestBody"]
+        [(kind, content)] = body["content"].items()
+        assert (kind, body["required"]) == ("application/x-www-form-urlencoded", bool(required))
+        assert content["schema"].get("required", []) == required
+        assert " ".join(content["schema"]["properties"]) == fields

@@ -91,11 +91,21 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def test_a_bad_form_is_an_invalid_request(client: TestClient, subtests: pytest.Subtests) -> None:
+    details = set()
+
     for path, (name, form) in product(PATHS, FORMS.items()):
         with subtests.test(name, path=path):
             response = client.post(path, params={"x": CANARY}, **form)
 
             assert_oauth_error(response, 400, "invalid_request")
+            details.add(response.json()["detail"])
+
+    assert details == {
+        "The body must be a whole form, urlencoded or multipart",
+        "The form must be UTF-8 text without NUL",
+        "The form must have a few short text fields only",
+        "a field: Field sent more than once",
+    }
 
 
 def test_a_form_that_was_cut_off_is_refused_wherever_the_cut_is(client: TestClient) -> None:

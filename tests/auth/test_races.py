@@ -2,23 +2,30 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
+import jwt
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import URL, make_url
 
 from app.auth.passwords import Passwords
+from app.config import Settings
+from app.main import create_app
 from tests.accounts import PASSWORD, bearer
 from tests.conftest import CHEAP, SECRET, execute, migrate, new_database
 from tests.processes import services
 
 AT_ONCE = 50
 HASHES_AT_ONCE = 12
+GUESSES = 2 * HASHES_AT_ONCE
+PROXY = "127.0.0.1"
+HOME, AFAR = "192.0.2.1", "198.51.100.1"
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,20 +40,27 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def urls(database: URL) -> Iterator[list[str]]:
-    """Two services on one database."""
+    """Two services on one database, that let a proxy on this host say who asks."""
     asyncio.run(migrate(database))
-    with services(2, database_url=database.render_as_string(hide_password=False), secret_key=SECRET) as urls:
+    settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
+    with services(2, **settings, login_failures=GUESSES, trusted_proxies=PROXY) as urls:
         yield urls
 
 
 def all_at_once(urls: list[str], method: str, path: str, count: int = AT_ONCE, **request: Any) -> list[httpx2.Response]:
     """Send the same request `count` times, to each of the services in turn."""
+    return each_at_once(urls, method, path, [request] * count)
+
+
+def each_at_once(urls: list[str], method: str, path: str, requests: Sequence[dict[str, Any]]) -> list[httpx2.Response]:
+    """Send all of the requests, to each of the services in turn."""
 
     async def send() -> list[httpx2.Response]:
-        limits = httpx2.Limits(max_connections=AT_ONCE)
+        limits = httpx2.Limits(max_connections=len(requests))
         async with httpx2.AsyncClient(limits=limits, timeout=30) as client:
-            targets = (f"{urls[n % len(urls)]}{path}" for n in range(count))
-            return await asyncio.gather(*(client.request(method, url, **request) for url in targets))
+            targets = (f"{urls[n % len(urls)]}{path}" for n in range(len(requests)))
+            sent = (client.request(method, url, **request) for url, request in zip(targets, requests, strict=True))
+            return await asyncio.gather(*sent)
 
     return asyncio.run(send())
 
@@ -55,12 +69,31 @@ def somebody() -> dict[str, str]:
     return {"username": f"ada-{uuid4().hex}", "password": PASSWORD}
 
 
-def sign_up(url: str) -> dict[str, str]:
-    """What a new user's login brings."""
+def register(url: str) -> dict[str, str]:
+    """A new user, by name and password."""
     user = somebody()
     httpx2.post(f"{url}/users", json=user).raise_for_status()
+    return user
+
+
+def login(user: dict[str, str], ip: str) -> dict[str, Any]:
+    """The request of a login from there."""
+    return {"data": user, "headers": {"X-Forwarded-For": ip}}
+
+
+def log_in(url: str, user: dict[str, str]) -> dict[str, str]:
     tokens: dict[str, str] = httpx2.post(f"{url}/auth/token", data=user).raise_for_status().json()
     return tokens
+
+
+def sign_up(url: str) -> dict[str, str]:
+    """What a new user's login brings."""
+    return log_in(url, register(url))
+
+
+def session_of(tokens: dict[str, str]) -> str:
+    session: str = jwt.decode(tokens["access_token"], options={"verify_signature": False})["sid"]
+    return session
 
 
 def live_sessions(url: str, access_token: str) -> int:
@@ -78,6 +111,9 @@ def test_parallel_refreshes_of_one_token_get_one_successor(urls: list[str]) -> N
     assert live_sessions(urls[0], tokens["access_token"]) == 1
 
 
+@pytest.mark.parametrize(
+    "database", ["postgresql", pytest.param("sqlite", marks=pytest.mark.long)], indirect=True, scope="module"
+)
 def test_without_a_grace_one_of_parallel_refreshes_wins_and_the_session_ends(database: URL, urls: list[str]) -> None:
     tokens = sign_up(urls[0])
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
@@ -107,21 +143,97 @@ def test_parallel_registrations_of_one_name_make_one_user(urls: list[str]) -> No
 
 
 def test_parallel_password_changes_leave_one_password(urls: list[str]) -> None:
-    user = somebody()
-    httpx2.post(f"{urls[0]}/users", json=user).raise_for_status()
-    token = httpx2.post(f"{urls[0]}/auth/token", data=user).json()["access_token"]
-    change = {"current_password": PASSWORD, "new_password": "another horse battery"}
+    user = register(urls[0])
+    headers = bearer(log_in(urls[0], user)["access_token"])
+    passwords = [f"another horse battery {n}" for n in range(HASHES_AT_ONCE)]
+    changes = [{"current_password": PASSWORD, "new_password": password} for password in passwords]
 
-    answers = all_at_once(urls, "PUT", "/users/me/password", HASHES_AT_ONCE, json=change, headers=bearer(token))
+    requests = [{"json": change, "headers": headers} for change in changes]
+    answers = [answer.status_code for answer in each_at_once(urls, "PUT", "/users/me/password", requests)]
 
-    assert Counter(answer.status_code for answer in answers) == {204: 1, 403: HASHES_AT_ONCE - 1}
+    assert Counter(answers) == {204: 1, 403: HASHES_AT_ONCE - 1}
     assert httpx2.post(f"{urls[1]}/auth/token", data=user).status_code == 401
-    assert httpx2.post(f"{urls[1]}/auth/token", data=user | {"password": "another horse battery"}).status_code == 200
+    log_in(urls[1], user | {"password": passwords[answers.index(204)]})
+
+
+def test_parallel_logins_make_a_session_each(urls: list[str]) -> None:
+    user = register(urls[0])
+
+    answers = all_at_once(urls, "POST", "/auth/token", HASHES_AT_ONCE, data=user)
+
+    assert Counter(answer.status_code for answer in answers) == {200: HASHES_AT_ONCE}
+    assert len({session_of(answer.json()) for answer in answers}) == HASHES_AT_ONCE
+    assert live_sessions(urls[1], answers[0].json()["access_token"]) == HASHES_AT_ONCE
+
+
+def test_of_more_guesses_at_once_those_that_are_allowed_are_looked_at_and_who_starts_later_knows_of_them(
+    database: URL, urls: list[str]
+) -> None:
+    user = register(urls[0])
+    wrong = user | {"password": "wrong horse battery"}
+
+    at_once = each_at_once(urls, "POST", "/auth/token", [login(wrong, AFAR)] * (GUESSES + HASHES_AT_ONCE))
+    right = each_at_once(urls, "POST", "/auth/token", [login(user, ip) for ip in (AFAR, AFAR, HOME)])
+    url = database.render_as_string(hide_password=False)
+    settings = Settings(database_url=url, secret_key=SECRET, login_failures=GUESSES, trusted_proxies=PROXY)
+    with TestClient(create_app(settings), client=(PROXY, 4711)) as client:
+        later = [client.post("/auth/token", **login(user, ip)) for ip in (AFAR, HOME)]
+
+    assert Counter(answer.status_code for answer in at_once) == {401: GUESSES, 429: HASHES_AT_ONCE}
+    assert [answer.status_code for answer in right + later] == [429, 429, 200, 429, 200]
+    waits = {int(answer.headers["Retry-After"]) for answer in at_once + right + later if answer.status_code == 429}
+    assert waits <= set(range(1, 902))  # one may have looked at the clock before the one that its window began with
+
+
+@pytest.mark.long
+def test_four_processes_that_are_started_again_count_on(database_url: str) -> None:
+    user, settings = somebody(), {"database_url": database_url, "secret_key": SECRET}
+    wrong = {"data": user | {"password": "wrong horse battery"}}
+    with services(4, **settings) as urls:
+        httpx2.post(f"{urls[0]}/users", json=user).raise_for_status()
+        before = each_at_once(urls, "POST", "/auth/token", [wrong] * 9)
+    with services(4, **settings) as urls:
+        after = each_at_once(urls, "POST", "/auth/token", [wrong] * 64)
+
+    assert Counter(answer.status_code for answer in before) == {401: 9}
+    assert Counter(answer.status_code for answer in after) == {401: 1, 429: 63}
+
+
+@pytest.mark.long
+def test_of_a_thousand_guesses_from_as_many_addresses_a_hundred_are_looked_at(database_url: str) -> None:
+    with services(4, database_url=database_url, secret_key=SECRET, trusted_proxies=PROXY) as urls:
+        user = register(urls[0])
+        wrong = user | {"password": "wrong horse battery"}
+        before = each_at_once(urls, "POST", "/auth/token", [login(user, HOME)])
+        batches = [[login(wrong, f"10.1.{n}.{m}") for m in range(50)] for n in range(20)]
+        answers = [answer for batch in batches for answer in each_at_once(urls, "POST", "/auth/token", batch)]
+        after = each_at_once(urls, "POST", "/auth/token", [login(user, ip) for ip in (AFAR, HOME)])
+
+    assert Counter(answer.status_code for answer in answers) == {401: 100, 429: 900}
+    assert [answer.status_code for answer in before + after] == [200, 429, 200]
+
+
+def test_parallel_deletes_of_one_account_delete_it_once(database: URL, urls: list[str]) -> None:
+    user = register(urls[0])
+    headers = bearer(log_in(urls[0], user)["access_token"])
+
+    answers = all_at_once(urls, "DELETE", "/users/me", headers=headers)
+
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 401: AT_ONCE - 1}
+    assert execute(database, f"SELECT id FROM users WHERE username = '{user['username']}'") == []
+
+
+def test_parallel_deletes_of_one_task_delete_it_once(urls: list[str]) -> None:
+    headers = bearer(sign_up(urls[0])["access_token"])
+    task = httpx2.post(f"{urls[0]}/tasks/", json={"title": "Gone"}, headers=headers).json()
+
+    answers = all_at_once(urls, "DELETE", f"/tasks/{task['id']}", headers=headers)
+
+    assert Counter(answer.status_code for answer in answers) == {204: 1, 404: AT_ONCE - 1}
 
 
 def test_parallel_logins_on_a_hash_that_is_to_be_strengthened_all_succeed(database: URL, urls: list[str]) -> None:
-    user = somebody()
-    httpx2.post(f"{urls[0]}/users", json=user).raise_for_status()
+    user = register(urls[0])
     with closing(Passwords(CHEAP)) as passwords:
         weaker = asyncio.run(passwords.hash(PASSWORD, user["username"]))
     execute(database, f"UPDATE users SET password_hash = '{weaker}' WHERE username = '{user['username']}'")

@@ -237,6 +237,17 @@ def test_a_new_key_logs_nobody_out_while_the_previous_one_verifies(serve: Serve)
     assert_invalid_grant(refresh(rotated, login.refresh_token), NOT_VALID)
 
 
+def test_an_administrator_stays_one(client: TestClient, sql: Sql) -> None:
+    register(client)
+    register(client, "bob")
+    sql("UPDATE users SET is_admin = true WHERE username = 'ada'")
+    login = log_in(client)
+
+    first, again = refreshed(client, login.refresh_token), refreshed(client, login.refresh_token)
+
+    assert first.scope == again.scope == login.scope == "tasks:read tasks:write account admin"
+
+
 def test_a_former_administrator_gets_no_more_than_others(client: TestClient, sql: Sql) -> None:
     register(client)
     sql("UPDATE users SET is_admin = true")

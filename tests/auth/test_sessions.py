@@ -146,6 +146,15 @@ def test_the_user_agent_is_cleaned_and_cut(client: TestClient, user_agent: str, 
     assert session["user_agent"] == listed
 
 
+def test_a_client_may_be_without_a_name(client: TestClient) -> None:
+    register(client)
+    del client.headers["User-Agent"]
+
+    (session,) = sessions(client, log_in(client))
+
+    assert session["user_agent"] == ""
+
+
 def test_one_session_ends_at_once(client: TestClient) -> None:
     login, phone = sign_up(client), log_in(client)
 

@@ -115,7 +115,11 @@ def test_a_further_header_member_is_refused(member: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "scope"])
-@pytest.mark.parametrize("value", [MISSING, None, True, {}, [], ["x"], 1.0, float("nan"), "\ud800"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [MISSING, None, True, {}, [], ["x"], 1.0, float("nan"), pytest.param("\ud800", id="surrogate")],
+    ids=repr,
+)
 def test_a_claim_of_another_type_is_refused(name: str, value: Any) -> None:
     assert_refused(forge(HEADER, changed(COMMON, **{name: value})))
 
@@ -164,7 +168,12 @@ def test_a_claim_that_stands_twice_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "null", "1", '"x"', "[]", "{", "{}", "[" * 999, DEEP, b"\xff", b'{"\xff": 1}', b"\xef\xbb\xbf{}"],
+    [
+        *("", "null", "1", '"x"', "[]", "{", "{}", "[" * 999, DEEP),
+        pytest.param(b"\xff", id="no UTF-8"),
+        pytest.param(b'{"\xff": 1}', id="a name of no UTF-8"),
+        pytest.param(b"\xef\xbb\xbf{}", id="byte order mark"),
+    ],
     ids=lambda text: repr(text[:9]),
 )
 def test_a_part_that_is_not_the_object_is_refused(text: str | bytes) -> None:

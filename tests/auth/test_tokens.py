@@ -14,11 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jose import jws
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import OctKey
 from pydantic import ValidationError
 
-from app.auth.tokens import AccessClaims, BadToken, Claims, ExpiredToken, RefreshClaims, Tokens
+from app.auth.tokens import REMEMBERED, AccessClaims, BadToken, Claims, ExpiredToken, RefreshClaims, Tokens
 from app.config import Settings
 from tests.accounts import refreshed, sign_up
 
@@ -119,6 +120,31 @@ def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
         with pytest.raises(ExpiredToken):
             TOKENS.read(AccessClaims, token, late)
     assert TOKENS.read_any(token) == ACCESS
+
+
+def test_of_verified_tokens_some_thousand_access_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, verify = Tokens(ISSUER, [SECRET]), jws.verify
+    first, *others = [tokens.sign(ACCESS.model_copy(update={"jti": str(n)})) for n in range(REMEMBERED + 1)]
+    refresh = tokens.sign(REFRESH)
+    verified: list[str] = []
+
+    def verify_noting(token: str, *args: Any) -> bytes:
+        verified.append(token)
+        return verify(token, *args)
+
+    monkeypatch.setattr(jws, "verify", verify_noting)
+
+    def read(kind: type[Claims], *texts: str) -> list[str]:
+        """Those that are verified anew."""
+        verified.clear()
+        for text in texts:
+            tokens.read(kind, text, NOW)
+        return list(verified)
+
+    assert read(AccessClaims, first, first) == [first]
+    assert read(RefreshClaims, refresh, refresh) == [refresh, refresh]
+    assert read(AccessClaims, *others[:-1], first) == others[:-1]
+    assert read(AccessClaims, others[-1], first, others[0]) == [others[-1], others[0]]
 
 
 def test_another_host_may_be_a_minute_ahead_and_no_more() -> None:

@@ -16,11 +16,11 @@ import sys
 from generated import AuthenticatedClient, Client
 from generated.api.auth import issue_token
 from generated.api.tasks import list_own_tasks
-from generated.models import BodyIssueToken
+from generated.models import IssueTokenBody
 
 url, username, password = sys.argv[1:]
 with Client(url) as client:
-    tokens = issue_token.sync(client=client, body=BodyIssueToken(username=username, password=password))
+    tokens = issue_token.sync(client=client, body=IssueTokenBody(username=username, password=password))
 with AuthenticatedClient(url, tokens.access_token) as client:
     print([task.title for task in list_own_tasks.sync(client=client).items])
 """
@@ -53,6 +53,8 @@ def test_a_generated_client_logs_in_and_lists_tasks(
 
 
 def python(folder: Path, *words: str) -> str:
-    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

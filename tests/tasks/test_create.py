@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -88,7 +89,7 @@ REFUSED: dict[str, tuple[str | bytes, str | None]] = {
     "no title": ("{}", "title"),
     "null title": ('{"title": null}', "title"),
     "number for a title": ('{"title": 1}', "title"),
-    "NaN for a title": ('{"title": NaN}', "title"),
+    "NaN for a title": ('{"title": NaN}', None),
     "empty title": ('{"title": ""}', "title"),
     "blank title": (r'{"title": " \t\n\u00a0\u3000"}', "title"),
     "201 characters": (json.dumps({"title": EMOJI * 201}, ensure_ascii=False), "title"),
@@ -114,7 +115,7 @@ REFUSED: dict[str, tuple[str | bytes, str | None]] = {
     "nothing": ("", None),
     "too deep to read": ("[" * 60_000, None),
     "invalid UTF-8": (b'{"title": "\xff"}', None),
-    "surrogate in UTF-8": (b'{"title": "\xed\xa0\x80"}', "title"),
+    "surrogate in UTF-8": (b'{"title": "\xed\xa0\x80"}', None),
     "UTF-16": ('{"title": "a"}'.encode("utf-16"), None),
 }
 
@@ -230,4 +231,16 @@ def test_what_is_no_time_with_a_zone_is_refused(client: TestClient, sql: Sql) ->
     assert {time: faults(answer) for time, answer in answers.items()} == {
         time: [["body", "due_at"]] for time in answers
     }
+    assert sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}], ids=["plain", "key"])
+def test_no_task_is_made_in_a_session_that_is_over(client: TestClient, sql: Sql, key: dict[str, str]) -> None:
+    ada = sign_up(client)
+    client.post("/auth/revoke", data={"token": ada.refresh_token})
+
+    response = client.post("/tasks/", json={"title": "Late"}, headers=ada.headers | key)
+
+    assert response.status_code == 401
+    assert response.json()["detail"] == "The session was signed out"
     assert sql("SELECT count(*) FROM tasks") == [(0,)]

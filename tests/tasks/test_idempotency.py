@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -129,3 +130,22 @@ def test_an_odd_key_is_refused(client: TestClient, sql: Sql) -> None:
 
     assert places == {key: [["header", "Idempotency-Key"]] for key in keys}
     assert sql(COUNT) == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "end", ["UPDATE sessions SET ended_at = created_at, end_reason = 'revoked'", "UPDATE users SET is_active = false"]
+)
+@pytest.mark.parametrize("is_gone", [False, True], ids=["there", "gone"])
+def test_a_key_opens_nothing_to_a_session_that_is_over(client: TestClient, sql: Sql, end: str, is_gone: bool) -> None:
+    ada = sign_up(client)
+    headers = ada.headers | {"Idempotency-Key": "k"}
+    assert client.post("/tasks/", json={"title": "Mine"}, headers=headers).status_code == 201
+    if is_gone:
+        sql("DELETE FROM tasks")
+    sql(end)
+
+    response = client.post("/tasks/", json={"title": "Mine"}, headers=headers)
+
+    assert response.status_code == 401
+    assert "Mine" not in response.text
+    assert sql("SELECT count(*) FROM tasks") == [(0 if is_gone else 1,)]

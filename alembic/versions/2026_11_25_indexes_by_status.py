@@ -1,0 +1,40 @@
+"""Indexes of tasks by status; of idempotency keys only where there are any.
+
+Revision: 0003
+Revises: 0002
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+ORDERS = (("id",), ("due_at", "id"), ("updated_at", "id"))
+PUBLIC: dict[str, Any] = {"sqlite_where": sa.text("is_public = 1"), "postgresql_where": sa.text("is_public")}
+HAS_KEY: dict[str, Any] = {
+    "sqlite_where": sa.text("idempotency_key IS NOT NULL"),
+    "postgresql_where": sa.text("idempotency_key IS NOT NULL"),
+}
+KEY = "uq_tasks_owner_id_idempotency_key"
+COLUMNS = ["owner_id", "idempotency_key"]
+
+
+def upgrade() -> None:
+    for order in ORDERS:
+        columns = "_".join(order)
+        op.create_index(f"ix_tasks_owner_id_status_{columns}", "tasks", ["owner_id", "status", *order])
+        op.create_index(f"ix_tasks_public_status_{columns}", "tasks", ["status", *order], **PUBLIC)
+    op.drop_index(KEY)
+    op.create_index(KEY, "tasks", COLUMNS, unique=True, **HAS_KEY)
+
+
+def downgrade() -> None:
+    op.drop_index(KEY)
+    op.create_index(KEY, "tasks", COLUMNS, unique=True)
+    for order in ORDERS:
+        columns = "_".join(order)
+        op.drop_index(f"ix_tasks_owner_id_status_{columns}")
+        op.drop_index(f"ix_tasks_public_status_{columns}")

@@ -1,0 +1,90 @@
+"""Who holds an access token, at this moment: each request with one asks."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, exists, select
+
+from app.auth.errors import END_REASONS, SESSION_EXPIRED, InsufficientScope, InvalidToken
+from app.auth.models import Session, User
+from app.auth.schemas import SCOPES
+from app.auth.tokens import AccessClaims
+from app.database import AnyRow
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose request it is, by which session, and what its token may do."""
+
+    user_id: str
+    username: str
+    session_id: str
+    scopes: frozenset[str]
+
+
+PRINCIPAL = (
+    select(User.id, User.username, User.is_active, User.is_admin, Session.ended_at, Session.end_reason)
+    .add_columns(Session.expires_at)
+    .join(User)
+    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"))
+)
+
+
+class Holder(NamedTuple):
+    """Who a token says that its holder is, not looked at yet: the parameters of `IS_LIVE`."""
+
+    user_id: str
+    session_id: str
+    now: datetime
+
+
+# For a statement that must find nothing unless the holder's session is live. It is evaluated once, not for each row.
+IS_LIVE = (
+    exists()
+    .where(
+        Session.id == bindparam("session_id"),
+        Session.user_id == bindparam("user_id"),
+        Session.ended_at.is_(None),
+        Session.expires_at > bindparam("now"),
+        User.id == Session.user_id,
+        User.is_active,
+    )
+    .correlate(None)
+)
+USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlate(None).scalar_subquery()
+
+
+def get_principal(connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime) -> Principal:
+    """Read who the holder of an access token is, at this moment: a session that is over takes its tokens along.
+
+    Raises:
+        InvalidToken: the session is over or gone, or its user disabled.
+        InsufficientScope: the token may not do what is required, or its user may no longer.
+    """
+    row = connection.execute(PRINCIPAL, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
+    if row is None:
+        raise InvalidToken
+    if reason := why_over(row, now):
+        raise InvalidToken(reason)
+    if not row.is_active:
+        raise InvalidToken("The user is disabled")
+    scopes = claims.scopes & allowed_scopes(is_admin=row.is_admin)
+    if not scopes.issuperset(required):
+        raise InsufficientScope(" ".join(required))
+    return Principal(row.id, row.username, claims.sid, scopes)
+
+
+def allowed_scopes(*, is_admin: bool) -> frozenset[str]:
+    return frozenset(SCOPES) if is_admin else frozenset(SCOPES) - {"admin"}
+
+
+def spell_scope(scopes: frozenset[str]) -> str:
+    return " ".join(scope for scope in SCOPES if scope in scopes)
+
+
+def why_over(session: AnyRow, now: datetime) -> str | None:
+    if session.ended_at is not None:
+        return END_REASONS[session.end_reason]
+    return SESSION_EXPIRED if session.expires_at <= now else None

@@ -1,0 +1,189 @@
+"""The two databases that there are: SQLite and PostgreSQL, each in the way that costs the least."""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import greenlet_spawn
+
+from app.database import Database, DatabaseUnavailable, sqlstate
+
+T = TypeVar("T")
+
+WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
+WAL_PAUSE = 0.01  # seconds
+LOCK_PAUSE = 0.001  # seconds
+POOL_SIZE = 10
+POOL_WAIT = 2  # seconds
+CONFLICTS = {"40001", "40P01"}  # serialization_failure and deadlock_detected: nothing was done, and may be again
+TRIES = 3
+
+
+class SQLite(Database):
+    """Reads run on the event loop: in WAL mode a reader waits for nobody, and a thread hop costs ten times the query.
+
+    Writes run one at a time on a thread of their own, where to wait for another process or for the disk stalls nobody.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, url: URL, wait: float) -> None:
+        self._reader, self._writer = self._engine(url, wait), self._engine(url, 0)
+        event.listen(self._writer, "begin", self._begin)
+        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self._wait = wait
+        self._deadline = 0.0
+        self._gives_way = False
+
+    def _engine(self, url: URL, timeout: float) -> Engine:
+        """Without an isolation level the driver begins no transactions: the one mode in which writers wait properly."""
+        engine = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": timeout})
+        event.listen(engine, "connect", lambda connection, _: _set_pragmas(connection, self._wait))
+        return engine
+
+    async def _read(self, f: Callable[[Connection], T]) -> T:
+        with self._reader.connect() as connection:
+            return f(connection)
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        deadline = time.monotonic() + self._wait
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write_by, deadline, f)
+
+    _write_one = _write
+
+    def _write_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
+        """Give up what has waited for the writes before it as long as it may for a lock."""
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable
+        self._deadline = deadline
+        return _in_transaction(self._writer, f)
+
+    def _begin(self, connection: Connection) -> None:
+        """Take the lock, and give way to who waits for it: by SQLite's own way to wait some wait for seconds."""
+        if self._gives_way:
+            time.sleep(LOCK_PAUSE)
+        self._gives_way = False
+        while True:
+            try:
+                connection.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > self._deadline:
+                    raise
+                self._gives_way = True
+                time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not keep step
+            else:
+                return
+
+    async def close(self) -> None:
+        self._thread.shutdown()
+        for engine in self._writer, self._reader:
+            engine.dispose()
+
+
+class PostgreSQL(Database):
+    """One greenlet a call, in which the plain function runs as if the driver were a blocking one."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL, wait: float) -> None:
+        dsn = url.render_as_string(hide_password=False)
+        server_settings = {
+            "statement_timeout": f"{wait}s",
+            "idle_in_transaction_session_timeout": f"{2 * wait}s",
+        }
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
+            async_creator=partial(
+                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=server_settings
+            ),
+            isolation_level="AUTOCOMMIT",  # of the engine, not an option: that would be set anew for each read
+            hide_parameters=True,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT,
+        )
+        self._reader = self._engine.sync_engine
+        event.listen(self._reader, "checkout", _refuse_closed)
+        self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
+
+    async def _read(self, f: Callable[[Connection], T]) -> T:
+        return await greenlet_spawn(_in_connection, self._reader, f)
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        return await self._again(_in_transaction, self._writer, f)
+
+    async def _write_one(self, f: Callable[[Connection], T]) -> T:
+        return await self._again(_in_connection, self._reader, f)
+
+    async def _again(
+        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
+    ) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return await greenlet_spawn(run, engine, f)
+            except DBAPIError as error:
+                if sqlstate(error) not in CONFLICTS:
+                    raise
+        return await greenlet_spawn(run, engine, f)
+
+    async def close(self) -> None:
+        """Say goodbye, but not for long: a server that has gone silent would be waited for at each connection."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POOL_WAIT):
+                await self._engine.dispose()
+
+
+@asynccontextmanager
+async def connect(url: URL, wait: float = WAIT) -> AsyncIterator[Database]:
+    """Open a database, lazily: the first `read` or `write` connects. `wait`: seconds that a statement may take."""
+    database = SQLite(url, wait) if url.drivername == "sqlite" else PostgreSQL(url, wait)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return f(connection)
+
+
+def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return f(connection)
+
+
+def _set_pragmas(connection: Any, wait: float) -> None:
+    """FULL, not NORMAL: a logout or a detected reuse that was answered must survive a power cut.
+
+    Processes that start at once on a new file all switch it to WAL, and SQLite fails where it should wait for a switch.
+    """
+    for pragma in "synchronous=FULL", "foreign_keys=ON":
+        connection.execute(f"PRAGMA {pragma}")
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable from error
+            time.sleep(WAL_PAUSE)
+        else:
+            return
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection whose socket has closed: asyncpg knows it without pre-ping's round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError

@@ -1,0 +1,60 @@
+"""Security events: one line of JSON each, with the request that they belong to.
+
+A line never holds a password or a token, nor a name that somebody typed (it may have been a password). JSON escapes
+whatever is not printable ASCII, so that no value can begin a line of its own.
+"""
+
+import json
+import logging
+from contextvars import ContextVar
+from typing import Literal, NamedTuple
+
+from app.clock import utc_now
+
+logger = logging.getLogger(__name__)
+
+Event = Literal[
+    "login_succeeded",
+    "login_failed",
+    "token_refreshed",
+    "refresh_refused",
+    "token_reused",
+    "session_revoked",
+    "password_changed",
+    "password_change_failed",
+    "user_registered",
+    "user_deleted",
+    "access_refused",
+    "throttled",
+    "unexpected_error",
+]
+
+
+class Origin(NamedTuple):
+    """Whose request, and from where, as far as it is known."""
+
+    request_id: str = ""
+    ip: str = ""
+    user_id: str | None = None
+    session_id: str | None = None
+
+
+origin: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039 - a tuple
+
+
+def identify(user_id: str, session_id: str) -> None:
+    """Have the request's events name who sent it."""
+    origin.set(origin.get()._replace(user_id=user_id, session_id=session_id))
+
+
+def record(event: Event, **facts: str | None) -> None:
+    """Log that it happened: `user_id`, `session_id` where they are not the request's own, and `reason`."""
+    line = {"time": utc_now().isoformat(), "event": event, **origin.get()._asdict(), **facts}
+    logger.info(json.dumps(line))
+
+
+def show() -> None:
+    """Write what the service logs to standard error, the events among it."""
+    service = logging.getLogger("app")
+    service.setLevel(logging.INFO)
+    service.addHandler(logging.StreamHandler())

@@ -1,0 +1,413 @@
+"""The login throttle: who guesses is told to wait, the owner is not locked out, and nobody learns which names exist."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
+
+import pytest
+from argon2 import low_level
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from app.auth.errors import HashingQueueFull, TooManyAttempts
+from app.auth.throttle import REMEMBERED, TURN_SECONDS, Limiter
+from app.config import Settings
+from app.main import create_app
+from tests.accounts import PASSWORD, bearer, register
+from tests.auth.test_passwords import Library
+from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
+from tests.test_limits import MovableLoop
+
+PROXY = "10.0.0.1"
+HOME, AFAR = "192.0.2.1", "198.51.100.1"
+WRONG = "wrong horse battery"
+WAIT = "Too many attempts; try again later"
+DAY = 86400
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    """A service behind a proxy, where X-Forwarded-For says who asks. Made once: its first request takes 40 ms."""
+    settings = Settings(database_url="sqlite:///./unused.db", trusted_proxies=(PROXY,))
+    return create_app(settings, password_cost=CHEAP)
+
+
+@pytest.fixture
+def start(app: FastAPI, settings: Settings, clock: MovableClock) -> Iterator[Serve]:
+    """Start it with other settings than the usual: `start(login_failures=1)`."""
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> TestClient:
+            app.state.settings, app.state.clock = settings.model_copy(update=changes), clock
+            return stack.enter_context(TestClient(app, client=(PROXY, 4711)))
+
+        yield start
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library()
+    monkeypatch.setattr(low_level, "verify_secret", library.verify_secret)
+    return library
+
+
+def guess(client: TestClient, ip: str = HOME, username: str = "ada", password: str = WRONG, **fields: str) -> Response:
+    form = {"username": username, "password": password} | fields
+    return client.post("/auth/token", data=form, headers={"X-Forwarded-For": ip})
+
+
+def sign_in(client: TestClient, ip: str = HOME, username: str = "ada") -> str:
+    """An access token, from there."""
+    response = guess(client, ip, username, PASSWORD)
+    assert response.status_code == 200, response.text
+    return str(response.json()["access_token"])
+
+
+def statuses(count: int, send: Callable[[], Response]) -> list[int]:
+    return [send().status_code for _ in range(count)]
+
+
+def assert_throttled(response: Response, seconds: int) -> None:
+    assert response.status_code == 429
+    assert response.json() == {"detail": WAIT, "error": "temporarily_unavailable", "error_description": WAIT}
+    assert response.headers["Retry-After"] == str(seconds)
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def burn(client: TestClient) -> None:
+    """With login_failures=1: guess at ada until no address may that does not know her."""
+    assert [guess(client, f"203.0.113.{n}").status_code for n in range(10)] == [401] * 10
+
+
+def test_the_eleventh_failure_is_429_also_with_the_right_password_and_however_the_grant_is_spelled(
+    start: Serve,
+) -> None:
+    client = start()
+    register(client)
+    grants: list[dict[str, str]] = [{}, {"grant_type": ""}, {"grant_type": "password"}]
+
+    failures = [guess(client, **grants[n % 3]).status_code for n in range(10)]
+
+    assert failures == [401] * 10
+    for grant in grants:
+        assert_throttled(guess(client, **grant), 900)
+        assert_throttled(guess(client, password=PASSWORD, **grant), 900)
+    assert guess(client, AFAR, password=PASSWORD).status_code == 200
+
+
+def test_the_count_begins_anew_when_its_window_is_over_and_what_is_throttled_prolongs_nothing(
+    start: Serve, clock: MovableClock
+) -> None:
+    client = start(login_failures=3, login_window=60)
+    assert guess(client).status_code == 401
+    clock.move(seconds=59.5)
+    assert statuses(2, lambda: guess(client)) == [401, 401]
+
+    for _ in range(3):
+        assert_throttled(guess(client), 1)
+    clock.move(seconds=0.5)
+
+    assert statuses(3, lambda: guess(client)) == [401, 401, 401]
+    assert_throttled(guess(client), 60)
+
+
+def test_a_success_clears_the_counts_of_the_account_but_not_of_the_address(start: Serve) -> None:
+    client = start(login_failures=2)
+    register(client)
+
+    mixed = [guess(client, password=password).status_code for _ in range(3) for password in (WRONG, PASSWORD)]
+    others = [guess(client, username=f"name-{n}").status_code for n in range(17)]
+
+    assert mixed == [401, 200] * 3
+    assert others == [401] * 17
+    assert_throttled(guess(client, password=PASSWORD), 900)
+    assert guess(client, AFAR, password=PASSWORD).status_code == 200
+
+
+def test_a_success_elsewhere_frees_no_address_that_has_guessed(start: Serve) -> None:
+    client = start(login_failures=1)
+    register(client)
+    guess(client, AFAR)
+
+    sign_in(client, HOME)
+
+    assert_throttled(guess(client, AFAR, password=PASSWORD), 900)
+
+
+def test_an_address_is_limited_over_all_names_whether_anybody_has_them_or_not(start: Serve) -> None:
+    client = start(login_failures=1)
+    register(client)
+
+    answers = [guess(client, username=name).status_code for name in ("ada", "\u00e5da", *"bcdefghi")]
+
+    assert answers == [401] * 10
+    for name in "ada", "somebody":
+        assert_throttled(guess(client, username=name, password=PASSWORD), 900)
+    assert guess(client, AFAR, password=PASSWORD).status_code == 200
+
+
+def test_an_ipv6_address_is_its_64_and_a_mapped_ipv4_address_is_itself(start: Serve, subtests: pytest.Subtests) -> None:
+    client = start(login_failures=1)
+
+    for one, other, is_same in (
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.3", "::ffff:192.0.2.3", True),
+        ("::ffff:192.0.2.4", "::ffff:192.0.2.5", False),
+        ("2001:db8:0:1::1", "2001:DB8:0:1:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:0:2::1", "2001:db8:0:3::1", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("unknown", "_hidden", False),
+    ):
+        with subtests.test(f"{one} and {other}"):
+            assert guess(client, one, one).status_code == 401
+            assert guess(client, other, one).status_code == (429 if is_same else 401)
+
+
+def test_an_account_takes_a_hundred_guesses_until_a_day_after_the_latest_however_many_the_addresses(
+    start: Serve, clock: MovableClock
+) -> None:
+    client = start()
+    register(client)
+    addresses = iter([f"192.0.2.{n}" for n in range(60)] + [f"2001:db8:0:{n:x}::1" for n in range(60)])
+
+    assert statuses(50, lambda: guess(client, next(addresses), "ada")) == [401] * 50
+    clock.move(hours=12)
+    assert statuses(50, lambda: guess(client, next(addresses), "ADA")) == [401] * 50
+
+    for hours in range(24, 0, -6):
+        assert_throttled(guess(client, next(addresses), "Ada", PASSWORD), hours * 3600)
+        clock.move(hours=6)
+    assert guess(client, next(addresses)).status_code == 401
+
+
+def test_guesses_from_afar_do_not_lock_the_owner_out(start: Serve) -> None:
+    client = start(login_failures=1)
+    register(client)
+    sign_in(client, "2001:db8:0:1::1")
+    burn(client)
+    assert_throttled(guess(client, AFAR, password=PASSWORD), DAY)
+
+    sign_in(client, "2001:db8:0:1::2")
+
+    assert guess(client, AFAR).status_code == 401
+
+
+def test_an_owner_who_errs_at_home_meanwhile_waits_no_longer_than_anybody(start: Serve, clock: MovableClock) -> None:
+    client = start(login_failures=1)
+    register(client)
+    sign_in(client)
+    burn(client)
+
+    assert guess(client).status_code == 401
+    assert_throttled(guess(client, password=PASSWORD), 900)
+
+    clock.move(seconds=900)
+    sign_in(client)
+
+
+def test_only_a_live_session_of_the_account_at_this_address_spares_it(
+    start: Serve, clock: MovableClock, sql: Sql
+) -> None:
+    client = start(login_failures=1, session_ttl=3600)
+    register(client)
+    register(client, "bob")
+    sign_in(client, "192.0.2.3")
+    clock.move(seconds=1)
+    sign_in(client, "192.0.2.4", "bob")
+    ended = sign_in(client, "192.0.2.5")
+    for n in 6, 7:
+        sign_in(client, f"192.0.2.{n}")
+    burn(client)
+    clock.move(seconds=3599)
+    client.post("/auth/revoke", data={"token": ended})
+
+    answers = {n: guess(client, f"192.0.2.{n}").status_code for n in (3, 4, 5, 6)}
+
+    assert answers == {3: 429, 4: 429, 5: 429, 6: 401}
+    sql("UPDATE users SET is_active = FALSE")
+    assert guess(client, "192.0.2.7").status_code == 429
+
+
+@pytest.mark.parametrize(("failures", "tries"), [(1, 24), pytest.param(10, 200, marks=pytest.mark.long)])
+def test_a_name_that_nobody_has_is_throttled_as_any_other(
+    start: Serve, clock: MovableClock, failures: int, tries: int
+) -> None:
+    """Each name is tried from as many addresses of its own, at the same moments."""
+    client = start(login_failures=failures)
+    register(client, "Ada")
+    spellings = [str.lower, str.upper, str.title]
+    answers: dict[str, list[tuple[int, bytes, str | None]]] = {"ada": [], "eve": []}
+
+    for n in range(tries):
+        clock.move(seconds=5 * n)
+        for (name, seen), network in zip(answers.items(), ("192.0.2", "198.51.100"), strict=True):
+            response = guess(client, f"{network}.{n // (failures + 1)}", spellings[n % 3](name))
+            seen.append((response.status_code, response.content, response.headers.get("Retry-After")))
+
+    assert answers["ada"] == answers["eve"]
+    waits = [int(wait) for _, _, wait in answers["ada"] if wait]
+    assert {status for status, _, _ in answers["ada"]} == {401, 429}
+    assert min(waits) < 900 < max(waits) <= DAY
+
+
+def test_a_throttled_login_changes_nothing_and_hashes_nothing(
+    start: Serve, clock: MovableClock, sql: Sql, library: Library
+) -> None:
+    client = start(login_failures=1)
+    register(client)
+    burn(client)
+    answers = [guess(client, username=f"name-{n}").status_code for n in range(10)]
+    assert answers == [401] * 10
+    before = sql("SELECT * FROM throttle ORDER BY key")
+    clock.move(seconds=1)
+
+    for ip, name in (AFAR, "ada"), (HOME, "name-0"), (HOME, "bob"), (HOME, "ada"):
+        assert guess(client, ip, name, PASSWORD).status_code == 429
+
+    assert sql("SELECT * FROM throttle ORDER BY key") == before
+    assert len(library.work) == 20
+
+
+def test_of_64_guesses_at_once_ten_are_hashed(start: Serve, library: Library) -> None:
+    client = start()
+
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(lambda _: guess(client).status_code, range(64)))
+
+    assert sorted(answers) == [401] * 10 + [429] * 54
+    assert len(library.work) == 10
+
+
+def test_right_logins_at_once_are_no_failures(start: Serve, library: Library) -> None:
+    client = start(login_failures=1)
+    register(client)
+
+    with ThreadPoolExecutor(32) as threads:
+        answers = list(threads.map(lambda _: guess(client, password=PASSWORD).status_code, range(32)))
+
+    assert answers == [200] * 32
+    assert len(library.work) == 32
+
+
+def test_who_waits_too_long_for_those_before_is_told_to_come_again(settings: Settings) -> None:
+    limiter = Limiter(settings, SECRET)
+    mine, others = limiter.login("ada", HOME), limiter.login("ada", AFAR)
+
+    async def wait() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, MovableLoop)
+        async with limiter.turn(mine), limiter.turn(others):
+            loop.call_soon(loop.move, TURN_SECONDS)
+            with pytest.raises(HashingQueueFull):
+                async with limiter.turn(limiter.login("ADA", HOME)):
+                    pytest.fail("it was somebody else's turn")
+        async with limiter.turn(mine):
+            pass
+
+    with asyncio.Runner(loop_factory=MovableLoop) as runner:
+        runner.run(wait())
+
+
+def test_guesses_at_an_account_do_not_keep_who_is_signed_in_from_changing_the_password(
+    start: Serve, clock: MovableClock
+) -> None:
+    client = start(login_failures=1, access_token_ttl=DAY)
+    register(client)
+    token = sign_in(client)
+    burn(client)
+    assert_throttled(guess(client, AFAR, password=PASSWORD), DAY)
+
+    def change(ip: str, current: str) -> int:
+        body = {"current_password": current, "new_password": "another horse battery"}
+        return client.put("/users/me/password", json=body, headers=bearer(token) | {"X-Forwarded-For": ip}).status_code
+
+    guesses = [change(f"198.51.100.{n}", WRONG) for n in range(10)]
+
+    assert guesses == [403] * 10
+    assert change(AFAR, PASSWORD) == 429, "a thief of the token has no more guesses than anybody else"
+    clock.move(days=1, seconds=-1)
+    assert change(AFAR, PASSWORD) == 429
+    token = sign_in(client)
+    assert change(AFAR, PASSWORD) == 204
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_right_password_is_no_failure_where_the_database_fails(start: Serve, sql: Sql) -> None:
+    client = start(login_failures=2)
+    register(client)
+    sql(
+        "CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = 'lock_not_available'; END $$"
+    )
+    sql("CREATE TRIGGER busy BEFORE INSERT ON sessions EXECUTE FUNCTION busy()")
+    try:
+        refused = [guess(client, password=PASSWORD).status_code for _ in range(3)]
+    finally:
+        sql("DROP FUNCTION busy CASCADE")
+
+    assert refused == [503] * 3
+    assert guess(client, password=PASSWORD).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["login", "refresh", "registration"])
+def test_a_flood_from_one_address_asks_the_database_once_a_second(
+    start: Serve, clock: MovableClock, sql: Sql, what: str
+) -> None:
+    client = start(login_failures=1, registration_limit=10)
+    register(client)
+    names = (f"name-{n}" for n in count())
+    refresh = {"grant_type": "refresh_token", "refresh_token": "x"}
+
+    def send(ip: str) -> Response:
+        headers = {"X-Forwarded-For": ip}
+        if what == "registration":
+            return client.post("/users", json={"username": next(names), "password": PASSWORD}, headers=headers)
+        return (
+            client.post("/auth/token", data=refresh, headers=headers)
+            if what == "refresh"
+            else guess(client, ip, next(names))
+        )
+
+    assert 429 not in statuses(10, lambda: send(AFAR))
+    clock.move(seconds=0.5)
+    refused = send(AFAR)
+    sql("ALTER TABLE throttle RENAME TO hidden")
+    clock.move(seconds=0.9)
+    repeated = send(AFAR)
+    asked = [send(HOME).status_code]
+    clock.move(seconds=0.1)
+    asked += [send(AFAR).status_code]
+    sql("ALTER TABLE hidden RENAME TO throttle")
+
+    assert [refused.status_code, repeated.status_code, *asked, send(AFAR).status_code] == [429, 429, 503, 503, 429]
+    assert int(refused.headers["Retry-After"]) - int(repeated.headers["Retry-After"]) == 1
+    assert refused.json() == repeated.json()
+
+
+def test_what_was_refused_is_let_in_when_its_window_is_over(start: Serve, clock: MovableClock) -> None:
+    client = start(login_failures=1, login_window=60)
+    register(client)
+    assert 429 not in [guess(client, AFAR, f"name-{n}").status_code for n in range(10)]
+    clock.move(seconds=59.5)
+    assert guess(client, AFAR, password=PASSWORD).status_code == 429
+    clock.move(seconds=0.5)
+
+    assert guess(client, AFAR, password=PASSWORD).status_code == 200
+
+
+def test_of_refused_addresses_ten_thousand_are_remembered_at_most(settings: Settings, clock: MovableClock) -> None:
+    limiter = Limiter(settings, SECRET)
+    limits = [limiter.refused_refresh(f"10.0.{n // 250}.{n % 250}") for n in range(REMEMBERED + 1)]
+
+    for limit in limits:
+        with pytest.raises(TooManyAttempts), limiter.once_a_second(limit, clock()):
+            raise TooManyAttempts({limit.key: clock() + limit.window}, clock())
+
+    with limiter.once_a_second(limits[0], clock()):
+        pass
+    with pytest.raises(TooManyAttempts), limiter.once_a_second(limits[-1], clock()):
+        pytest.fail("asked again")
