@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,13 +32,13 @@ CHEAP = Cost(memory=8, passes=1)
 Serve = Callable[..., TestClient]
 Sql = Callable[[str], list[tuple[Any, ...]]]
 
-WRAPPED = {"root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins"}  # what middleware is made of
+WRAPPED = ("root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins")  # what middleware is made of
 
 
 on_one_database = pytest.mark.parametrize(
-    "database_url", ["postgresql", pytest.param("sqlite", marks=pytest.mark.long)], indirect=True
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
 )
-"""For what takes seconds and depends little on the database: on the other one at length."""
+"""For what depends little on the database: on the other one at length."""
 
 
 class MovableClock:
@@ -133,26 +134,22 @@ def settings(database_url: str) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def closed_apps() -> list[FastAPI]:
-    """Apps that another test is done with: FastAPI takes 40 ms for the first request to each."""
-    return []
+def closed_apps() -> defaultdict[str, list[FastAPI]]:
+    """Apps that another test is done with, by what they are wrapped in: FastAPI takes 40 ms to make each ready."""
+    return defaultdict(list)
 
 
 @pytest.fixture
-def serve(settings: Settings, clock: MovableClock, closed_apps: list[FastAPI]) -> Iterator[Serve]:
+def serve(settings: Settings, clock: MovableClock, closed_apps: defaultdict[str, list[FastAPI]]) -> Iterator[Serve]:
     """Start a service with other settings than the usual: `serve(refresh_grace=0)`. They share one database."""
     with ExitStack() as stack:
 
         def start(**changes: Any) -> TestClient:
             changed = Settings.model_validate(settings.model_dump() | changes)
-            is_usual = changes.keys().isdisjoint(WRAPPED)
-            if not is_usual or not closed_apps:
-                app = create_app(changed, clock=clock, password_cost=CHEAP)
-            else:
-                app = closed_apps.pop()
-                app.state.settings, app.state.clock = changed, clock
-            if is_usual:
-                stack.callback(closed_apps.append, app)
+            closed = closed_apps[repr([changes.get(name) for name in WRAPPED])]
+            app = closed.pop() if closed else create_app(changed, clock=clock, password_cost=CHEAP)
+            app.state.settings, app.state.clock = changed, clock
+            stack.callback(closed.append, app)
             return stack.enter_context(TestClient(app, headers={"X-Request-ID": "test"}))
 
         yield start

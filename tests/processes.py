@@ -25,9 +25,9 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's, with the project importable and the settings given."""
+    """This process's, with the project importable and the settings given; what it compiles is kept for the next."""
     given = {name.upper(): str(value) for name, value in settings.items()}
-    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | given
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""} | given
 
 
 @contextmanager
@@ -84,10 +84,11 @@ def wait_until_live(url: str, process: "subprocess.Popen[str]") -> None:
 
 def _wait_until_ok(url: str, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx2.TransportError):
-            if httpx2.get(url).status_code == 200:
-                return
-        time.sleep(0.02)
+    with httpx2.Client() as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx2.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            time.sleep(0.02)
     kill(process)
     raise AssertionError(f"{url} did not come up: {process.communicate(timeout=10)[0]}")

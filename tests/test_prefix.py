@@ -9,7 +9,9 @@ from fastapi.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, bearer, create_task, register, sign_up
-from tests.conftest import CHEAP, MovableClock, Serve
+from tests.conftest import CHEAP, MovableClock, Serve, on_one_database
+
+pytestmark = on_one_database
 
 
 @pytest.fixture

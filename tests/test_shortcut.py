@@ -12,7 +12,9 @@ from app.clock import get_now
 from app.errors import ErrorHandlers
 from app.shortcut import Shortcut
 from tests.accounts import PASSWORD, Login, bearer, create_task, sign_up
-from tests.conftest import MovableClock, Serve
+from tests.conftest import MovableClock, Serve, on_one_database
+
+pytestmark = on_one_database
 
 PLANNED = {
     "/auth/sessions",

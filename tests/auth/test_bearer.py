@@ -10,7 +10,9 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from tests.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
-from tests.conftest import MovableClock, Serve, Sql
+from tests.conftest import MovableClock, Serve, Sql, on_one_database
+
+pytestmark = on_one_database
 
 Operation = tuple[str, str]
 

@@ -16,7 +16,9 @@ from httpx2 import Response
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, log_in, register, sign_up
-from tests.conftest import CHEAP, MovableClock, Serve, Sql
+from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
+
+pytestmark = on_one_database
 
 PATHS = ["/auth/token", "/auth/revoke"]
 CANARY = "Canary7"

@@ -6,6 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.accounts import PASSWORD, create_task, log_in, register, sign_up
+from tests.conftest import on_one_database
+
+pytestmark = on_one_database
 
 Answer = tuple[int, dict[str, str], bytes]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
