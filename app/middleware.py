@@ -158,9 +158,10 @@ class Limits:
         given = [value for name, value in scope["headers"] if name == b"host"]
         if len(given) > 1 or (not given and scope["http_version"] != "1.0"):
             return False
+        if not self.hosts or scope["path"].startswith(scope.get("root_path", "") + "/health/"):
+            return True
         names = {re.sub(rb":\d*$", b"", host).decode("latin-1").lower() for host in given}
-        is_health = scope["path"].startswith(scope.get("root_path", "") + "/health/")
-        return is_health or not self.hosts or not names.isdisjoint(self.hosts)
+        return not names.isdisjoint(self.hosts)
 
 
 def _limited(receive: Receive) -> Receive:

@@ -2,22 +2,23 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive
+from starlette.types import Message, Scope
 
 from app.auth.errors import FieldRequired, InvalidRequest
 from app.auth.schemas import SCOPES
 from app.columns import StorableText
 
-ASCII: Final = bytes(range(128))
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
+NOT_TEXT: Final = "The form must be UTF-8 text without NUL"
+TOO_MUCH: Final = "The form must have a few short text fields only"
 
 
 # For the document: what is not so has errors of its own.
@@ -67,20 +68,30 @@ async def read_form(request: Request) -> Mapping[str, str]:
     """Read a well-formed form. Empty is absent (RFC 6749 §3.2).
 
     Raises:
-        InvalidRequest: it is not one, has too many or too long fields, a file, or a field twice.
+        InvalidRequest: it is not one, is cut off, not UTF-8, has too many or too long fields, a file, or a field twice.
     """
-    body = _well_formed(request.headers.get("content-type"), await request.body())
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    body = await request.body()
     try:
-        form = await Request(request.scope, _replay(body)).form(
-            max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES
-        )
-    except HTTPException as error:
-        raise InvalidRequest("The form must have a few short text fields only") from error
-    names = [name for name, _ in form.multi_items()]
-    if len(names) != len(form):
+        if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
+            raise InvalidRequest(NOT_TEXT)
+        if kind == b"application/x-www-form-urlencoded":
+            items = _urlencoded(body.decode())
+        elif kind == b"multipart/form-data" and body.rstrip().endswith(b"--%b--" % options.get(b"boundary", b"")):
+            body.decode()  # the parser would take what is not UTF-8 for Latin-1
+            items = await _multipart(request.scope, body)
+        else:
+            raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(NOT_TEXT) from error
+    if any("\0" in name or "\0" in value for name, value in items):
+        raise InvalidRequest(NOT_TEXT)
+    form = dict(items)
+    if len(form) != len(items):
+        names = [name for name, _ in items]
         name = next(name for name in names if names.count(name) > 1)
         raise InvalidRequest(f"{name if name in FIELDS else 'a field'}: Field sent more than once")
-    return {name: str(value) for name, value in form.items() if value}
+    return {name: value for name, value in form.items() if value}
 
 
 FormFields = Annotated[Mapping[str, str], Depends(read_form)]
@@ -115,35 +126,24 @@ TokenForm = Annotated[PasswordForm, Depends(get_token_form)]
 FormToken = Annotated[str, Depends(get_form_token)]
 
 
-def _well_formed(content_type: str | None, body: bytes) -> bytes:
-    """Refuse what form parsers would mend, cut short or take for Latin-1; escape UTF-8 that came as it is.
-
-    Raises:
-        InvalidRequest: not a form, cut off, or not UTF-8 text.
-    """
-    kind, options = parse_options_header(content_type)
-    if kind == b"application/x-www-form-urlencoded":
-        body = quote_from_bytes(body, safe=ASCII).encode()
-        text = unquote_to_bytes(body)
-    elif kind == b"multipart/form-data" and body.rstrip().endswith(b"--%b--" % options.get(b"boundary", b"")):
-        text = body
-    else:
-        raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
-    if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"} or b"\0" in text or not _is_utf8(text):
-        raise InvalidRequest("The form must be UTF-8 text without NUL")
-    return body
+def _urlencoded(body: str) -> list[tuple[str, str]]:
+    """Raises UnicodeDecodeError, InvalidRequest."""
+    if body.count("&") >= MAX_FIELDS:
+        raise InvalidRequest(TOO_MUCH)
+    items = parse_qsl(body, keep_blank_values=True, errors="strict")
+    if any(len(name.encode()) + len(value.encode()) > MAX_FIELD_BYTES for name, value in items):
+        raise InvalidRequest(TOO_MUCH)
+    return items
 
 
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+async def _multipart(scope: Scope, body: bytes) -> list[tuple[str, str]]:
+    """Raises InvalidRequest."""
 
-
-def _replay(body: bytes) -> Receive:
     async def receive() -> Message:
         return {"type": "http.request", "body": body}
 
-    return receive
+    try:
+        form = await Request(scope, receive).form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
+    except HTTPException as error:
+        raise InvalidRequest(TOO_MUCH) from error
+    return [(name, str(value)) for name, value in form.multi_items()]

@@ -171,7 +171,7 @@ def delete_task(connection: Connection, user: Principal, task_id: str, versions:
 
 
 def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, name: str, values: Mapping[str, object]) -> Page:
-    given = query.model_dump(include=set(FILTERS), exclude_none=True)
+    given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
     return order.page(connection, _filtered(tasks, frozenset(given), order), query, name, {**values, **given})
 
