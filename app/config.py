@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Awaitable, Callable
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
@@ -14,8 +15,11 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    ImportString,
     SecretStr,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -64,7 +68,15 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _imported(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValueError:  # its words repeat the value
+        raise ValueError("must be an async function that can be imported: package.module:function") from None
+
+
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Imported = Annotated[ImportString[Callable[..., Awaitable[None]]], WrapValidator(_imported)]
 
 
 class Settings(BaseSettings):
@@ -86,6 +98,7 @@ class Settings(BaseSettings):
     login_window: int = Field(900, ge=1, le=DAY)
     registration: Literal["open", "closed"] = "open"
     registration_limit: int = Field(60, ge=0, le=1_000_000)
+    reset_hook: Imported | None = None
     trusted_proxies: Annotated[Listed, AfterValidator(_are_networks)] = ()
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
     cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()

@@ -22,7 +22,10 @@ Event = Literal[
     "session_revoked",
     "password_changed",
     "password_change_failed",
+    "password_reset",
+    "reset_token_issued",
     "user_registered",
+    "user_changed",
     "user_deleted",
     "access_refused",
     "throttled",
@@ -48,7 +51,10 @@ def identify(user_id: str, session_id: str) -> None:
 
 
 def record(event: Event, **facts: str | None) -> None:
-    """Log that it happened: `user_id`, `session_id` where they are not the request's own, and `reason`."""
+    """Log that it happened: `user_id`, `session_id` where they are not the request's own, and `reason`.
+
+    Where an administrator did it to somebody, they are `target_id`.
+    """
     line = {"time": utc_now().isoformat(), "event": event, **origin.get()._asdict(), **facts}
     logger.info(json.dumps(line))
 

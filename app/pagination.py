@@ -3,10 +3,11 @@
 import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
-from sqlalchemy import Connection, Integer, bindparam, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
@@ -23,6 +24,7 @@ from app.database import AnyRow, AnySelect
 from app.errors import InvalidInput, header
 
 Item = TypeVar("Item")
+Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
@@ -76,7 +78,7 @@ class Page(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a page ended: its last row's key, None where that is NULL or the order has none, and id."""
+    """Where a page ended: its last row's key, None where that is NULL or the order has none, and what is unique."""
 
     key: datetime | None
     id: str
@@ -91,6 +93,10 @@ class Stretch(NamedTuple):
     """Whether it begins beyond a position, or with the first row."""
 
 
+def _parse_uuid(text: str) -> str:
+    return str(UUID(text))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
     """An order of rows that a page can go on in: by a time and then by id; or by id alone, which is by creation.
@@ -98,11 +104,15 @@ class Order:
     Rows whose time is NULL come last in either direction. To be made once, like the queries that it orders.
     """
 
-    id: InstrumentedAttribute[str]
+    id: Column
     key: InstrumentedAttribute[Any] | None = None
     descending: bool = False
     has_nulls: bool = False
     """Whether there can be rows without a key."""
+    id_of: Callable[[AnyRow], str] = attrgetter("id")
+    """A row's `id`."""
+    parse_id: Callable[[str], str] = _parse_uuid
+    """What comes back in a cursor, or ValueError where that is no `id`."""
 
     def page(
         self, connection: Connection, rows_of: AnySelect, query: PageQuery, name: str, values: Mapping[str, object]
@@ -113,7 +123,7 @@ class Order:
             BadCursor: the cursor is not of this list in this order with these filters.
         """
         context = query.context(name)
-        after = _decode(query.cursor, context) if query.cursor is not None else None
+        after = _decode(query.cursor, context, self.parse_id) if query.cursor is not None else None
         position = {"after_key": after.key, "after_id": after.id} if after else {}
         rows: list[AnyRow] = []
         for stretch in self._stretches(after):
@@ -136,13 +146,13 @@ class Order:
 
     def _position(self, row: AnyRow) -> Position:
         key = None if self.key is None else getattr(row, self.key.key)
-        return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, row.id)
+        return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, self.id_of(row))
 
 
 @cache
 def _range(order: Order, rows_of: AnySelect, stretch: Stretch, dialect: str) -> AnySelect:
     """The query for a stretch, made once: to make it takes longer than to run it."""
-    columns: list[InstrumentedAttribute[Any]] = [order.id] if order.key is None else [order.key, order.id]
+    columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]
     if order.key is not None and not (stretch.has_key and stretch.is_beyond):
         rows_of = rows_of.where(order.key.is_not(None) if stretch.has_key else order.key.is_(None))
     if stretch.is_beyond:
@@ -162,11 +172,11 @@ def _encode(position: Position, context: str) -> str:
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _decode(cursor: str, context: str) -> Position:
+def _decode(cursor: str, context: str, parse_id: Callable[[str], str] = _parse_uuid) -> Position:
     try:
         digest, microseconds, id_ = json.loads(urlsafe_b64decode(cursor + "=="))
         key = None if microseconds is None else EPOCH + microseconds * MICROSECOND
-        position = Position(key, str(UUID(id_)))
+        position = Position(key, parse_id(id_))
         if digest != _digest(context) or _encode(position, context) != cursor:
             raise BadCursor
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -25,13 +25,18 @@ AnyCase = Case[Any]
 URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 PUBLIC_LISTS = {"GET /tasks/", "GET /tasks/public"}
 SET_PASSWORD = "PUT /users/me/password"
-ENDING = {"DELETE /users/me", "DELETE /auth/sessions/{session_id}", "POST /auth/revoke", SET_PASSWORD}
+ENDING = {
+    *("DELETE /users/me", "DELETE /users/{user_id}", "PATCH /users/{user_id}", "DELETE /users/{user_id}/sessions"),
+    *("POST /users/reset-password", "DELETE /auth/sessions/{session_id}", "POST /auth/revoke", SET_PASSWORD),
+}
 
 LOGIN = {name: f"$request.body#/{name}" for name in ("username", "password")} | {"grant_type": "password", "scope": ""}
 REFRESH = {"grant_type": "refresh_token", "refresh_token": "$response.body#/refresh_token", "scope": ""}
 TOKENS = [{"token": f"$response.body#/{name}"} for name in ("access_token", "refresh_token")]
 NEXT = {"cursor": "$response.body#/next_cursor", "limit": "$request.query.limit"}
 NEXT_TASKS = NEXT | {name: f"$request.query.{name}" for name in ("sort", "status", "due_before", "due_after")}
+NEXT_USERS = NEXT | {"username": "$request.query.username"}
+RESET = {"reset_token": "$response.body#/reset_token", "new_password": f"{PASSWORD}, again"}
 TASK = "/tasks/{task_id}"
 LINKS: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
     ("POST /users/", "201", "issue_token", {"requestBody": LOGIN}),
@@ -39,6 +44,8 @@ LINKS: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
     *[("POST /auth/token", "200", "introspect_token", {"requestBody": token}) for token in TOKENS],
     *[("POST /auth/token", "200", "revoke_token", {"requestBody": token}) for token in TOKENS],
     ("GET /auth/sessions/", "200", "list_own_sessions", {"parameters": NEXT}),
+    ("GET /users/", "200", "list_users", {"parameters": NEXT_USERS}),
+    ("POST /users/{user_id}/reset-token", "201", "reset_password", {"requestBody": RESET}),
     ("GET /tasks/", "200", "list_tasks", {"parameters": NEXT_TASKS}),
     ("GET /tasks/mine", "200", "list_own_tasks", {"parameters": NEXT_TASKS}),
     ("GET /tasks/public", "200", "list_public_tasks", {"parameters": NEXT_TASKS}),
@@ -99,9 +106,10 @@ class Administrator:
         self.token: str | None = None
 
     def sign_up(self) -> None:
-        """Make the account, the only one."""
+        """Make the account, and another administrator's, so that hers can be deleted; no others."""
         self.sql("DELETE FROM users")
         register(self.client, "root")
+        register(self.client, "deputy")
         self.sql("UPDATE users SET is_admin = TRUE")
         self.password, self.token = PASSWORD, None
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"au
 FLOORS = [
     {"router"},
     {"dependencies"},
-    {"grants", "forms"},
+    {"grants", "forms", "recovery"},
     {"service"},
     {"holders"},
     {"keys", "models", "passwords", "throttle", "tokens"},

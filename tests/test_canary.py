@@ -115,7 +115,11 @@ class Visitor:
         self.sent += b"\n".join([str(request.url).encode(), *map(b": ".join, request.headers.raw), request.read()])
         self.answers += b"\n".join([str(response.status_code).encode(), *map(b": ".join, response.headers.raw)])
         self.statuses.add(response.status_code)
-        if request.url.path == "/auth/token" and response.status_code == 200:
+        if request.url.path.endswith("/reset-token"):
+            self.token_answers += content
+            _, claims, signature = response.json()["reset_token"].split(".")
+            self.tokens |= {"reset token: claims": claims.encode(), "reset token: signature": signature.encode()}
+        elif request.url.path == "/auth/token" and response.status_code == 200:
             self.token_answers += content
             for kind in "access", "refresh":
                 _, claims, signature = response.json()[f"{kind}_token"].split(".")
@@ -256,6 +260,25 @@ def use(visitor: Visitor) -> None:
     ask("GET", "/.well-known/oauth-authorization-server")
 
 
+def administer(visitor: Visitor, stage: Stage) -> None:
+    """Look after a user, who forgets her password and is disabled and deleted."""
+    ask = visitor.ask
+    for username in "root", "eve":
+        ask("POST", "/users", json={"username": username, "password": PASSWORD})
+    stage.run(["UPDATE users SET is_admin = TRUE WHERE username = 'root'"])
+    root = bearer(visitor.token(username="root", password=PASSWORD).json()["access_token"])
+    [eve] = ask("GET", "/users/", params={"username": "eve"}, headers=root).json()["items"]
+    url = f"/users/{eve['id']}"
+    reset_token = ask("POST", f"{url}/reset-token", headers=root).json()["reset_token"]
+    for token in reset_token, reset_token, FORGED:
+        ask("POST", "/users/reset-password", json={"reset_token": token, "new_password": NEW_PASSWORD})
+    ask("DELETE", f"{url}/sessions", headers=root)
+    for is_active in False, True:
+        ask("PATCH", url, json={"is_active": is_active}, headers=root)
+    ask("GET", url, headers=root)
+    ask("DELETE", url, headers=root)
+
+
 def misuse(visitor: Visitor, secrets: Secrets) -> None:
     """Each operation, and what is none, with secrets where they do not belong."""
     login, spare = visitor.log_in(NEW_PASSWORD), visitor.log_in(NEW_PASSWORD)
@@ -327,6 +350,7 @@ def test_no_secret_is_logged_answered_or_stored(stage: Stage, tmp_path: Path) ->
         secrets |= {"kept key": kept.read_bytes()} if kept.exists() else {}
         visitor = Visitor(url)
         use(visitor)
+        administer(visitor, stage)
         misuse(visitor, secrets)
         login = visitor.log_in(NEW_PASSWORD)
         stage.run(stage.failing)

@@ -1,5 +1,6 @@
 """Settings: good ones are read from the environment or a .env file, and a bad one ends the start in one line."""
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,7 @@ DEFAULTS = {
     "login_window": 900,
     "registration": "open",
     "registration_limit": 60,
+    "reset_hook": None,
     "trusted_proxies": (),
     "allowed_hosts": (),
     "cors_origins": (),
@@ -76,6 +78,7 @@ BAD = {
     "LOGIN_WINDOW": ["canary", "0", "15m", "99999999999999999"],
     "REGISTRATION": ["canary", "true", "invite"],
     "REGISTRATION_LIMIT": ["canary", "-1", "99999999999999999"],
+    "RESET_HOOK": ["canary", "canary:send", "tests.accounts:canary", "tests.accounts", "tests.accounts:PASSWORD"],
     "TRUSTED_PROXIES": ["canary", "*", "canary.example", "10.0.0.1/8", "10.0.0.0/33", "127.0.0.1, canary"],
     "ALLOWED_HOSTS": ["https://canary.example", "canary.example:8000", "*.canary.example", "a, canary/b"],
     "CORS_ORIGINS": ["canary.example", "https://canary.example/", "https://*.canary.example", "null, canary"],
@@ -143,6 +146,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "LOGIN_WINDOW": "4",
         "REGISTRATION": "closed",
         "REGISTRATION_LIMIT": "0",
+        "RESET_HOOK": "asyncio:sleep",
         "TRUSTED_PROXIES": "10.1.2.3, 10.2.0.0/16, fd00::/8",
         "ALLOWED_HOSTS": "Tasks.example,[::1]",
         "CORS_ORIGINS": "https://tasks.example,http://localhost:5173",
@@ -153,7 +157,8 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
 
     settings = load_settings()
 
-    read = settings.model_dump() | {"secret_key": SECRET, "secret_key_previous": SECRET[::-1]}
+    secrets = {"secret_key": SECRET, "secret_key_previous": SECRET[::-1]}
+    read = settings.model_dump() | secrets | {"reset_hook": "asyncio:sleep"}
     lists = {
         "TRUSTED_PROXIES": ("10.1.2.3/32", "10.2.0.0/16", "fd00::/8"),
         "ALLOWED_HOSTS": ("tasks.example", "[::1]"),
@@ -161,6 +166,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
     }
     spelled = {name.upper(): value if isinstance(value, tuple) else str(value) for name, value in read.items()}
     assert spelled == given | lists
+    assert settings.reset_hook is asyncio.sleep
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == SECRET
     assert settings.secret_key_previous is not None

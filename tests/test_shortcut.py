@@ -29,6 +29,8 @@ PLANNED = {
     "/tasks/public",
     "/tasks/public/",
     "/tasks/{task_id}",
+    "/users",
+    "/users/",
     "/docs",
     "/docs/start.js",
     "/redoc",

@@ -171,6 +171,7 @@ async def get_current_user(user: Annotated[UserDb, Security(get_user_database)])
 
 CurrentUser = Annotated[Principal, Security(get_current_user)]
 AccountUser = Annotated[Principal, Security(get_current_user, scopes=["account"])]
+AdminUser = Annotated[Principal, Security(get_current_user, scopes=["admin"])]
 
 
 class UserRoute(JSONRoute):

@@ -12,6 +12,7 @@ AppError
 ├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
 ├── InsufficientScope         403, `insufficient_scope`
+├── InvalidResetToken         400
 ├── WeakPassword              422
 ├── WrongPassword             403
 ├── SessionNotFound           404
@@ -31,6 +32,7 @@ SESSION_EXPIRED = "The session has expired"
 END_REASONS = {
     "revoked": "The session was signed out",
     "password_changed": "The password was changed",
+    "disabled": "The user was disabled",
     "reuse": "The session was ended because a replaced refresh token was used again",
 }
 
@@ -110,6 +112,11 @@ class InsufficientScope(Forbidden):
     def __init__(self, needed: str) -> None:
         self.detail = f"The access token lacks the scope {needed}"
         self.headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="{self.error}", scope="{needed}"'}
+
+
+class InvalidResetToken(AppError):
+    status_code = 400
+    detail = "The reset token is not valid, or no longer"
 
 
 class WeakPassword(InvalidInput):

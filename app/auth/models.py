@@ -12,7 +12,7 @@ class User(Base):
     __tablename__ = "users"
 
     id: Mapped[PrimaryKey]
-    username: Mapped[str] = mapped_column(Text(64))
+    username: Mapped[str] = mapped_column(Text(64), doc="On PostgreSQL with collation C: ordered by its characters.")
     email: Mapped[str | None] = mapped_column(Text(254))
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=true())
@@ -22,6 +22,7 @@ class User(Base):
 
 
 Index("uq_users_username", func.lower(User.username), unique=True)
+Index("ix_users_administrators", User.id, sqlite_where=User.is_admin, postgresql_where=User.is_admin)
 
 
 class Session(Base):

@@ -16,7 +16,7 @@ from app.auth.holders import Principal, allowed_scopes, spell_scope, why_over
 from app.auth.models import Session, User
 from app.auth.schemas import Introspection
 from app.auth.throttle import Attempt, clear, fold
-from app.auth.tokens import AccessClaims, Claims, RefreshClaims
+from app.auth.tokens import AccessClaims, RefreshClaims, SessionClaims
 from app.columns import Text, new_id
 from app.database import AnyRow
 from app.pagination import Order, Page, PageQuery
@@ -164,6 +164,11 @@ def end_own_session(connection: Connection, user: Principal, session_id: str, no
         raise SessionNotFound
 
 
+def end_sessions_of(connection: Connection, user_id: str, reason: str, now: datetime) -> None:
+    """End all sessions of a user."""
+    _end(connection, [Session.user_id == user_id], reason, now)
+
+
 def end_other_sessions(connection: Connection, user: Principal, reason: str, now: datetime) -> None:
     """End all sessions of the user's but this one."""
     _end(connection, [Session.user_id == user.user_id, Session.id != user.session_id], reason, now)
@@ -183,7 +188,7 @@ def list_sessions(connection: Connection, user: Principal, query: PageQuery, now
     return BY_LOGIN.page(connection, LIVE, query, "sessions", values)
 
 
-def introspect(connection: Connection, claims: Claims, caller: Principal, now: datetime) -> Introspection:
+def introspect(connection: Connection, claims: SessionClaims, caller: Principal, now: datetime) -> Introspection:
     """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
     query = select(*SESSION, Session.ended_at, Session.end_reason, User.username, User.is_admin).join(User)
     is_of = (Session.id == claims.sid, User.id == claims.sub, User.is_active)

@@ -1,4 +1,4 @@
-"""Access and refresh tokens: claims, signing and verifying. The only importer of jose.
+"""Access, refresh and reset tokens: claims, signing and verifying. The only importer of jose.
 
 jose checks signatures and little else: it takes several spellings of one token, duplicate members, any `typ` and `crit`
 and a missing `exp`, and fails in other ways than its own error. So the form of a token is checked before jose sees it,
@@ -37,7 +37,7 @@ class ExpiredToken(BadToken):
 
 
 class Claims(BaseModel):
-    """What a token of either kind says (RFC 7519 §4.1)."""
+    """What a token of any kind says (RFC 7519 §4.1)."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
     typ: ClassVar[str]
@@ -46,10 +46,15 @@ class Claims(BaseModel):
     iss: str
     aud: str
     sub: UUIDText
-    sid: UUIDText
     jti: Annotated[str, Field(min_length=1, max_length=64)]
     iat: EpochSeconds
     exp: EpochSeconds
+
+
+class SessionClaims(Claims):
+    """What a token of a session says."""
+
+    sid: UUIDText
     scope: Annotated[str, Field(max_length=255)]
 
     @property
@@ -57,20 +62,28 @@ class Claims(BaseModel):
         return frozenset(self.scope.split())
 
 
-class AccessClaims(Claims):
+class AccessClaims(SessionClaims):
     typ = "at+jwt"  # RFC 9068 §2.1
     algorithms = frozenset({"HS256", "ES256", "RS256"})
 
 
-class RefreshClaims(Claims):
+class RefreshClaims(SessionClaims):
     typ = "rt+jwt"
     algorithms = frozenset({"HS256"})
 
     gen: Annotated[int, Field(ge=1, lt=2**31)]
 
 
+class ResetClaims(Claims):
+    typ = "reset+jwt"
+    algorithms = frozenset({"HS256"})
+
+    pwd: Annotated[str, Field(max_length=64)]
+    """Of the password hash that it replaces, and of no other."""
+
+
 AnyClaims = TypeVar("AnyClaims", bound=Claims)
-KINDS: Final = {kind.typ: kind for kind in (AccessClaims, RefreshClaims)}
+OF_SESSIONS: Final = {kind.typ: kind for kind in (AccessClaims, RefreshClaims)}
 
 
 class _Header(BaseModel):
@@ -102,8 +115,8 @@ class _Key(NamedTuple):
 class Tokens:
     """Signs with the first of its keys and verifies with each: a token names its own by `kid`.
 
-    Key pairs, where there are any, sign access tokens. Refresh tokens are for nobody but us to read, and are always
-    signed with the secret: HMAC gives the same bytes for the same claims.
+    Key pairs, where there are any, sign access tokens. The others are for nobody but us to read, and are always signed
+    with the secret: HMAC gives the same bytes for the same claims.
     """
 
     def __init__(self, issuer: str, secrets: Sequence[str], pems: Sequence[PEMKey] = ()) -> None:
@@ -111,13 +124,13 @@ class Tokens:
         symmetric, pairs = [_from_secret(secret) for secret in secrets], [_from_pem(pem) for pem in pems]
         self._keys = {key.id: key for key in (*symmetric, *pairs)}
         self._verified = lru_cache(REMEMBERED)(self._verify)  # to verify one takes a third of a page's time
-        self._signing = {AccessClaims.typ: (pairs or symmetric)[0], RefreshClaims.typ: symmetric[0]}
+        self._signing = {RefreshClaims: symmetric[0], ResetClaims: symmetric[0], AccessClaims: (pairs or symmetric)[0]}
         self.public_keys = [key.public for key in self._keys.values() if key.public]
         """The key pairs' public halves, as JWKs (RFC 7517 §4)."""
 
     def sign(self, claims: Claims) -> str:
         """Make the token that says `claims`."""
-        key = self._signing[claims.typ]
+        key = self._signing[type(claims)]
         header = {"typ": claims.typ, "kid": key.id}
         return jws.sign(claims.model_dump(), key.signer, headers=header, algorithm=key.algorithm)
 
@@ -132,13 +145,13 @@ class Tokens:
         _check_times(claims, now)
         return claims
 
-    def read_any(self, token: str, now: datetime | None = None) -> Claims:
-        """Verify that a token is ours, of whichever kind; without `now`, of whichever age.
+    def read_any(self, token: str, now: datetime | None = None) -> SessionClaims:
+        """Verify that a token is a session's, access or refresh; without `now`, of whichever age.
 
         Raises:
             BadToken: it is not.
         """
-        kind = KINDS.get(_read_header(token).typ)
+        kind = OF_SESSIONS.get(_read_header(token).typ)
         if kind is None:
             raise BadToken("neither kind of token")
         claims = self._verify(kind, token)

@@ -1,16 +1,31 @@
-"""Why an account cannot be made.
+"""Why an account cannot be made, found, changed or recovered.
 
 AppError
+├── RegistrationClosed  403
+├── UserNotFound        404
 ├── UsernameTaken       409
-└── RegistrationClosed  403
+├── LastAdministrator   409
+└── ResetNotSent        503
 """
 
-from app.errors import Conflict, Forbidden
+from app.errors import Conflict, Forbidden, NotFound, Unavailable
+
+
+class RegistrationClosed(Forbidden):
+    detail = "Registration is closed"
+
+
+class UserNotFound(NotFound):
+    detail = "User not found"
 
 
 class UsernameTaken(Conflict):
     detail = "The username is taken"
 
 
-class RegistrationClosed(Forbidden):
-    detail = "Registration is closed"
+class LastAdministrator(Conflict):
+    detail = "The last administrator cannot be removed"
+
+
+class ResetNotSent(Unavailable):
+    detail = "The reset token could not be sent"

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
 from app.columns import StorableText
+from app.pagination import PageOf, PageQuery
 
 
 def _is_an_address(value: str) -> str:
@@ -57,6 +58,27 @@ class PasswordChange(BaseModel):
     new_password: NewPassword
 
 
+class UserChange(TypedDict, total=False):
+    """What an administrator changes, of the fields that are given."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    is_active: Annotated[bool, Field(strict=True, description="Disabled, a user has no sessions, and cannot log in.")]
+    is_admin: Annotated[bool, Field(strict=True)]
+
+
+class PasswordReset(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD)]
+    new_password: NewPassword
+
+
+class ResetToken(BaseModel):
+    reset_token: str = Field(description="Good once, and no longer once the password has changed.")
+    expires_in: int = Field(description="Seconds that it is good for.")
+
+
 class UserRead(BaseModel):
     id: str = Field(json_schema_extra={"format": "uuid"})
     username: str
@@ -65,3 +87,13 @@ class UserRead(BaseModel):
     is_admin: bool
     created_at: datetime
     updated_at: datetime
+
+
+class UserPage(PageOf[UserRead]):
+    pass
+
+
+class UserQuery(PageQuery):
+    username: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = Field(
+        "", description="What the usernames begin with, in either letter case."
+    )

@@ -1,24 +1,41 @@
-"""Accounts: make, read, change, delete."""
+"""Accounts: make, list, read, change, recover, delete."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
-from app.auth.errors import InvalidToken, WrongPassword
+from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.holders import Principal
 from app.auth.models import User
-from app.auth.service import end_other_sessions
-from app.columns import new_id
-from app.database import AnySelect
-from app.users.errors import UsernameTaken
-from app.users.schemas import UserUpdate
+from app.auth.service import end_other_sessions, end_sessions_of
+from app.auth.throttle import fold
+from app.columns import Text, new_id
+from app.database import AnyRow, AnySelect
+from app.errors import AppError
+from app.pagination import Order, Page
+from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
+from app.users.schemas import UserChange, UserQuery, UserUpdate
 
 Returning = ReturningUpdate[*tuple[Any, ...]] | ReturningDelete[*tuple[Any, ...]]
 
 PROFILE = (User.id, User.username, User.email, User.is_active, User.is_admin, User.created_at, User.updated_at)
+AFTER_ALL = "\x7f"  # any character of a username
+
+
+def _parse_name(text: str) -> str:
+    """A username as `BY_NAME` orders them, or ValueError."""
+    if not text.isascii() or "\0" in text or fold(text) != text:
+        raise ValueError("no folded username")
+    return text
+
+
+FOLDED = func.lower(User.username)
+BY_NAME = Order(FOLDED, id_of=lambda row: fold(row.username), parse_id=_parse_name)
+NAMED = select(*PROFILE).where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
+ADMINISTRATORS = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
 
 
 def create_user(
@@ -66,22 +83,106 @@ def change_password(connection: Connection, user: Principal, old_hash: str, new_
     end_other_sessions(connection, user, "password_changed", now)
 
 
+def list_users(connection: Connection, query: UserQuery) -> Page:
+    """Read a page of everyone, by username."""
+    prefix = fold(query.username)
+    return BY_NAME.page(connection, NAMED, query, "users", {"prefix": prefix, "prefix_end": prefix + AFTER_ALL})
+
+
+def get_user(connection: Connection, user_id: str) -> RowMapping:
+    """Raises UserNotFound."""
+    return _one(connection, select(*PROFILE).where(User.id == user_id), UserNotFound)
+
+
+def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime) -> RowMapping:
+    """Change what a user may do. Who is disabled has no sessions any more.
+
+    Raises:
+        UserNotFound, LastAdministrator
+    """
+    if False in changes.values():
+        _keep_an_administrator(connection, user_id)
+    change = update(User).where(User.id == user_id).values(updated_at=now, **changes)
+    user = _one(connection, change.returning(*PROFILE), UserNotFound)
+    if not user["is_active"]:
+        end_sessions_of(connection, user_id, "disabled", now)
+    return user
+
+
+def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
+    """End every session of a user.
+
+    Raises:
+        UserNotFound
+    """
+    get_user(connection, user_id)
+    end_sessions_of(connection, user_id, "revoked", now)
+
+
+def delete_profile(connection: Connection, user: Principal) -> None:
+    """Delete one's own account.
+
+    Raises:
+        InvalidToken: another request has done so meanwhile.
+        LastAdministrator
+    """
+    _keep_an_administrator(connection, user.user_id)
+    _one(connection, delete(User).where(User.id == user.user_id).returning(User.id))
+
+
 def delete_user(connection: Connection, user_id: str) -> None:
     """Delete a user; tasks and sessions go along.
 
     Raises:
-        InvalidToken: another request has done so meanwhile.
+        UserNotFound, LastAdministrator
     """
-    _one(connection, delete(User).where(User.id == user_id).returning(User.id))
+    _keep_an_administrator(connection, user_id)
+    _one(connection, delete(User).where(User.id == user_id).returning(User.id), UserNotFound)
 
 
-def _one(connection: Connection, statement: AnySelect | Returning) -> RowMapping:
-    """The row of a user who was there a moment ago.
+ACCOUNT = select(User.id, User.username, User.email, User.password_hash, User.is_active)
+
+
+def find_account(connection: Connection, user_id: str) -> AnyRow | None:
+    """Read what a reset token is made from, and checked against: id, username, email, password_hash, is_active."""
+    return connection.execute(ACCOUNT.where(User.id == user_id)).one_or_none()
+
+
+def get_account(connection: Connection, user_id: str) -> AnyRow:
+    """Read it of a user who must be there.
 
     Raises:
-        InvalidToken: the user has been deleted meanwhile.
+        UserNotFound
     """
+    account = find_account(connection, user_id)
+    if account is None:
+        raise UserNotFound
+    return account
+
+
+def replace_password(connection: Connection, account: AnyRow, new_hash: str, now: datetime) -> None:
+    """Set the password of an account as it was read, and end every session.
+
+    Raises:
+        InvalidResetToken: it has been changed, disabled or deleted since.
+    """
+    is_unchanged = (User.id == account.id, User.password_hash == account.password_hash, User.is_active)
+    change = update(User).where(*is_unchanged).values(password_hash=new_hash, updated_at=now)
+    _one(connection, change.returning(User.id), InvalidResetToken)
+    end_sessions_of(connection, account.id, "password_changed", now)
+
+
+def _keep_an_administrator(connection: Connection, user_id: str) -> None:
+    """Raises LastAdministrator where nobody else is one. The others stay so until the transaction ends."""
+    if connection.execute(ADMINISTRATORS).scalars().all() == [user_id]:
+        raise LastAdministrator
+
+
+def _one(
+    connection: Connection, statement: AnySelect | Returning, missing: type[AppError] = InvalidToken
+) -> RowMapping:
+    """The row of a user, or the error that there is none: by default, that it has been deleted a moment ago."""
     row = connection.execute(statement).mappings().one_or_none()
     if row is None:
-        raise InvalidToken
+        raise missing
     return row

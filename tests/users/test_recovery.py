@@ -1,0 +1,196 @@
+"""Reset tokens: issued by an administrator, good once within an hour, and only for the hash they were made for."""
+
+import logging
+from base64 import urlsafe_b64decode
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from app.config import Settings
+from app.users.recovery import Reset
+from tests.accounts import PASSWORD, Login, faults, log_in, refresh, register, sign_up
+from tests.conftest import MovableClock, Serve, Sql
+
+NEW = "another long one"
+sent: list[Reset] = []
+
+
+async def send(reset: Reset) -> None:
+    """A hook, as `RESET_HOOK` names one."""
+    sent.append(reset)
+
+
+async def fail(_: Reset) -> None:
+    """A hook that cannot reach its mail server."""
+    raise OSError("no route to host")
+
+
+@pytest.fixture
+def root(client: TestClient, sql: Sql) -> Login:
+    register(client, "root")
+    sql("UPDATE users SET is_admin = TRUE")
+    return log_in(client, "root")
+
+
+def issue(client: TestClient, root: Login, login: Login) -> str:
+    user_id = client.get("/users/me", headers=login.headers).json()["id"]
+    response = client.post(f"/users/{user_id}/reset-token", headers=root.headers)
+    assert response.status_code == 201, response.text
+    body = response.json()
+    assert body.keys() == {"reset_token", "expires_in"}
+    assert body["expires_in"] == 3600
+    assert response.headers["cache-control"] == "no-store"
+    return str(body["reset_token"])
+
+
+def reset(client: TestClient, token: str, password: str = NEW) -> Response:
+    return client.post("/users/reset-password", json={"reset_token": token, "new_password": password})
+
+
+def assert_refused(response: Response) -> None:
+    assert response.status_code == 400
+    assert response.json() == {"detail": "The reset token is not valid, or no longer"}
+
+
+def can_log_in(client: TestClient, password: str) -> bool:
+    return client.post("/auth/token", data={"username": "ada", "password": password}).status_code == 200
+
+
+def test_it_sets_a_new_password_and_ends_every_session(client: TestClient, root: Login) -> None:
+    first, second, bob = sign_up(client), log_in(client), sign_up(client, "bob")
+
+    response = reset(client, issue(client, root, first))
+
+    assert (response.status_code, response.content) == (204, b"")
+    for login in first, second:
+        assert client.get("/tasks/mine", headers=login.headers).json() == {"detail": "The password was changed"}
+        assert refresh(client, login.refresh_token).status_code == 400
+    assert client.get("/tasks/mine", headers=bob.headers).status_code == 200
+    assert can_log_in(client, NEW)
+    assert not can_log_in(client, PASSWORD)
+
+
+def test_it_is_good_once(client: TestClient, root: Login) -> None:
+    token = issue(client, root, sign_up(client))
+    assert reset(client, token).status_code == 204
+
+    assert_refused(reset(client, token, "and another one"))
+    assert can_log_in(client, NEW)
+
+
+def test_of_several_at_one_moment_one_is_good(client: TestClient, root: Login) -> None:
+    token = issue(client, root, sign_up(client))
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = list(threads.map(lambda n: reset(client, token, f"new password {n}").status_code, range(8)))
+
+    assert sorted(statuses) == [204] + [400] * 7
+    assert can_log_in(client, f"new password {statuses.index(204)}")
+
+
+def test_it_is_good_for_an_hour(client: TestClient, root: Login, clock: MovableClock) -> None:
+    ada = sign_up(client)
+    late, in_time = issue(client, root, ada), issue(client, root, ada)
+    clock.move(seconds=3599)
+    assert reset(client, in_time, PASSWORD).status_code == 204
+    token = issue(client, log_in(client, "root"), log_in(client))
+    clock.move(seconds=3600)
+
+    assert_refused(reset(client, late))
+    assert_refused(reset(client, token))
+
+
+def test_it_is_for_the_password_that_was_forgotten(client: TestClient, root: Login) -> None:
+    ada = sign_up(client)
+    token = issue(client, root, ada)
+    body = {"current_password": PASSWORD, "new_password": "remembered it"}
+    assert client.put("/users/me/password", json=body, headers=ada.headers).status_code == 204
+
+    assert_refused(reset(client, token))
+    assert can_log_in(client, "remembered it")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE users SET is_active = FALSE", "DELETE FROM users"])
+def test_it_is_good_for_nobody_who_is_disabled_or_gone(
+    client: TestClient, root: Login, sql: Sql, statement: str
+) -> None:
+    token = issue(client, root, sign_up(client))
+    sql(f"{statement} WHERE username = 'ada'")
+
+    assert_refused(reset(client, token))
+
+
+def test_no_other_token_does_it_nor_does_it_anything_else(client: TestClient, root: Login) -> None:
+    ada = sign_up(client)
+    token = issue(client, root, ada)
+    head, body, signature = token.split(".")
+
+    for other in ada.access_token, ada.refresh_token, "x", "", f"{head}.{body}.{signature[::-1]}":
+        assert_refused(reset(client, other))
+    assert client.get("/tasks/mine", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    assert refresh(client, token).status_code == 400
+    introspected = client.post("/auth/introspect", data={"token": token}, headers=root.headers)
+    assert introspected.json() == {"active": False}
+    assert client.post("/auth/revoke", data={"token": token}).status_code == 200
+    assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
+    assert reset(client, token).status_code == 204
+
+
+def test_a_password_that_will_not_do_does_not_use_it_up(client: TestClient, root: Login) -> None:
+    token = issue(client, root, sign_up(client))
+
+    assert faults(reset(client, token, "short")) == [["body", "new_password"]]
+    assert reset(client, token, "password123").status_code == 422
+    assert reset(client, token, "ada").status_code == 422
+    assert reset(client, token).status_code == 204
+
+
+def test_it_tells_nothing_of_the_hash(client: TestClient, root: Login, sql: Sql) -> None:
+    token = issue(client, root, sign_up(client))
+    [(password_hash,)] = sql("SELECT password_hash FROM users WHERE username = 'ada'")
+
+    said = urlsafe_b64decode(token.split(".")[1] + "==").decode()
+
+    assert not any(part in said for part in password_hash.split("$") if len(part) > 8)
+
+
+def test_a_hook_sends_it(serve: Serve, sql: Sql) -> None:
+    client = serve(reset_hook="tests.users.test_recovery:send")
+    register(client, "root")
+    sql("UPDATE users SET is_admin = TRUE")
+    root = log_in(client, "root")
+    register(client, "ada", email="ada@example.com")
+    sent.clear()
+
+    token = issue(client, root, log_in(client))
+
+    assert sent == [Reset("ada", "ada@example.com", token)]
+    assert reset(client, sent[0].reset_token).status_code == 204
+
+
+def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, sql: Sql, caplog: pytest.LogCaptureFixture) -> None:
+    client = serve(reset_hook=fail)
+    register(client, "root")
+    sql("UPDATE users SET is_admin = TRUE")
+    root = log_in(client, "root")
+    root_id = client.get("/users/me", headers=root.headers).json()["id"]
+
+    with caplog.at_level(logging.WARNING, "app"):
+        response = client.post(f"/users/{root_id}/reset-token", headers=root.headers)
+
+    assert response.status_code == 503
+    assert response.json() == {"detail": "The reset token could not be sent"}
+    assert "no route to host" in caplog.text
+
+
+@pytest.mark.parametrize("hook", ["nothing.there:send", "tests.users.test_recovery:nothing", "tests.users", "7"])
+def test_a_hook_that_is_none_is_refused_at_the_start(hook: str) -> None:
+    given: dict[str, Any] = {"reset_hook": hook}
+
+    with pytest.raises(ValueError, match="must be an async function that can be imported") as refused:
+        Settings(**given)
+
+    assert hook not in str(refused.value)
