@@ -180,15 +180,31 @@ def check_secret(secret: str) -> None:
 def load_settings() -> Settings:
     """Read the settings, or end the process with exit code 2 and a line that names what is wrong, never its value."""
     try:
+        return read_settings()
+    except BadSettings as error:
+        refuse_start(*error.messages)
+
+
+class BadSettings(ValueError):
+    """Each message names what is wrong, never its value."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages = messages
+
+
+def read_settings() -> Settings:
+    """Raises BadSettings."""
+    try:
         _check_env_file(Path(".env"))
         return Settings()
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         names = ["".join(str(part).upper() + ": " for part in fault["loc"]) for fault in faults]
         messages = [fault["msg"].removeprefix("Value error, ") for fault in faults]
-        refuse_start(*map("".join, zip(names, messages, strict=True)))
+        raise BadSettings(*map("".join, zip(names, messages, strict=True))) from None
     except UnicodeDecodeError:
-        refuse_start(".env: must be UTF-8 text")
+        raise BadSettings(".env: must be UTF-8 text") from None
 
 
 def _check_env_file(path: Path) -> None:
@@ -196,7 +212,7 @@ def _check_env_file(path: Path) -> None:
     text = path.read_text("utf-8") if path.is_file() else ""
     for binding in parse_stream(StringIO(text)):
         if binding.error:
-            refuse_start(f".env: line {binding.original.line} is not NAME=value")
+            raise BadSettings(f".env: line {binding.original.line} is not NAME=value")
 
 
 def refuse_start(*messages: str) -> NoReturn:

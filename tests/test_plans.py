@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event, make_url
 
 from app.tasks.service import FILTERS, ORDERS
 from tests.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
-from tests.conftest import MovableClock
+from tests.conftest import MovableClock, Sql
 
 VALUES = {"status": "todo", "due_before": "2028-01-01T00:00:00Z", "due_after": "2026-01-01T00:00:00Z"}
 FILTERED = [names for count in range(len(FILTERS) + 1) for names in combinations(FILTERS, count)]
@@ -96,6 +96,27 @@ def test_each_other_statement_finds_its_rows_by_an_index(
     assert client.delete("/users/me", headers=ada.headers).status_code == 204
 
     assert len(statements) > 25
+    assert_served(database_url, statements)
+
+
+def test_administration_finds_its_rows_by_an_index(
+    client: TestClient, ada: Login, database_url: str, statements: Statements, sql: Sql
+) -> None:
+    bob = sign_up(client, "bob")
+    bob_url = f"/users/{client.get('/users/me', headers=bob.headers).json()['id']}"
+    sql("UPDATE users SET is_admin = TRUE")
+    root = log_in(client, "ada").headers
+    for query in {}, {"username": "b"}:
+        cursor = client.get("/users/", params=query | {"limit": "1"}, headers=root).json()["next_cursor"]
+        client.get("/users/", params=query | {"cursor": cursor or ""}, headers=root)
+    client.get(bob_url, headers=root)
+    token = client.post(f"{bob_url}/reset-token", headers=root).json()["reset_token"]
+    client.post("/users/reset-password", json={"reset_token": token, "new_password": "another horse battery"})
+    client.patch(bob_url, json={"is_active": False}, headers=root)
+    client.delete(f"{bob_url}/sessions", headers=root)
+    assert client.delete(bob_url, headers=root).status_code == 204
+
+    assert len([name for name in statements if "lower(users.username)" in name and "ORDER BY" in name]) == 2
     assert_served(database_url, statements)
 
 

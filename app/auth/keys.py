@@ -4,14 +4,21 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
-from app.auth.tokens import PEMKey, Tokens
+from app.auth.tokens import PEMKey, Tokens, key_id
 from app.config import Settings, check_secret, refuse_start
 
 PEM_BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", re.DOTALL)
@@ -35,10 +42,40 @@ def check_keys(settings: Settings) -> None:
         refuse_start(str(error))
 
 
+def add_key_pair(path: Path) -> str:
+    """Make a key pair for ES256, the last of a file of them: it signs where it is the only one. Its `kid`.
+
+    Raises:
+        ValueError, OSError: as `load_tokens`.
+    """
+    private = generate_private_key(SECP256R1())
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    key = PEMKey("ES256", pem, is_private=True)
+    _write_key_pairs(path, [*(_key_pairs(path) if path.exists() else []), key])
+    return key_id(key)
+
+
+def use_key_pair(path: Path, kid: str) -> bool:
+    """Have the key pair of that `kid` sign, as the first of the file; whether there is one with its private half.
+
+    Raises:
+        ValueError, OSError: as `load_tokens`.
+    """
+    pairs = _key_pairs(path)
+    chosen = [key for key in pairs if key.is_private and key_id(key) == kid]
+    if chosen:
+        _write_key_pairs(path, [*chosen, *(key for key in pairs if key not in chosen)])
+    return bool(chosen)
+
+
 def signing_secrets(settings: Settings) -> list[str]:
     """The secret that signs, then those that only verify."""
     given = [secret.get_secret_value() for secret in (settings.secret_key, settings.secret_key_previous) if secret]
     return given if settings.secret_key else [_kept_secret(secret_file(settings)), *given]
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def secret_file(settings: Settings) -> Path:
@@ -50,11 +87,7 @@ def _kept_secret(path: Path) -> str:
     """Read the secret, made by whoever comes first: a hard link appears whole or not at all, and only once."""
     if not path.exists():
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-            file.flush()
-            os.fsync(descriptor)
+        _write_secretly(draft, new_secret())
         try:
             path.hardlink_to(draft)
         except FileExistsError:
@@ -82,6 +115,21 @@ def _key_pairs(path: Path | None) -> list[PEMKey]:
     if not pairs or not pairs[0].is_private:
         raise ValueError(f"{path} must begin with a private key: it signs")
     return pairs
+
+
+def _write_key_pairs(path: Path, keys: Sequence[PEMKey]) -> None:
+    """All of them or none, and for nobody else to read."""
+    _write_secretly(draft := path.with_name(f"{path.name}.{secrets.token_hex(8)}"), "\n".join(key.pem for key in keys))
+    draft.replace(path)
+
+
+def _write_secretly(path: Path, text: str) -> None:
+    """Write a new file that only its owner may read, down to the disk."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _refuse_open(path: Path) -> None:

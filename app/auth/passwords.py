@@ -43,7 +43,7 @@ class Cost:
 class Verdict(NamedTuple):
     is_right: bool
     new_hash: str | None = None
-    """A hash at today's cost, where the password is right and its stored hash is cheaper."""
+    """A hash at today's cost, where the password is right and its stored hash is weaker."""
     is_corrupt: bool = False
     """Whether what is stored is no hash, so that no password is right."""
 
@@ -112,14 +112,20 @@ class Passwords:
             return Verdict(False, is_corrupt=True)
         if not is_right or stored is None:
             return Verdict(False)
-        return Verdict(True, self._hash(password) if self._is_cheaper(stored) else None)
+        return Verdict(True, self._hash(password) if is_weak(stored, self._cost) else None)
 
-    def _is_cheaper(self, stored: str) -> bool:
-        """Unlike passlib's `needs_update`, not for a hash that is stronger than today's."""
+
+def is_weak(stored: str, cost: Cost = Cost()) -> bool:
+    """Whether a hash is not Argon2id's, or is cheaper than today's; a login with the right password makes that anew.
+
+    Unlike passlib's `needs_update`, not for a hash that is stronger than today's.
+    """
+    try:
         old = argon2.from_string(stored)
-        return (
-            old.memory_cost < self._cost.memory or old.rounds < self._cost.passes or old.parallelism < self._cost.lanes
-        )
+    except ValueError:
+        return True
+    is_cheaper = old.memory_cost < cost.memory or old.rounds < cost.passes or old.parallelism < cost.lanes
+    return is_cheaper or old.type != "id"
 
 
 def normalize(password: str) -> str:

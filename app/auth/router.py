@@ -108,7 +108,7 @@ async def list_own_sessions(
 @router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
 async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
-    await db.write(end_own_session, user, session_id, now)
+    await db.write(end_own_session, user.user_id, session_id, now)
     record("session_revoked", session_id=session_id)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, select, update
 
 from app.auth.errors import (
     InvalidGrant,
@@ -153,13 +153,13 @@ def end_session(connection: Connection, session_id: str, reason: str, now: datet
     return _end(connection, [Session.id == session_id], reason, now)
 
 
-def end_own_session(connection: Connection, user: Principal, session_id: str, now: datetime) -> None:
-    """End a session of the user's.
+def end_own_session(connection: Connection, user_id: str, session_id: str, now: datetime) -> None:
+    """End a session of a user's.
 
     Raises:
         SessionNotFound: there is none, or it is over, or another's.
     """
-    own = [Session.id == session_id, Session.user_id == user.user_id, Session.expires_at > now]
+    own = [Session.id == session_id, Session.user_id == user_id, Session.expires_at > now]
     if not _end(connection, own, "revoked", now):
         raise SessionNotFound
 
@@ -177,15 +177,38 @@ def end_other_sessions(connection: Connection, user: Principal, reason: str, now
 BY_LOGIN = Order(Session.id, descending=True)
 LIVE = (
     select(Session.id, Session.created_at, Session.rotated_at.label("last_used_at"), Session.expires_at)
-    .add_columns(Session.user_agent, Session.ip, (Session.id == bindparam("session_id")).label("current"))
+    .add_columns(Session.user_agent, Session.ip)
     .where(Session.user_id == bindparam("user_id"), Session.ended_at.is_(None), Session.expires_at > bindparam("now"))
 )
+OWN = LIVE.add_columns((Session.id == bindparam("session_id")).label("current"))
+
+
+def list_live(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
+    """Read a user's live sessions, the latest login first."""
+    return BY_LOGIN.page(connection, LIVE, query, "sessions", {"user_id": user_id, "now": now})
 
 
 def list_sessions(connection: Connection, user: Principal, query: PageQuery, now: datetime) -> Page:
-    """Read the user's live sessions, the latest login first."""
+    """Read one's own, with the one that asks marked."""
     values = {"user_id": user.user_id, "session_id": user.session_id, "now": now}
-    return BY_LOGIN.page(connection, LIVE, query, "sessions", values)
+    return BY_LOGIN.page(connection, OWN, query, "sessions", values)
+
+
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
+BATCH = select(Session.id).where(Session.id > bindparam("after_id")).order_by(Session.id).limit(bindparam("limit"))
+
+
+def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:
+    """Delete those, of so many sessions with the next ids, that ended or expired before then.
+
+    The id to go on after, None at the end, and how many there were.
+    """
+    ids = connection.execute(BATCH, {"after_id": after_id, "limit": limit}).scalars().all()
+    if not ids:
+        return None, 0
+    is_over = (Session.ended_at < before) | (Session.expires_at < before)
+    purged = connection.execute(delete(Session).where(Session.id.between(ids[0], ids[-1]), is_over))
+    return ids[-1], purged.rowcount
 
 
 def introspect(connection: Connection, claims: SessionClaims, caller: Principal, now: datetime) -> Introspection:

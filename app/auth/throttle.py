@@ -29,7 +29,7 @@ from app.config import Settings
 MANY: Final = 10  # times the failures of one account from one address
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
-PURGED_AT_ONCE: Final = 10  # more than one login adds
+PURGED_AT_ONCE: Final = 10  # more than one login adds, so that the table stays as small as its windows are
 TURN_SECONDS: Final = 5
 SECOND: Final = timedelta(seconds=1)
 REMEMBERED: Final = 10_000  # addresses
@@ -140,7 +140,7 @@ def reserve(connection: Connection, attempt: Attempt, now: datetime) -> None:
     if anywhere in over and _has_session_from(connection, attempt, now):
         del over[anywhere]
     _refuse(over, now)
-    _purge(connection, now)
+    purge_counts(connection, now, PURGED_AT_ONCE)
 
 
 def count(connection: Connection, limit: Limit, now: datetime) -> None:
@@ -150,7 +150,7 @@ def count(connection: Connection, limit: Limit, now: datetime) -> None:
         TooManyAttempts: and nothing has been counted.
     """
     _refuse(_add(connection, [limit], now), now)
-    _purge(connection, now)
+    purge_counts(connection, now, PURGED_AT_ONCE)
 
 
 def forgive(connection: Connection, attempt: Attempt, now: datetime) -> None:
@@ -239,10 +239,10 @@ def _has_session_from(connection: Connection, attempt: Attempt, now: datetime) -
     return attempt.network in {network_of(ip) for ip in connection.execute(live).scalars()}
 
 
-SOME_OVER = select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(PURGED_AT_ONCE)
+SOME_OVER = select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(bindparam("limit", type_=Integer))
 PURGE = delete(Throttle).where(Throttle.key.in_(SOME_OVER.with_for_update(skip_locked=True)))
 
 
-def _purge(connection: Connection, now: datetime) -> None:
-    """Delete some of what is over: more than is added, so that the table stays as small as its windows are."""
-    connection.execute(PURGE, {"now": now})
+def purge_counts(connection: Connection, now: datetime, limit: int) -> int:
+    """Delete some of what is over; how many there were."""
+    return connection.execute(PURGE, {"now": now, "limit": limit}).rowcount

@@ -104,6 +104,14 @@ class PEMKey(NamedTuple):
     is_private: bool
 
 
+class KeyUse(NamedTuple):
+    """A key by its `kid`, and what it signs, for people to read."""
+
+    id: str
+    algorithm: str
+    signs: Sequence[str]
+
+
 class _Key(NamedTuple):
     id: str
     algorithm: str
@@ -127,6 +135,15 @@ class Tokens:
         self._signing = {RefreshClaims: symmetric[0], ResetClaims: symmetric[0], AccessClaims: (pairs or symmetric)[0]}
         self.public_keys = [key.public for key in self._keys.values() if key.public]
         """The key pairs' public halves, as JWKs (RFC 7517 §4)."""
+
+    @property
+    def uses(self) -> list[KeyUse]:
+        """Every key; each verifies what it could have signed."""
+        kinds = {AccessClaims: "access tokens", RefreshClaims: "refresh tokens", ResetClaims: "reset tokens"}
+        return [
+            KeyUse(key.id, key.algorithm, [words for kind, words in kinds.items() if self._signing[kind] is key])
+            for key in self._keys.values()
+        ]
 
     def sign(self, claims: Claims) -> str:
         """Make the token that says `claims`."""
@@ -214,8 +231,12 @@ def _from_secret(secret: str) -> _Key:
     return _Key(hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16], "HS256", key, key)
 
 
+def key_id(key: PEMKey) -> str:
+    """The `kid` of a key pair: its thumbprint (RFC 7638)."""
+    return _from_pem(key).id
+
+
 def _from_pem(key: PEMKey) -> _Key:
-    """Its `kid` is its thumbprint (RFC 7638)."""
     signer = jwk.construct(key.pem, key.algorithm)
     verifier = signer.public_key()
     members = {name: str(value) for name, value in verifier.to_dict().items() if name != "alg"}

@@ -18,7 +18,7 @@ TTL = timedelta(hours=1)
 
 
 class Reset(NamedTuple):
-    """What `RESET_HOOK` is called with."""
+    """A token, and whose it is: what `RESET_HOOK` is called with."""
 
     username: str
     email: str | None
@@ -28,12 +28,19 @@ class Reset(NamedTuple):
 ResetHook = Callable[[Reset], Awaitable[None]]
 
 
-def make_reset_token(tokens: Tokens, account: AnyRow, now: datetime) -> str:
+def make_reset(tokens: Tokens, account: AnyRow, now: datetime) -> Reset:
     """A token for the account as `get_account` reads it: whatever changes its hash takes the token along."""
-    issued_at, who = int(now.timestamp()), {"iss": tokens.issuer, "aud": tokens.issuer, "sub": account.id}
-    until = issued_at + int(TTL.total_seconds())
-    pwd = _fingerprint(account)
-    return tokens.sign(ResetClaims(**who, jti=secrets.token_urlsafe(16), iat=issued_at, exp=until, pwd=pwd))
+    issued_at = int(now.timestamp())
+    claims = ResetClaims(
+        iss=tokens.issuer,
+        aud=tokens.issuer,
+        sub=account.id,
+        jti=secrets.token_urlsafe(16),
+        iat=issued_at,
+        exp=issued_at + int(TTL.total_seconds()),
+        pwd=_fingerprint(account),
+    )
+    return Reset(account.username, account.email, tokens.sign(claims))
 
 
 def read_reset_token(tokens: Tokens, token: str, now: datetime) -> ResetClaims:

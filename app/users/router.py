@@ -27,7 +27,7 @@ from app.events import record
 from app.pagination import NEXT
 from app.users import service
 from app.users.errors import LastAdministrator, RegistrationClosed, ResetNotSent, UsernameTaken, UserNotFound
-from app.users.recovery import TTL, Reset, check_account, make_reset_token, read_reset_token, send
+from app.users.recovery import TTL, check_account, make_reset, read_reset_token, send
 from app.users.schemas import (
     PasswordChange,
     PasswordReset,
@@ -155,8 +155,8 @@ async def issue_reset_token(
 ) -> ResetToken:
     """Make a token with which a user sets a new password, once, within an hour. For administrators."""
     account = await db.read(service.get_account, user_id)
-    reset_token = make_reset_token(tokens, account, now)
+    reset = make_reset(tokens, account, now)
     record("reset_token_issued", target_id=user_id)
     if settings.reset_hook:
-        await send(settings.reset_hook, Reset(account.username, account.email, reset_token))
-    return ResetToken(reset_token=reset_token, expires_in=int(TTL.total_seconds()))
+        await send(settings.reset_hook, reset)
+    return ResetToken(reset_token=reset.reset_token, expires_in=int(TTL.total_seconds()))

@@ -51,11 +51,14 @@ class UserUpdate(TypedDict, total=False):
     email: Email | None
 
 
-class PasswordChange(BaseModel):
+class PasswordSet(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    current_password: Password
     new_password: NewPassword
+
+
+class PasswordChange(PasswordSet):
+    current_password: Password
 
 
 class UserChange(TypedDict, total=False):
@@ -67,11 +70,8 @@ class UserChange(TypedDict, total=False):
     is_admin: Annotated[bool, Field(strict=True)]
 
 
-class PasswordReset(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class PasswordReset(PasswordSet):
     reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD)]
-    new_password: NewPassword
 
 
 class ResetToken(BaseModel):

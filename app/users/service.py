@@ -1,5 +1,6 @@
 """Accounts: make, list, read, change, recover, delete."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -94,6 +95,15 @@ def get_user(connection: Connection, user_id: str) -> RowMapping:
     return _one(connection, select(*PROFILE).where(User.id == user_id), UserNotFound)
 
 
+def get_named(connection: Connection, username: str) -> RowMapping:
+    """Read a user by name, in either letter case.
+
+    Raises:
+        UserNotFound
+    """
+    return _one(connection, select(*PROFILE).where(func.lower(User.username) == fold(username)), UserNotFound)
+
+
 def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime) -> RowMapping:
     """Change what a user may do. Who is disabled has no sessions any more.
 
@@ -160,16 +170,32 @@ def get_account(connection: Connection, user_id: str) -> AnyRow:
     return account
 
 
+def list_hashes(connection: Connection, after_id: str, limit: int) -> Sequence[AnyRow]:
+    """Read id, username and password_hash of so many users with the next ids."""
+    query = select(User.id, User.username, User.password_hash).where(User.id > after_id)
+    return connection.execute(query.order_by(User.id).limit(limit)).all()
+
+
 def replace_password(connection: Connection, account: AnyRow, new_hash: str, now: datetime) -> None:
     """Set the password of an account as it was read, and end every session.
 
     Raises:
         InvalidResetToken: it has been changed, disabled or deleted since.
     """
-    is_unchanged = (User.id == account.id, User.password_hash == account.password_hash, User.is_active)
-    change = update(User).where(*is_unchanged).values(password_hash=new_hash, updated_at=now)
-    _one(connection, change.returning(User.id), InvalidResetToken)
-    end_sessions_of(connection, account.id, "password_changed", now)
+    unchanged = select(User.id).where(User.password_hash == account.password_hash, User.is_active).with_for_update()
+    _one(connection, unchanged.where(User.id == account.id), InvalidResetToken)
+    set_password(connection, account.id, new_hash, now)
+
+
+def set_password(connection: Connection, user_id: str, new_hash: str, now: datetime) -> None:
+    """Set a user's password, and end every session.
+
+    Raises:
+        UserNotFound
+    """
+    change = update(User).where(User.id == user_id).values(password_hash=new_hash, updated_at=now)
+    _one(connection, change.returning(User.id), UserNotFound)
+    end_sessions_of(connection, user_id, "password_changed", now)
 
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:

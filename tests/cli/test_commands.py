@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner, Result
 
-from app.__main__ import cli
 from tests.accounts import PASSWORD, log_in
+from tests.cli.runner import run
 from tests.conftest import SECRET
 from tests.processes import environment
-
-
-def run(*words: str, stdin: str = "", **settings: str) -> Result:
-    return CliRunner().invoke(cli, words, input=stdin, env={name.upper(): value for name, value in settings.items()})
 
 
 def test_the_first_administrator_is_made_here(client: TestClient, database_url: str) -> None:

@@ -1,0 +1,5 @@
+"""python -m app demo."""
+
+import typer
+
+cli = typer.Typer()

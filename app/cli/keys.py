@@ -1,0 +1,59 @@
+"""python -m app keys: what signs the tokens, and how it is changed without logging anyone out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from app.auth.keys import add_key_pair, load_tokens, new_secret, use_key_pair
+from app.cli.run import failure, group
+from app.config import load_settings
+
+cli = group("See and change what signs the tokens.")
+
+
+@cli.command("list")
+def list_() -> None:
+    """List the keys: id, algorithm, and what each signs."""
+    settings = load_settings()
+    with _told():
+        for key in load_tokens(settings).uses:
+            typer.echo(f"{key.id}  {key.algorithm}  {'signs ' + ', '.join(key.signs) if key.signs else 'verifies'}")
+
+
+@cli.command()
+def new() -> None:
+    """Add a key pair to the file of JWT_PRIVATE_KEY_FILE; without one, print a new secret."""
+    path = load_settings().jwt_private_key_file
+    if path is None:
+        typer.echo(new_secret())
+        typer.echo("This is a SECRET_KEY. Give every process the present one as SECRET_KEY_PREVIOUS with it.", err=True)
+        return
+    with _told():
+        is_first = not path.exists()
+        typer.echo(add_key_pair(path))
+    then = "It signs" if is_first else "It is published, and signs after python -m app keys use, five minutes later"
+    typer.echo(f"{then}: restart every process.", err=True)
+
+
+@cli.command()
+def use(kid: Annotated[str, typer.Argument(help="Its id, as keys list has it.")]) -> None:
+    """Have a key pair of the file sign; the others still verify."""
+    path = load_settings().jwt_private_key_file
+    if path is None:
+        raise failure("JWT_PRIVATE_KEY_FILE is not set")
+    with _told():
+        is_there = use_key_pair(path, kid)
+    if not is_there:
+        raise failure(f"no private key in {path} has that id")
+    typer.echo("It signs: restart every process.", err=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with a file of keys is one line and exit code 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise failure(str(error)) from error

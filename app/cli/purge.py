@@ -1,0 +1,38 @@
+"""python -m app purge: what nobody will ask for any more."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from app.auth.service import FIRST_ID, purge_sessions
+from app.auth.throttle import purge_counts
+from app.cli.run import with_database
+from app.clock import utc_now
+from app.config import load_settings
+from app.database import Database
+
+BATCH = 1000
+
+cli = typer.Typer()
+
+
+@cli.command()
+def purge(
+    keep_days: Annotated[int, typer.Option(min=0, help="For how long sessions are kept that have ended.")] = 30,
+) -> None:
+    """Delete sessions that are over and counts that are done, a thousand at a time: nobody waits for it."""
+
+    async def run(database: Database) -> str:
+        now, sessions, after_id = utc_now(), 0, FIRST_ID
+        while True:
+            last_id, purged = await database.write(purge_sessions, now - timedelta(days=keep_days), after_id, BATCH)
+            if last_id is None:
+                break
+            sessions, after_id = sessions + purged, last_id
+        counts = 0
+        while purged := await database.write(purge_counts, now, BATCH):
+            counts += purged
+        return f"Purged {sessions} sessions and {counts} counts."
+
+    typer.echo(with_database(load_settings(), run))

@@ -1,0 +1,67 @@
+"""What the commands have in common: a database to work on, passwords, and how they fail."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any, TypeVar
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from app.auth.passwords import Cost, Passwords
+from app.config import Settings
+from app.database import Database
+from app.engines import WAIT, connect
+from app.errors import AppError
+
+T = TypeVar("T")
+
+
+def group(help_: str) -> typer.Typer:
+    return typer.Typer(help=help_, no_args_is_help=True)
+
+
+def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:
+    """Run `f` on the database of the settings; what goes wrong is one line and exit code 1."""
+    try:
+        return run_with(settings, f, wait)
+    except AppError as error:
+        raise failure(error.detail) from error
+
+
+def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:
+    """Run `f` on the database of the settings."""
+
+    async def run() -> T:
+        async with connect(settings.database, wait) as database:
+            return await f(database)
+
+    return asyncio.run(run())
+
+
+def read_password() -> str:
+    """From a prompt, or from standard input: arguments are for everybody on the host to see."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().removesuffix("\n")
+
+
+def valid(kind: Any, **fields: object) -> Any:
+    """The fields as a schema has them; what is wrong with them is one line and exit code 1."""
+    try:
+        return TypeAdapter(kind).validate_python(fields)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise failure("; ".join(faults)) from error
+
+
+async def hashed(password: str, username: str) -> str:
+    """Raises WeakPassword."""
+    with closing(Passwords(Cost())) as passwords:
+        return await passwords.hash(password, username)
+
+
+def failure(message: str) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(1)

@@ -1,0 +1,66 @@
+"""python -m app serve, migrate."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from app import server
+from app.auth.keys import check_keys
+from app.cli.run import with_database
+from app.config import load_settings
+from app.database import Database, DatabaseUnavailable
+from app.migrations import PATIENCE, is_current, upgrade
+
+LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
+
+cli = typer.Typer()
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew when the code changes.")] = False,
+) -> None:
+    """Start the service."""
+    settings = load_settings()
+    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+        typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
+    typer.echo(with_database(settings, _prepare))
+    check_keys(settings)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"
+    typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")
+    body = '{"username": "ada", "password": "correct horse battery"}'
+    typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
+    typer.echo(f"  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'")
+    server.serve(host, port, workers, reload=reload)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema to the newest migration."""
+
+    async def run(database: Database) -> str:
+        await database.write(upgrade)
+        return "The schema is at the newest migration."
+
+    typer.echo(with_database(load_settings(), run, PATIENCE))
+
+
+async def _prepare(database: Database) -> str:
+    """Have SQLite's schema up to date before the workers start; of PostgreSQL's, say what is to be done."""
+    if database.dialect == "sqlite":
+        if not await database.read(is_current):
+            await database.write(upgrade)
+        return "The SQLite database is at the newest migration."
+    try:
+        is_ready = await database.read(is_current)
+    except DatabaseUnavailable:
+        return "PostgreSQL does not answer; /health/ready says when it does."
+    return (
+        "PostgreSQL is at the newest migration."
+        if is_ready
+        else "PostgreSQL is not at the newest migration: run python -m app migrate"
+    )

@@ -1,0 +1,122 @@
+"""python -m app users: accounts, by name."""
+
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection
+
+from app.auth.keys import load_tokens
+from app.cli.run import group, hashed, read_password, valid, with_database
+from app.clock import utc_now
+from app.config import load_settings
+from app.database import Database
+from app.users import service
+from app.users.recovery import make_reset, send
+from app.users.schemas import PasswordSet, UserChange, UserCreate, UserQuery
+
+PAGE = 100
+
+Name = Annotated[str, typer.Argument(help="The username, in either letter case.")]
+
+cli = group("Manage users.")
+
+
+@cli.command()
+def add(
+    name: str,
+    admin: Annotated[bool, typer.Option("--admin", help="Make an administrator.")] = False,
+) -> None:
+    """Add a user; the password comes from a prompt, or from standard input."""
+    fields: UserCreate = valid(UserCreate, username=name, password=read_password())
+
+    async def run(database: Database) -> None:
+        password_hash = await hashed(fields.password, fields.username)
+        await database.write(service.create_user, fields.username, password_hash, utc_now(), is_admin=admin)
+
+    with_database(load_settings(), run)
+    typer.echo(f"Added {fields.username}.")
+
+
+@cli.command("list")
+def list_(prefix: Annotated[str, typer.Option(help="What the usernames begin with.")] = "") -> None:
+    """List users by name: whether they are administrators or disabled, since when there are, and their e-mail."""
+    query: UserQuery = valid(UserQuery, username=prefix, limit=PAGE)
+
+    async def run(database: Database) -> None:
+        page = await database.read(service.list_users, query)
+        while True:
+            for user in page.rows:
+                state = "disabled" if not user.is_active else "admin" if user.is_admin else ""
+                typer.echo(f"{user.username:<24} {state:<8} {user.created_at:%Y-%m-%d} {user.email or ''}".rstrip())
+            if page.next_cursor is None:
+                return
+            page = await database.read(service.list_users, query.model_copy(update={"cursor": page.next_cursor}))
+
+    with_database(load_settings(), run)
+
+
+@cli.command()
+def disable(name: Name) -> None:
+    """Let a user in no more, and end every session of theirs."""
+    _change(name, {"is_active": False}, "Disabled")
+
+
+@cli.command()
+def enable(name: Name) -> None:
+    """Let a user in again."""
+    _change(name, {"is_active": True}, "Enabled")
+
+
+@cli.command()
+def promote(name: Name) -> None:
+    """Make an administrator of a user; it holds from the next login on."""
+    _change(name, {"is_admin": True}, "Promoted")
+
+
+@cli.command()
+def set_password(name: Name) -> None:
+    """Set a user's password, from a prompt or standard input, and end every session of theirs."""
+    fields: PasswordSet = valid(PasswordSet, new_password=read_password())
+
+    async def run(database: Database) -> str:
+        user = await database.read(service.get_named, name)
+        password_hash = await hashed(fields.new_password, user["username"])
+        await database.write(service.set_password, user["id"], password_hash, utc_now())
+        return f"Set the password of {user['username']}."
+
+    typer.echo(with_database(load_settings(), run))
+
+
+@cli.command()
+def reset_token(name: Name) -> None:
+    """Print a token with which a user sets a new password, once, within an hour."""
+    settings = load_settings()
+
+    async def run(database: Database) -> str:
+        user = await database.read(service.get_named, name)
+        reset = make_reset(load_tokens(settings), await database.read(service.get_account, user["id"]), utc_now())
+        if settings.reset_hook:
+            await send(settings.reset_hook, reset)
+        return reset.reset_token
+
+    typer.echo(with_database(settings, run))
+
+
+@cli.command()
+def delete(name: Name) -> None:
+    """Delete a user, with their tasks and sessions."""
+
+    def run(connection: Connection) -> str:
+        user = service.get_named(connection, name)
+        service.delete_user(connection, user["id"])
+        return f"Deleted {user['username']}."
+
+    typer.echo(with_database(load_settings(), lambda database: database.write(run)))
+
+
+def _change(name: str, changes: UserChange, done: str) -> None:
+    def run(connection: Connection) -> str:
+        user = service.change_user(connection, service.get_named(connection, name)["id"], changes, utc_now())
+        return f"{done} {user['username']}."
+
+    typer.echo(with_database(load_settings(), lambda database: database.write(run)))

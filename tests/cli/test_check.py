@@ -1,0 +1,194 @@
+"""python -m app check: each fault that is planted is found, and nothing else."""
+
+import re
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.cli import check
+from app.clock import Clock, utc_now
+from tests.accounts import log_in, register
+from tests.cli.runner import Run, run
+from tests.conftest import SECRET, Sql
+
+GOOD = {"public_url": "https://tasks.example.com", "registration": "closed", "secret_key": SECRET}
+BCRYPT = "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
+LOCAL = {"secret_key": SECRET}
+
+
+@pytest.fixture
+def app(database_url: str) -> Run:
+    return partial(run, database_url=database_url)
+
+
+def faults(app: Run, **settings: str) -> list[str]:
+    """What is said to be wrong, each with what to do about it."""
+    result = app("check", **settings)
+    lines = result.stdout.splitlines()
+    if result.exit_code == 0:
+        assert lines == ["Nothing is wrong."]
+        return []
+    assert result.exit_code == 1
+    assert all(line.startswith("- ") for line in lines[::2])
+    assert all(re.match(r"  \S", line) for line in lines[1::2])
+    return [line.removeprefix("- ") for line in lines[::2]]
+
+
+def test_a_good_installation_has_none(app: Run, client: TestClient, sql: Sql) -> None:
+    assert app("users", "add", "root", stdin="correct horse battery\n", **GOOD).exit_code == 0
+    Path(".env").write_text("ACCESS_TOKEN_TTL=60\n")
+    Path(".env").chmod(0o640)
+
+    assert faults(app, **GOOD) == []
+    assert faults(app, **GOOD | {"registration": "open", "trusted_proxies": "10.0.0.0/8, fd00::/8, 192.0.2.1"}) == []
+    assert faults(app, **GOOD | {"cors_origins": "https://app.example.com"}) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000", "https://tasks.local"]
+)
+def test_so_has_one_for_this_host_alone(app: Run, url: str) -> None:
+    assert faults(app, **LOCAL, public_url=url) == []
+
+
+def test_an_installation_that_never_ran_has_none_and_is_not_begun() -> None:
+    assert faults(run) == []
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_weak_secret(app: Run) -> None:
+    assert faults(app, secret_key="changethis")[0].startswith("SECRET_KEY: must have at least 32 bytes")
+
+
+def test_a_secret_that_is_its_own_predecessor(app: Run) -> None:
+    assert faults(app, **GOOD, secret_key_previous=SECRET) == ["SECRET_KEY_PREVIOUS is SECRET_KEY."]
+
+
+def test_a_dotenv_that_cannot_be_read(app: Run) -> None:
+    Path(".env").write_text("REGISTRATION closed\n")
+
+    assert faults(app, **GOOD) == [".env: line 1 is not NAME=value"]
+
+
+def test_a_dotenv_that_everybody_can_read(app: Run) -> None:
+    Path(".env").write_text("ACCESS_TOKEN_TTL=60\n")
+    Path(".env").chmod(0o644)
+
+    assert faults(app, **GOOD) == [".env is open to every user of this host."]
+
+
+def test_a_key_file_that_everybody_can_read(app: Run) -> None:
+    pem = {"jwt_private_key_file": "jwt.pem"}
+    app("keys", "new", **GOOD, **pem)
+    Path("jwt.pem").chmod(0o644)
+
+    [fault] = faults(app, **GOOD, **pem)
+
+    assert fault.startswith("The keys are of no use: jwt.pem is open to every user of this host: chmod o= jwt.pem")
+
+
+def test_a_kept_secret_that_everybody_can_read(sqlite_url: str) -> None:
+    settings = {"database_url": sqlite_url, "registration": "closed"}
+    assert faults(run, **settings) == []
+    Path("tasks.db.secret").chmod(0o644)
+
+    [fault] = faults(run, **settings)
+
+    assert "tasks.db.secret is open to every user of this host" in fault
+
+
+def test_migrations_that_are_behind(app: Run, sql: Sql) -> None:
+    [(current,)] = sql("SELECT version_num FROM alembic_version")
+    sql("UPDATE alembic_version SET version_num = '0001'")
+
+    found = faults(app, **GOOD)
+
+    sql(f"UPDATE alembic_version SET version_num = '{current}'")
+    assert found == ["The database's schema is not this version's."]
+
+
+def test_a_database_that_is_away() -> None:
+    settings = GOOD | {"database_url": "postgresql://ada:l0velace@127.0.0.1:1/tasks"}
+
+    result = run("check", **settings)
+
+    assert result.exit_code == 1
+    assert "The database cannot be reached." in result.stdout
+    assert "l0velace" not in result.output
+
+
+def test_sqlite_on_a_network_file_system(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = Path("mounts")
+    monkeypatch.setattr(check, "MOUNTS", mounts)
+    settings = GOOD | {"database_url": sqlite_url}
+    for kind, is_found in ("ext4", False), ("nfs4", True), ("cifs", True):
+        mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/tasks {Path.cwd()} {kind} rw 0 0\n")
+        assert [fault.endswith("where several hosts would damage it.") for fault in faults(run, **settings)] == (
+            [True] if is_found else []
+        )
+    mounts.unlink()
+    assert faults(run, **settings) == []
+
+
+def test_cors_for_every_origin(app: Run) -> None:
+    assert faults(app, **GOOD, cors_origins="*") == ["CORS_ORIGINS lets pages of every origin call from a browser."]
+
+
+@pytest.mark.parametrize("host", ["tasks.example.com", "192.0.2.1:8000", "8.8.8.8"])
+def test_registration_that_is_open_to_the_world_unless_that_is_said(app: Run, host: str) -> None:
+    settings = LOCAL | {"public_url": f"https://{host}"}
+    if host.startswith("192.0.2."):
+        host = "documentation"  # TEST-NET-1 (RFC 5737), which is nobody's
+
+    found = faults(app, **settings)
+
+    assert found == ([] if host == "documentation" else ["Anybody who reaches PUBLIC_URL can make an account."])
+
+
+def test_a_public_url_in_clear(app: Run) -> None:
+    [fault] = faults(app, **GOOD | {"public_url": "http://tasks.example.com"})
+
+    assert fault.startswith("PUBLIC_URL is not https")
+
+
+@pytest.mark.parametrize("networks", ["0.0.0.0/0", "::/0", "8.0.0.0/9", "10.0.0.1, 203.0.0.0/16"])
+def test_proxies_that_are_trusted_too_widely(app: Run, networks: str) -> None:
+    [fault] = faults(app, **GOOD, trusted_proxies=networks)
+
+    assert re.match(r"TRUSTED_PROXIES trusts [\d,]+ addresses", fault)
+
+
+def test_a_clock_that_is_off(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (GOOD | {"database_url": postgres_url}).items():
+        monkeypatch.setenv(name.upper(), value)
+
+    assert check.diagnose(utc_now) == []
+    clocks: list[Clock] = [lambda: utc_now() - timedelta(minutes=1), lambda: utc_now() + timedelta(minutes=1)]
+    for clock in clocks:
+        [fault] = check.diagnose(clock)
+        assert re.fullmatch(r"This host's clock and the database's are (59|60|61) seconds apart\.", fault.what)
+
+
+def test_hashes_that_are_weak_or_old_until_they_are_made_anew(app: Run, client: TestClient, sql: Sql) -> None:
+    for name in "ada", "bob", "dan", "eve":
+        register(client, name)  # with a cheaper hash than the command's
+    app("users", "add", "root", stdin="correct horse battery\n", **GOOD)
+    sql(f"UPDATE users SET password_hash = '{BCRYPT}' WHERE username = 'eve'")
+
+    assert faults(app, **GOOD) == ["4 passwords are hashed more weakly than today's: ada, bob, dan, …."]
+
+    log_in(client, "ada")  # at the test's cost: no stronger
+    sql("DELETE FROM users WHERE username IN ('bob', 'dan')")
+    assert faults(app, **GOOD) == ["2 passwords are hashed more weakly than today's: ada, eve."]
+    app("users", "set-password", "ada", stdin="another long one\n", **GOOD)
+    app("users", "delete", "eve", **GOOD)
+    assert faults(app, **GOOD) == []
+
+
+def test_several_are_all_named(app: Run) -> None:
+    found = faults(app, **LOCAL, public_url="http://tasks.example.com", cors_origins="*", trusted_proxies="0.0.0.0/0")
+
+    assert len(found) == 4

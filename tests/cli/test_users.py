@@ -1,0 +1,228 @@
+"""python -m app users, sessions and purge: what an operator does, on the database that the service works on."""
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.clock import utc_now
+from tests.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.cli.runner import Run
+from tests.conftest import MovableClock, Sql
+from tests.users.test_recovery import sent
+
+NEW = "another long one"
+MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
+
+
+def is_live(client: TestClient, login: Login) -> bool:
+    return client.get("/tasks/mine", headers=login.headers).status_code == 200
+
+
+def can_log_in(client: TestClient, password: str = PASSWORD) -> bool:
+    return client.post("/auth/token", data={"username": "ada", "password": password}).status_code == 200
+
+
+def test_users_are_listed_by_name(client: TestClient, app: Run, sql: Sql) -> None:
+    for n in range(101):
+        sql(
+            "INSERT INTO users (id, username, password_hash, created_at, updated_at) VALUES"
+            f" ('01a207a2-3280-7000-8422-653b1e44{n:04}', 'user{n:03}', 'x',"
+            " '2026-11-23T09:00:00.000000Z', '2026-11-23T09:00:00.000000Z')"
+        )
+    register(client, "Ada", email="ada@example.com")
+    register(client, "bob")
+    app("users", "promote", "ada")
+    app("users", "disable", "bob")
+
+    listed = app("users", "list")
+
+    assert listed.exit_code == 0
+    assert len(listed.stdout.splitlines()) == 103
+    ada, bob, *others = listed.stdout.splitlines()
+    assert re.fullmatch(r"Ada +admin +20\d\d-\d\d-\d\d ada@example\.com", ada)
+    assert re.fullmatch(r"bob +disabled +20\d\d-\d\d-\d\d", bob)
+    assert [line.split()[0] for line in others] == [f"user{n:03}" for n in range(101)]
+    assert [line.split()[0] for line in app("users", "list", "--prefix", "A").stdout.splitlines()] == ["Ada"]
+
+
+def test_a_prefix_that_none_can_have_is_refused(app: Run) -> None:
+    refused = app("users", "list", "--prefix", "a b")
+
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: username: String should match pattern")
+
+
+def test_who_is_disabled_is_out_until_enabled(client: TestClient, app: Run) -> None:
+    login = sign_up(client)
+
+    assert app("users", "disable", "ADA").stdout == "Disabled ada.\n"
+    assert not is_live(client, login)
+    assert not can_log_in(client)
+
+    assert app("users", "enable", "ada").stdout == "Enabled ada.\n"
+    assert not is_live(client, login)
+    assert can_log_in(client)
+
+
+def test_who_is_promoted_is_an_administrator_and_the_last_one_stays(client: TestClient, app: Run) -> None:
+    register(client)
+
+    assert app("users", "promote", "ada").stdout == "Promoted ada.\n"
+
+    assert "admin" in log_in(client).scope
+    for words in ("disable", "ada"), ("delete", "ada"):
+        refused = app("users", *words)
+        assert (refused.exit_code, refused.stderr) == (1, "error: The last administrator cannot be removed\n")
+    assert is_live(client, log_in(client))
+
+
+def test_a_password_that_is_set_ends_every_session(client: TestClient, app: Run) -> None:
+    login = sign_up(client)
+
+    done = app("users", "set-password", "Ada", stdin=f"{NEW}\n")
+
+    assert (done.exit_code, done.stdout) == (0, "Set the password of ada.\n")
+    assert not is_live(client, login)
+    assert not can_log_in(client)
+    assert can_log_in(client, NEW)
+
+
+@pytest.mark.parametrize(
+    ("password", "message"),
+    [
+        ("short", "new_password: String should have at least 8 characters"),
+        ("password123", "The password is on the list of common passwords"),
+    ],
+)
+def test_a_password_that_will_not_do_is_refused(client: TestClient, app: Run, password: str, message: str) -> None:
+    register(client)
+
+    refused = app("users", "set-password", "ada", stdin=f"{password}\n")
+
+    assert (refused.exit_code, refused.stderr) == (1, f"error: {message}\n")
+    assert can_log_in(client)
+
+
+def test_a_reset_token_is_printed_and_good_once(client: TestClient, app: Run, clock: MovableClock) -> None:
+    register(client)
+    clock.now = utc_now()  # the command's own
+
+    token = app("users", "reset-token", "ada").stdout.strip()
+
+    statuses = [
+        client.post("/users/reset-password", json={"reset_token": token, "new_password": NEW}).status_code
+        for _ in range(2)
+    ]
+    assert statuses == [204, 400]
+    assert can_log_in(client, NEW)
+
+
+def test_a_reset_token_is_sent_where_there_is_a_hook(client: TestClient, app: Run) -> None:
+    register(client, email="ada@example.com")
+    sent.clear()
+
+    printed = app("users", "reset-token", "ada", reset_hook="tests.users.test_recovery:send").stdout.strip()
+    failed = app("users", "reset-token", "ada", reset_hook="tests.users.test_recovery:fail")
+
+    assert [(reset.email, reset.reset_token) for reset in sent] == [("ada@example.com", printed)]
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr.endswith("error: The reset token could not be sent\n")
+
+
+def test_a_user_is_deleted_with_tasks(client: TestClient, app: Run, sql: Sql) -> None:
+    create_task(client, sign_up(client))
+
+    assert app("users", "delete", "ada").stdout == "Deleted ada.\n"
+
+    assert sql("SELECT count(*) FROM users") == sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+def test_sessions_are_listed_and_ended_one_by_one_or_all(client: TestClient, app: Run, sql: Sql) -> None:
+    register(client)
+    client.headers["User-Agent"] = "curl/8"
+    logins = [log_in(client) for _ in range(3)]
+    others = sign_up(client, "bob")
+
+    lines = app("sessions", "list", "ada").stdout.splitlines()
+
+    ids = [line.split()[0] for line in lines]
+    hers = "(SELECT id FROM users WHERE username = 'ada')"
+    rows = sql(f"SELECT CAST(id AS TEXT) FROM sessions WHERE user_id = {hers} ORDER BY id DESC")
+    assert ids == [id_ for (id_,) in rows]
+    assert all(line.endswith("  testclient  curl/8") for line in lines)
+
+    assert app("sessions", "revoke", "ada", "--session", ids[0]).stdout == "Ended a session of ada.\n"
+    assert [line.split()[0] for line in app("sessions", "list", "ada").stdout.splitlines()] == ids[1:]
+    again = app("sessions", "revoke", "ada", "--session", ids[0])
+    assert (again.exit_code, again.stderr) == (1, "error: Session not found\n")
+
+    assert app("sessions", "revoke", "ada").stdout == "Ended every session of ada.\n"
+    assert app("sessions", "list", "ada").stdout == ""
+    assert not any(is_live(client, login) for login in logins)
+    assert is_live(client, others)
+
+
+def test_many_sessions_are_listed_to_the_last(client: TestClient, app: Run, sql: Sql) -> None:
+    sign_up(client)
+    for n in range(100):
+        sql(
+            "INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
+            f" SELECT '01a207a2-3280-7000-8422-653b1e44{n:04}', id, '', '2026-11-23T09:00:00.000000Z',"
+            " '2026-11-23T09:00:00.000000Z', '2099-11-23T09:00:00.000000Z', '', '' FROM users"
+        )
+
+    assert len(app("sessions", "list", "ada").stdout.splitlines()) == 101
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[("users", command) for command in ("disable", "enable", "promote", "delete", "reset-token", "set-password")],
+        ("sessions", "list"),
+        ("sessions", "revoke"),
+    ],
+    ids=" ".join,
+)
+def test_nobody_of_that_name_is_one_line(app: Run, words: tuple[str, str]) -> None:
+    refused = app(*words, "nobody", stdin=f"{PASSWORD}\n")
+
+    assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", "error: User not found\n")
+
+
+def test_what_is_over_is_purged_and_the_rest_lives(client: TestClient, app: Run, sql: Sql) -> None:
+    live, ended, expired, lately = sign_up(client), log_in(client), log_in(client), log_in(client)
+    ids = [id_ for (id_,) in sql("SELECT CAST(id AS TEXT) FROM sessions ORDER BY id")]
+    ancient, recent = "2020-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z"
+    sql(f"UPDATE sessions SET expires_at = '{recent}'")
+    sql(f"UPDATE sessions SET ended_at = '{ancient}', end_reason = 'revoked' WHERE id = '{ids[1]}'")
+    sql(f"UPDATE sessions SET expires_at = '{ancient}' WHERE id = '{ids[2]}'")
+    sql(f"UPDATE sessions SET ended_at = '{recent}', end_reason = 'revoked' WHERE id = '{ids[3]}'")
+    sql("DELETE FROM throttle")
+    for n, moment in enumerate([ancient, ancient, recent]):
+        sql(f"INSERT INTO throttle (key, hits, resets_at) VALUES ('{n}', 1, '{moment}')")
+
+    purged = app("purge")
+
+    assert (purged.exit_code, purged.stdout) == (0, "Purged 2 sessions and 2 counts.\n")
+    assert [id_ for (id_,) in sql("SELECT CAST(id AS TEXT) FROM sessions ORDER BY id")] == [ids[0], ids[3]]
+    assert sql("SELECT key FROM throttle") == [("2",)]
+    assert {ended, expired, lately}.isdisjoint({live})
+    assert app("purge").stdout == "Purged 0 sessions and 0 counts.\n"
+
+
+def test_more_than_a_batch_is_purged(client: TestClient, app: Run, sql: Sql, database_url: str) -> None:
+    sign_up(client)
+    number = "printf('%04d', n)" if database_url.startswith("sqlite") else "lpad(n::text, 4, '0')"
+    id_ = f"'01a207a2-3280-7000-8422-653b1e44' || {number}"
+    id_ = id_ if database_url.startswith("sqlite") else f"({id_})::uuid"
+    cast = "" if database_url.startswith("sqlite") else "::timestamptz"
+    times = ", ".join([f"'2020-01-01T00:00:00.000000Z'{cast}"] * 3)
+    sql(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1999)"
+        " INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
+        f" SELECT {id_}, u.id, '', {times}, '', '' FROM users u, numbers"
+    )
+
+    assert app("purge", "--keep-days", "0").stdout.startswith("Purged 1999 sessions")
+    assert sql("SELECT count(*) FROM sessions") == [(1,)]
