@@ -1,7 +1,7 @@
 """Tasks: three lists, and one at a time."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -14,6 +14,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    insert,
     literal,
     or_,
     select,
@@ -74,11 +75,11 @@ GIVEN: Final = (
     *(Task.created_at, Task.updated_at, Task.idempotency_key, Task.idempotency_hash),
 )
 CREATE = {
-    dialect: insert(Task)
+    dialect: upsert(Task)
     .from_select(GIVEN, select(*(bindparam(column.key, type_=column.type) for column in GIVEN)).where(IS_LIVE))
     .on_conflict_do_nothing(index_elements=[Task.owner_id, Task.idempotency_key], index_where=HAS_KEY)
     .returning(Task.version, USERNAME.label("owner"))
-    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+    for dialect, upsert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
 }
 WITH_KEY = select(*_columns(USERNAME), Task.version, Task.idempotency_hash).where(
     Task.owner_id == bindparam("user_id"), Task.idempotency_key == bindparam("idempotency_key"), IS_LIVE
@@ -136,6 +137,11 @@ def create_task(
     if first.idempotency_hash != digest:
         raise IdempotencyKeyReused
     return first._asdict()
+
+
+def insert_tasks(connection: Connection, rows: Sequence[TaskFields]) -> None:
+    """Insert many at once: rows of the table, as they are."""
+    connection.execute(insert(Task), rows)
 
 
 def update_task(

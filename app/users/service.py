@@ -1,6 +1,6 @@
 """Accounts: make, list, read, change, recover, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +60,11 @@ def create_user(
         return connection.execute(statement).mappings().one()
     except IntegrityError as error:
         raise UsernameTaken from error
+
+
+def insert_users(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert many at once: rows of the table, as they are."""
+    connection.execute(insert(User), rows)
 
 
 def get_profile(connection: Connection, user: Principal) -> RowMapping:
