@@ -1,11 +1,18 @@
 """The README's lines, pasted as they stand."""
 
+import asyncio
 import re
 import shutil
+import socketserver
 import subprocess
+from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
+from app.config import Settings
+from app.users.recovery import Reset, send
 from tests.conftest import SECRET, on_one_database
 from tests.processes import ROOT, services
 
@@ -47,3 +54,37 @@ def test_the_settings_table_is_what_env_example_lists() -> None:
 
 def blocks_of_table() -> str:
     return README.partition("## Settings\n")[2].partition("\n## ")[0]
+
+
+class Mailbox(socketserver.StreamRequestHandler):
+    """As much of SMTP (RFC 5321) as one message takes."""
+
+    messages: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 mail\r\n")
+        for line in self.rfile:
+            verb = line[:4].upper()
+            self.wfile.write(
+                b"354 go on\r\n" if verb == b"DATA" else b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n"
+            )
+            if verb == b"DATA":
+                self.messages.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+                self.wfile.write(b"250 ok\r\n")
+
+
+def test_the_hook_that_it_shows_sends_a_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = f'"127.0.0.1", {server.server_address[1]}'
+        Path("hooks.py").write_text(blocks("python", "Administration").replace('"localhost"', here))
+        monkeypatch.syspath_prepend(Path.cwd())
+        hook = Settings.model_validate({"reset_hook": "hooks:send"}).reset_hook
+
+        assert hook
+        asyncio.run(send(hook, Reset("ada", "ada@example.com", "TOKEN")))
+        server.shutdown()
+
+    [message] = Mailbox.messages
+    assert "To: ada@example.com" in message
+    assert "#TOKEN" in message
