@@ -1,42 +1,13 @@
 """People who use the service under test."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-PASSWORD = "correct horse battery"
+from app.testing import PASSWORD, Login, bearer, log_in, register
 
-
-@dataclass(frozen=True)
-class Login:
-    """What a login brought."""
-
-    access_token: str
-    refresh_token: str
-    scope: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return bearer(self.access_token)
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-def register(client: TestClient, username: str = "ada", **fields: Any) -> dict[str, Any]:
-    response = client.post("/users", json={"username": username, "password": PASSWORD} | fields)
-    assert response.status_code == 201, response.text
-    user: dict[str, Any] = response.json()
-    return user
-
-
-def log_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: str) -> Login:
-    response = client.post("/auth/token", data={"username": username, "password": password} | fields)
-    assert response.status_code == 200, response.text
-    return _login(response.json())
+__all__ = ["PASSWORD", "Login", "bearer", "log_in", "register"]
 
 
 def refresh(client: TestClient, refresh_token: str, **fields: str) -> Response:
@@ -45,9 +16,7 @@ def refresh(client: TestClient, refresh_token: str, **fields: str) -> Response:
 
 
 def refreshed(client: TestClient, refresh_token: str, **fields: str) -> Login:
-    response = refresh(client, refresh_token, **fields)
-    assert response.status_code == 200, response.text
-    return _login(response.json())
+    return Login.of(refresh(client, refresh_token, **fields))
 
 
 def sign_up(client: TestClient, username: str = "ada") -> Login:
@@ -69,7 +38,3 @@ def faults(response: Response) -> list[list[str]]:
     detail = response.json()["detail"]
     assert all(fault.keys() == {"type", "loc", "msg"} for fault in detail)
     return [fault["loc"] for fault in detail]
-
-
-def _login(body: dict[str, Any]) -> Login:
-    return Login(body["access_token"], body["refresh_token"], body["scope"])

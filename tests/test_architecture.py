@@ -34,7 +34,13 @@ FLOORS = [
     {"errors"},
 ]
 WEBLESS = {"grants", "service", "holders", "throttle", "models", "keys", "passwords", "tokens"}
-ONLY_IMPORTERS = {"jose": "auth/tokens.py", "passlib": "auth/passwords.py", "zxcvbn": "auth/passwords.py"}
+ONLY_IMPORTERS = {
+    "httpx2": "testing.py",
+    "jose": "auth/tokens.py",
+    "passlib": "auth/passwords.py",
+    "pytest": "testing.py",
+    "zxcvbn": "auth/passwords.py",
+}
 FILES = sorted(APP.rglob("*.py"))
 
 
@@ -57,7 +63,8 @@ def test_every_arrow_points_down(file: Path) -> None:
     elif here in MAY_IMPORT:
         assert {room[0] for room in rooms} <= MAY_IMPORT[here] | {here}
     else:
-        assert here in {"__init__", "__main__", "main", "cli"}
+        assert here in {"__init__", "__main__", "main", "cli", "testing"}
+    assert not any(room[0] == "testing" for room in rooms)
     if len(path.parts) == 2 and here in MAY_IMPORT:
         floor = next(n for n, names in enumerate([*FLOORS, {"__init__"}]) if path.stem in names)
         for room in rooms:

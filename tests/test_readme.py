@@ -19,15 +19,15 @@ from tests.processes import ROOT, services
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str, heading: str) -> str:
+def blocks(language: str, heading: str) -> list[str]:
     section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL))
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
 @on_one_database
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> None:
-    script = blocks("sh", "Log in, use, refresh, log out")
+    script = "\n".join(blocks("sh", "Log in, use, refresh, log out"))
     with services(1, database_url=database_url, secret_key=SECRET) as (url,):
         pasted = script.replace("http://127.0.0.1:8000", url)
         shown = subprocess.run(["bash", "-ec", pasted], check=True, capture_output=True, text=True, timeout=120).stdout
@@ -40,9 +40,11 @@ def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> Non
 
 
 def test_the_suite_that_it_shows_passes(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(blocks("python", "From a pytest suite"))
+    conftest, test = blocks("python", "From a pytest suite")
+    pytester.makeconftest(conftest)
+    pytester.makepyfile(test)
 
-    pytester.runpytest_inprocess("-W", "error").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess("-W", "error", "-o", "strict=true").assert_outcomes(passed=1)
 
 
 def test_the_settings_table_is_what_env_example_lists() -> None:
