@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
+from app.testing import assert_oauth_error
 from tests.accounts import PASSWORD, bearer, log_in, register
 from tests.conftest import MovableClock, Sql
 
@@ -22,8 +23,8 @@ URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def assert_bad_request(response: Response, error: str, detail: str) -> None:
-    assert response.status_code == 400
-    assert response.json() == {"detail": detail, "error": error, "error_description": detail}
+    assert_oauth_error(response, error)
+    assert response.json()["error_description"] == response.json()["detail"] == detail
 
 
 def attempt(client: TestClient, **fields: str) -> Response:

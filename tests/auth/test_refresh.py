@@ -4,6 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.testing import assert_oauth_error
 from tests.accounts import PASSWORD, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 
@@ -14,8 +15,8 @@ OTHER_SECRET = "another-key-for-tests-only-9876543210"
 
 
 def assert_invalid_grant(response: Response, detail: str) -> None:
-    assert response.status_code == 400
-    assert response.json() == {"detail": detail, "error": "invalid_grant", "error_description": detail}
+    assert_oauth_error(response, "invalid_grant")
+    assert response.json()["error_description"] == response.json()["detail"] == detail
 
 
 def test_a_refresh_brings_a_new_pair_that_works(client: TestClient) -> None:

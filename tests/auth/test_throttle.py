@@ -17,6 +17,7 @@ from app.auth.errors import HashingQueueFull, TooManyAttempts
 from app.auth.throttle import REMEMBERED, TURN_SECONDS, Limiter
 from app.config import Settings
 from app.main import create_app
+from app.testing import assert_oauth_error
 from tests.accounts import PASSWORD, bearer, register
 from tests.auth.test_passwords import Library
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
@@ -72,10 +73,9 @@ def statuses(count: int, send: Callable[[], Response]) -> list[int]:
 
 
 def assert_throttled(response: Response, seconds: int) -> None:
-    assert response.status_code == 429
-    assert response.json() == {"detail": WAIT, "error": "temporarily_unavailable", "error_description": WAIT}
+    assert_oauth_error(response, "temporarily_unavailable", 429)
+    assert response.json()["error_description"] == response.json()["detail"] == WAIT
     assert response.headers["Retry-After"] == str(seconds)
-    assert response.headers["Cache-Control"] == "no-store"
 
 
 def burn(client: TestClient) -> None:
