@@ -79,7 +79,7 @@ def test_the_hook_that_it_shows_sends_a_mail(monkeypatch: pytest.MonkeyPatch) ->
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         here = f'"127.0.0.1", {server.server_address[1]}'
-        Path("hooks.py").write_text(blocks("python", "Administration").replace('"localhost"', here))
+        Path("hooks.py").write_text(blocks("python", "Administration")[0].replace('"localhost"', here))
         monkeypatch.syspath_prepend(Path.cwd())
         hook = Settings.model_validate({"reset_hook": "hooks:send"}).reset_hook
 
