@@ -27,6 +27,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.logs import LogFormat
+
 DAY = 86_400
 PATH = "/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 SECRET_BYTES = 32
@@ -103,6 +105,9 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
     cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()
     root_path: str = Field("", pattern=rf"^({PATH})*/?$")
+    log_format: LogFormat = "json"
+    log_requests: bool = True
+    metrics: bool = False
 
     @property
     def database(self) -> URL:

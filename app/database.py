@@ -79,6 +79,10 @@ class Database(ABC):
     async def _write_one(self, f: Callable[[Connection], T]) -> T: ...
 
     @abstractmethod
+    def usage(self) -> tuple[int, int]:
+        """How many connections are in use, and how many may be."""
+
+    @abstractmethod
     async def close(self) -> None: ...
 
 

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from app.database import Database, DatabaseUnavailable, sqlstate
@@ -84,6 +85,9 @@ class SQLite(Database):
             else:
                 return
 
+    def usage(self) -> tuple[int, int]:
+        return _used(self._reader) + _used(self._writer), 2
+
     async def close(self) -> None:
         self._thread.shutdown()
         for engine in self._writer, self._reader:
@@ -137,6 +141,9 @@ class PostgreSQL(Database):
                     raise
         return await greenlet_spawn(run, engine, f)
 
+    def usage(self) -> tuple[int, int]:
+        return _used(self._reader), POOL_SIZE
+
     async def close(self) -> None:
         """Say goodbye, but not for long: a server that has gone silent would be waited for at each connection."""
         with suppress(TimeoutError):
@@ -152,6 +159,10 @@ async def connect(url: URL, wait: float = WAIT) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+def _used(engine: Engine) -> int:
+    return cast("QueuePool", engine.pool).checkedout()
 
 
 def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:

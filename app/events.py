@@ -1,15 +1,15 @@
 """Security events: one line of JSON each, with the request that they belong to.
 
-A line never holds a password or a token, nor a name that somebody typed (it may have been a password). JSON escapes
-whatever is not printable ASCII, so that no value can begin a line of its own.
+A line never holds a password or a token, nor a name that somebody typed (it may have been a password).
 """
 
-import json
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
 from app.clock import utc_now
+from app.logs import Line
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ class Origin(NamedTuple):
 
 origin: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039 - a tuple
 
+listener: ContextVar[Callable[[Event], object] | None] = ContextVar("listener", default=None)
+"""Who else is told of the request's events."""
+
 
 def identify(user_id: str, session_id: str) -> None:
     """Have the request's events name who sent it."""
@@ -55,12 +58,6 @@ def record(event: Event, **facts: str | None) -> None:
 
     Where an administrator did it to somebody, they are `target_id`.
     """
-    line = {"time": utc_now().isoformat(), "event": event, **origin.get()._asdict(), **facts}
-    logger.info(json.dumps(line))
-
-
-def show() -> None:
-    """Write what the service logs to standard error, the events among it."""
-    service = logging.getLogger("app")
-    service.setLevel(logging.INFO)
-    service.addHandler(logging.StreamHandler())
+    logger.info(Line({"time": utc_now().isoformat(), "event": event, **origin.get()._asdict(), **facts}))
+    if listen := listener.get():
+        listen(event)

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from functools import cache
 from ipaddress import IPv4Network, ip_network
 from typing import Any, Final
@@ -21,12 +21,14 @@ from app.config import Settings, load_settings
 from app.database import DatabaseUnavailable
 from app.engines import connect
 from app.errors import INVALID_INPUT, AppError, BodyTooLarge, ErrorBody, ErrorHandlers, URLTooLong, describe
-from app.events import show
+from app.logs import show
+from app.metrics import Metrics, install
 from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
 from app.migrations import is_current, upgrade
 from app.shortcut import Shortcut
 from app.tasks import router as tasks
 from app.users import router as users
+from app.watch import Watch
 
 OTHER_ERROR = {"model": ErrorBody, "description": "Another error: what a request must be anywhere"}
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
@@ -49,7 +51,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.tokens = load_tokens(settings)
             app.state.limiter = Limiter(settings, signing_secrets(settings)[0])
             app.state.passwords = passwords
-            yield
+            usages = {"hashing_queue": passwords.usage, "database_connections": database.usage}
+            async with app.state.metrics.showing(**usages) if settings.metrics else nullcontext():
+                yield
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cost = Cost()) -> FastAPI:  # noqa: B008
@@ -71,6 +75,9 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     for room in tasks.router, auth.forms, auth.router, auth.well_known, users.router, health.router:
         app.include_router(room, responses={} if room is auth.forms else INVALID_INPUT)
     docs.install(app)
+    app.state.metrics = Metrics() if settings.metrics else None
+    if settings.metrics:
+        install(app, app.state.metrics)
     errors = ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
     _wrap(app, settings, errors)
     return app
@@ -87,6 +94,8 @@ def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     is_https = settings.public_url.startswith("https://")
     app.add_middleware(Envelope, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
+    if settings.log_requests or settings.metrics:
+        app.add_middleware(Watch, metrics=app.state.metrics, logs=settings.log_requests)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_either_spelling(settings.trusted_proxies))
 
@@ -108,8 +117,8 @@ def __getattr__(name: str) -> FastAPI:
 @cache
 def _app() -> FastAPI:
     """uvicorn asks twice. What there is by then stays: to search it for garbage again took 20 ms a time."""
-    show()
     settings = load_settings()
+    show(settings.log_format)
     check_keys(settings)
     app = create_app(settings)
     gc.collect()

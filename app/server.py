@@ -3,12 +3,15 @@
 import asyncio
 import signal
 import sys
+from contextlib import nullcontext
 from typing import Any, Final
 
 import uvicorn
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess
+
+from app.metrics import shared_folder
 
 MAX_UNREAD_BYTES: Final = 64 * 1024
 UNREAD_SECONDS: Final = 10
@@ -17,14 +20,16 @@ UPGRADE: Final = {b"upgrade", b"http2-settings"}
 GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10, and the rest is done within 20
 
 
-def serve(host: str, port: int, workers: int, *, reload: bool) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def serve(host: str, port: int, workers: int, *, reload: bool, metrics: bool) -> None:
+    """Serve until SIGTERM or SIGINT. `metrics`: whether several workers are to count together."""
     settings: dict[str, Any] = {
         "host": host,
         "port": port,
         "workers": workers,
         "http": Protocol,
         "ws": "none",
+        "log_config": None,
+        "log_level": "info",
         "access_log": False,
         "proxy_headers": False,
         "server_header": False,
@@ -35,7 +40,8 @@ def serve(host: str, port: int, workers: int, *, reload: bool) -> None:
         uvicorn.run("app.main:app", reload=reload, **settings)
     else:
         config = uvicorn.Config("app.main:app", **settings)
-        Workers(config, [config.bind_socket()]).run()
+        with shared_folder() if metrics else nullcontext():
+            Workers(config, [config.bind_socket()]).run()
 
 
 class Workers(Multiprocess):

@@ -23,6 +23,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import AppError, ErrorHandlers
+from app.watch import declared
 
 UNKNOWN = (
     *("cookie_params", "body_params", "websocket_param_name", "response_param_name"),
@@ -51,8 +52,12 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan = self._plan(scope) if scope["type"] == "http" else None
-        response = await self._follow(plan, Request(scope, receive, send)) if plan else None
-        await (response or self.app)(scope, receive, send)
+        try:
+            response = await self._follow(plan, Request(scope, receive, send)) if plan else None
+            await (response or self.app)(scope, receive, send)
+        finally:
+            if plan is None:
+                declared.set(_declared(scope))
 
     def _plan(self, scope: Scope) -> "Plan | None":
         if self.fastapi.dependency_overrides or get_telemetry_data() is not None:
@@ -60,11 +65,13 @@ class Shortcut:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if plan := self.plans.get((scope["method"], path)):
             scope["path_params"] = {}
+            declared.set(path)
             return plan
         for route, plan in self.patterns:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 scope.update(found)
+                declared.set(route.path)
                 return plan
         return None
 
@@ -75,6 +82,16 @@ class Shortcut:
             return await self.errors.app_error(request, error)
         except HTTPException as error:
             return await self.errors.http_exception(request, error)
+
+
+def _declared(scope: Scope) -> str | None:
+    """The path of the route, or mount, that the router found."""
+    if "route" in scope:
+        path: str = scope["route"].path
+        return path
+    if "app_root_path" in scope:
+        return f"{scope['root_path'].removeprefix(scope['app_root_path'])}/{{path}}"
+    return None
 
 
 class Inputs:

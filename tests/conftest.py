@@ -25,8 +25,9 @@ pytest_plugins = ["app.testing", "pytester"]
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 
-WRAPPED = ("root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins")  # what middleware is made of
-
+WRAPPED = (  # what middleware is made of
+    *("root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins", "log_requests", "metrics"),
+)
 
 on_one_database = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True

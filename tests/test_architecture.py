@@ -16,11 +16,14 @@ GROUND = {
     "engines",
     "errors",
     "events",
+    "logs",
+    "metrics",
     "middleware",
     "migrations",
     "pagination",
     "server",
     "shortcut",
+    "watch",
 }
 MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND, "docs": set()}
 FLOORS = [
@@ -38,6 +41,7 @@ ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",
     "passlib": "auth/passwords.py",
+    "prometheus_client": "metrics.py",
     "pytest": "testing.py",
     "zxcvbn": "auth/passwords.py",
 }

@@ -30,6 +30,9 @@ DEFAULTS = {
     "allowed_hosts": (),
     "cors_origins": (),
     "root_path": "",
+    "log_format": "json",
+    "log_requests": True,
+    "metrics": False,
 }
 BAD = {
     "DATABASE_URL": [
@@ -151,6 +154,9 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ALLOWED_HOSTS": "Tasks.example,[::1]",
         "CORS_ORIGINS": "https://tasks.example,http://localhost:5173",
         "ROOT_PATH": "/api",
+        "LOG_FORMAT": "console",
+        "LOG_REQUESTS": "False",
+        "METRICS": "True",
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)

@@ -10,11 +10,11 @@ import threading
 import unicodedata
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from app.auth.errors import HashingQueueFull, WeakPassword
 
@@ -59,7 +59,7 @@ class Passwords:
         with warnings.catch_warnings():  # passlib's first hash reads a deprecated attribute
             warnings.filterwarnings("ignore", "Accessing argon2.__version__", DeprecationWarning)
             self._dummy = self._hash("")
-        self._slots = threading.BoundedSemaphore(QUEUE_LENGTH)
+        self._jobs: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(THREADS, "argon2", _lower_priority)
         self._threads.submit(_common_passwords)  # the first registration does not wait for the list
 
@@ -80,14 +80,19 @@ class Passwords:
         """
         return await self._run(self._verify, password, stored)
 
+    def usage(self) -> tuple[int, int]:
+        """How many passwords are hashed or wait for it, and how many may."""
+        return len(self._jobs), QUEUE_LENGTH
+
     def close(self) -> None:
         self._threads.shutdown()
 
     async def _run(self, f: Callable[..., T], *args: object) -> T:
-        if not self._slots.acquire(blocking=False):
+        if len(self._jobs) >= QUEUE_LENGTH:
             raise HashingQueueFull
         job = self._threads.submit(f, *args)
-        job.add_done_callback(lambda _: self._slots.release())
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
         return await asyncio.wrap_future(job)
 
     def _hash_new(self, password: str, username: str) -> str:

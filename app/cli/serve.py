@@ -10,6 +10,7 @@ from app.auth.keys import check_keys
 from app.cli.run import with_database
 from app.config import load_settings
 from app.database import Database, DatabaseUnavailable
+from app.logs import show
 from app.migrations import PATIENCE, is_current, upgrade
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
@@ -35,7 +36,8 @@ def serve(
     body = '{"username": "ada", "password": "correct horse battery"}'
     typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
     typer.echo(f"  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'")
-    server.serve(host, port, workers, reload=reload)
+    show(settings.log_format)
+    server.serve(host, port, workers, reload=reload, metrics=settings.metrics)
 
 
 @cli.command()
