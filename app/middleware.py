@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Mapping
 from urllib.parse import unquote_to_bytes
 
+from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +31,7 @@ MAX_BODY_BYTES = 128 * 1024
 MAX_DIGITS = 19  # int() is slow, and in the end fails, on very many
 BODY_SECONDS = 10
 
+HIDDEN = "REDACTED"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -55,6 +57,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        _hide_url(scope)
         request_id = _header(scope, b"x-request-id")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16).encode()
@@ -85,6 +88,13 @@ class Envelope:
                 response = self.errors.unexpected_error(Request(scope), error)
                 await response(scope, receive, send_with_headers)
             raise
+
+
+def _hide_url(scope: Scope) -> None:
+    """Keep what was sent out of the span that FastAPI has begun: people put tokens into URLs. `http.route` is there."""
+    if "fastapi.telemetry" in scope:
+        sent = ["url.path", "url.query"] if scope["query_string"] else ["url.path"]
+        trace.get_current_span().set_attributes(dict.fromkeys(sent, HIDDEN))
 
 
 class Prefix:
