@@ -80,7 +80,7 @@ def show(title: str, runs: tuple[Run, ...]) -> None:
 def serve(url: str) -> Iterator[Service]:
     """Start the service on its core, with a user who has tasks."""
     asyncio.run(migrate(make_url(url)))
-    settings = {"database_url": url, "secret_key": SECRET, "login_failures": 1_000_000}
+    settings = {"database_url": url, "secret_key": SECRET, "login_failures": 1_000_000, "log_requests": False}
     port = free_port()
     with ExitStack() as stack:
         with on(SERVER_CORES):
