@@ -57,7 +57,11 @@ class Watch:
             seconds = perf_counter() - began
             if self.metrics:
                 self.metrics.count_request(scope["method"], declared.get(), status, seconds)
-            if self.logs and not (status == HTTPStatus.OK and declared.get() in ROUTINE):
+            if (
+                self.logs
+                and logger.isEnabledFor(logging.INFO)
+                and not (status == HTTPStatus.OK and declared.get() in ROUTINE)
+            ):
                 self._log(scope["method"], status, seconds, is_whole=is_whole)
 
     def _log(self, method: str, status: int | None, seconds: float, *, is_whole: bool) -> None:
@@ -72,4 +76,5 @@ class Watch:
         }
         if not is_whole:
             line["reason"] = "broken off"
-        logger.info(Line(line))
+        # What `logger.info` does, but for looking up who calls it, which is a sixth of it all.
+        logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, Line(line), (), None))
