@@ -65,6 +65,7 @@ def test_each_test_has_one_of_its_own_on_a_postgresql_server_that_keeps_none(
     assert not databases(suite) & kept
 
 
+@pytest.mark.long
 def test_it_works_in_several_processes(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     suite.makepyfile(TWO_STRANGERS)

@@ -7,7 +7,9 @@ from fastapi.testclient import TestClient
 from app.clock import utc_now
 from tests.accounts import Login
 from tests.cli.runner import Run
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Sql, on_one_database
+
+pytestmark = on_one_database
 
 
 def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, sql: Sql, clock: MovableClock) -> None:

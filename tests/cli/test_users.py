@@ -8,8 +8,10 @@ from fastapi.testclient import TestClient
 from app.clock import utc_now
 from tests.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
 from tests.cli.runner import Run
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Sql, on_one_database
 from tests.users.test_recovery import sent
+
+pytestmark = on_one_database
 
 NEW = "another long one"
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
