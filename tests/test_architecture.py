@@ -31,12 +31,12 @@ FLOORS = [
     {"dependencies"},
     {"grants", "forms", "recovery"},
     {"service"},
-    {"holders"},
+    {"holders", "search"},
     {"keys", "models", "passwords", "throttle", "tokens"},
     {"schemas"},
     {"errors"},
 ]
-WEBLESS = {"grants", "service", "holders", "throttle", "models", "keys", "passwords", "tokens"}
+WEBLESS = {"grants", "service", "search", "holders", "throttle", "models", "keys", "passwords", "tokens"}
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",

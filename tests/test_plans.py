@@ -6,7 +6,7 @@ But a range of due dates in another order than by due date is filtered on the wa
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 from typing import Any
 
@@ -15,12 +15,16 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, make_url
 
+from app.columns import Base
+from app.tasks.search import FEW
 from app.tasks.service import FILTERS, ORDERS
 from tests.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.tasks.test_search import create_many
 
 VALUES = {"status": "todo", "due_before": "2028-01-01T00:00:00Z", "due_after": "2026-01-01T00:00:00Z"}
 FILTERED = [names for count in range(len(FILTERS) + 1) for names in combinations(FILTERS, count)]
+OTHER_INDEXES = {index.name for index in Base.metadata.tables["tasks"].indexes} - {"ix_tasks_words"}
 
 Statements = dict[str, tuple[Any, ...]]
 
@@ -65,6 +69,42 @@ def test_each_page_is_a_range_of_an_index(
         by_status = [plan for plan in by_status if not any("due_at>?" in step for step in plan)]
         assert len(by_status) > 20
         assert [plan for plan in by_status if not any("_status_" in step for step in plan)] == []
+
+
+@pytest.mark.parametrize("path", ["/tasks/mine", "/tasks/public"])
+@pytest.mark.parametrize(("others", "count"), [("Others", 100), ("Plants", FEW)], ids=["few", "many"])
+def test_what_is_searched_for_is_found_in_the_index_of_words_or_met_along_the_list(
+    client: TestClient,
+    ada: Login,
+    database_url: str,
+    clock: MovableClock,
+    statements: Statements,
+    path: str,
+    others: str,
+    count: int,
+) -> None:
+    """SQLite finds few by their ids, and sorts them. PostgreSQL may choose."""
+    owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
+    create_many(database_url, clock, owner_id, count, title=others)
+    statements.clear()
+    for sort, names in product(ORDERS, FILTERED):
+        query = {"sort": sort, "limit": "2", "q": "plants"} | {name: VALUES[name] for name in names}
+        page = client.get(path, params=query, headers=ada.headers).json()
+        if cursor := page["next_cursor"]:
+            client.get(path, params=query | {"cursor": cursor}, headers=ada.headers)
+
+    pages = {name: values for name, values in statements.items() if "FROM tasks" in name}
+    assert len(pages) > 60
+    if database_url.startswith("postgresql") or count == FEW:
+        assert_served(database_url, pages)
+    if database_url.startswith("postgresql"):
+        first = ["ALTER TABLE tasks DROP CONSTRAINT pk_tasks", *(f"DROP INDEX {name}" for name in OTHER_INDEXES)]
+        plans = plans_on_postgresql(database_url, pages, [*avoiding("seqscan", "indexscan"), "BEGIN", *first])
+        assert [name for name, plan in plans if "ix_tasks_words" not in plan] == []
+    elif count < FEW:
+        for _, plan in plans_on_sqlite(database_url, pages):
+            assert "SEARCH tasks USING INDEX sqlite_autoindex_tasks_1 (id=?)" in plan
+            assert [step for step in plan if step.startswith("SCAN") and "VIRTUAL" not in step] == []
 
 
 def test_each_other_statement_finds_its_rows_by_an_index(
@@ -140,17 +180,25 @@ def plans_on_sqlite(url: str, statements: Statements) -> Iterator[tuple[str, lis
     connection.close()
 
 
-def explain_on_postgresql(url: str, statements: Statements) -> list[tuple[str, list[str]]]:
+def explain_on_postgresql(url: str, statements: Statements) -> Iterator[tuple[str, list[str]]]:
     """With few rows it would rather read them all: what is left of that when it should not is what it cannot help."""
+    for statement, plan in plans_on_postgresql(url, statements, avoiding("seqscan", "sort", "bitmapscan")):
+        yield statement, [step for step in plan if step in {"Seq Scan", "Sort"}]
 
+
+def avoiding(*ways: str) -> list[str]:
+    return [f"SET enable_{way} = off" for way in ways]
+
+
+def plans_on_postgresql(url: str, statements: Statements, before: Iterable[str]) -> list[tuple[str, list[str]]]:
     async def explain() -> list[tuple[str, list[str]]]:
         connection = await asyncpg.connect(url, statement_cache_size=0)
-        for way in "seqscan", "sort", "bitmapscan":
-            await connection.execute(f"SET enable_{way} = off")
+        for statement in before:
+            await connection.execute(statement)
         found = []
         for statement, parameters in statements.items():
             [[plan]] = await connection.fetch(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
-            found.append((statement, [x for x in nodes_of(json.loads(plan)[0]["Plan"]) if x in {"Seq Scan", "Sort"}]))
+            found.append((statement, list(nodes_of(json.loads(plan)[0]["Plan"]))))
         await connection.close()
         return found
 
@@ -158,6 +206,9 @@ def explain_on_postgresql(url: str, statements: Statements) -> list[tuple[str, l
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[str]:
+    """The kinds of a plan's nodes, and their indexes."""
     yield plan["Node Type"]
+    if "Index Name" in plan:
+        yield plan["Index Name"]
     for part in plan.get("Plans", ()):
         yield from nodes_of(part)

@@ -1,5 +1,6 @@
 """What the tasks endpoints take and answer."""
 
+import operator
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
@@ -96,3 +97,10 @@ class TaskQuery(PageQuery):
     status: Status | None = None
     due_before: Time | None = None
     due_after: Time | None = None
+    q: StorableText | None = Field(
+        None,
+        max_length=200,
+        exclude_if=operator.not_,  # a cursor from before there was a search stays good
+        description="Words, all of which are in the title or the description, whatever their case and accents. "
+        "Without letters and digits it filters nothing.",
+    )

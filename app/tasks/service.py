@@ -1,7 +1,7 @@
 """Tasks: three lists, and one at a time."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -33,6 +33,7 @@ from app.pagination import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskChanged, TaskNotFound
 from app.tasks.models import HAS_KEY, Task
 from app.tasks.schemas import TaskCreate, TaskQuery, TaskUpdate
+from app.tasks.search import find, spell_words
 
 TaskFields = dict[str, Any]
 """What TaskRead shows, and the version, and maybe more."""
@@ -63,16 +64,26 @@ def _columns(owner: SQLColumnExpression[str]) -> tuple[SQLColumnExpression[Any],
     )
 
 
+def _hidden(column: SQLColumnExpression[Any], times: int = 2) -> ColumnElement[Any]:
+    """What the planners do not know to be the column, and look for in no index."""
+    return func.coalesce(*[column] * times)
+
+
 # Made once: to make a statement takes longer than to run it.
-OWN = select(*_columns(USERNAME)).where(Task.owner_id == bindparam("user_id"), IS_LIVE)
+MINE = select(*_columns(USERNAME)).where(IS_LIVE)
+OWN = MINE.where(Task.owner_id == bindparam("user_id"))
 ALL = select(*_columns(User.username)).join(User, Task.owner_id == User.id)
 PUBLIC = ALL.where(Task.is_public)
+AMONG_FEW: Final = {
+    OWN: MINE.where(_hidden(Task.owner_id) == bindparam("user_id")),
+    PUBLIC: ALL.where(_hidden(Task.is_public)),
+}
 ONE = ALL.add_columns(Task.version).where(Task.id == bindparam("task_id"))
 ONE_PUBLIC = ONE.where(Task.is_public)
 ONE_VISIBLE = ONE.where(or_(Task.is_public, Task.owner_id == bindparam("user_id")), IS_LIVE)
 GIVEN: Final = (
     *(Task.id, Task.owner_id, Task.title, Task.description, Task.status, Task.due_at, Task.is_public),
-    *(Task.created_at, Task.updated_at, Task.idempotency_key, Task.idempotency_hash),
+    *(Task.created_at, Task.updated_at, Task.idempotency_key, Task.idempotency_hash, Task.words),
 )
 CREATE = {
     dialect: upsert(Task)
@@ -85,18 +96,19 @@ WITH_KEY = select(*_columns(USERNAME), Task.version, Task.idempotency_hash).wher
     Task.owner_id == bindparam("user_id"), Task.idempotency_key == bindparam("idempotency_key"), IS_LIVE
 )
 FILTERS: Final = ("status", "due_before", "due_after")
+TEXTS: Final = {"title", "description"}
 
 
 def list_tasks(connection: Connection, holder: Holder | None, query: TaskQuery) -> Page:
     """Read a page of the holder's tasks, if their session is live; without one, of everyone's public ones."""
     if holder is None:
         return list_public(connection, None, query)
-    return _page(connection, OWN, query, f"own {holder.user_id}", holder._asdict())
+    return _page(connection, OWN, query, holder)
 
 
 def list_public(connection: Connection, _: Principal | None, query: TaskQuery) -> Page:
     """Read a page of everyone's public tasks."""
-    return _page(connection, PUBLIC, query, "public", {})
+    return _page(connection, PUBLIC, query, None)
 
 
 def get_task(connection: Connection, holder: Holder | None, task_id: str) -> TaskFields:
@@ -124,7 +136,7 @@ def create_task(
     shown = {"id": new_id(now), **fields.model_dump(), "created_at": now, "updated_at": now}
     digest = hashlib.sha256(fields.model_dump_json().encode()).hexdigest() if idempotency_key else None
     hidden = {"owner_id": holder.user_id, "idempotency_key": idempotency_key, "idempotency_hash": digest}
-    values = {**holder._asdict(), **shown, **hidden}
+    values = {**holder._asdict(), **shown, **hidden, "words": spell_words(fields.title, fields.description)}
     try:
         created = connection.execute(CREATE[connection.dialect.name], values).one_or_none()
     except IntegrityError as error:  # pragma: no cover - in a greenlet alone: the owner has been deleted meanwhile
@@ -159,6 +171,8 @@ def update_task(
     """
     change = update(Task).where(*_own(user, task_id, versions)).values(version=Task.version + 1, updated_at=now)
     answer = (*_columns(literal(user.username)), Task.version)
+    if changes.keys() & TEXTS:
+        change = change.values(words=_words(connection, user, task_id, changes))
     task = connection.execute(change.values(**changes).returning(*answer)).one_or_none()
     if task is None:
         raise _refusal(connection, user, task_id)
@@ -176,14 +190,30 @@ def delete_task(connection: Connection, user: Principal, task_id: str, versions:
         raise _refusal(connection, user, task_id)
 
 
-def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, name: str, values: Mapping[str, object]) -> Page:
+def _words(connection: Connection, user: Principal, task_id: str, changes: TaskUpdate) -> str:
+    """The words that a task will have. What stays of its text is held until then, or two changes would lose words."""
+    texts: dict[str, Any] = dict(changes)
+    if not texts.keys() >= TEXTS:
+        kept = select(Task.title, Task.description).where(*_own(user, task_id, None)).with_for_update()
+        if task := connection.execute(kept).one_or_none():
+            texts = task._asdict() | texts
+    return spell_words(texts.get("title", ""), texts.get("description"))
+
+
+def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Holder | None) -> Page:
     given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
+    found = find(connection, query.q, owner.user_id if owner else None) if query.q else None
     order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
-    return order.page(connection, _filtered(tasks, frozenset(given), order), query, name, {**values, **given})
+    tasks = AMONG_FEW[tasks] if found and found.are_few else tasks
+    rows_of = _filtered(tasks, frozenset(given), order, found and found.condition)
+    values = {**(owner._asdict() if owner else {}), **given, **(found.values if found else {})}
+    return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values)
 
 
 @cache
-def _filtered(tasks: AnySelect, names: frozenset[str], order: Order) -> AnySelect:
+def _filtered(
+    tasks: AnySelect, names: frozenset[str], order: Order, condition: ColumnElement[bool] | None
+) -> AnySelect:
     """In another order than its own, a range of times is hidden from the planners: they would read it all, and sort it.
 
     Its two ends are hidden differently, or PostgreSQL takes them for a range again, of which it expects few rows.
@@ -191,9 +221,11 @@ def _filtered(tasks: AnySelect, names: frozenset[str], order: Order) -> AnySelec
     is_ordered = order.key is Task.due_at
     conditions = {
         "status": Task.status == bindparam("status"),
-        "due_before": (Task.due_at if is_ordered else func.coalesce(*[Task.due_at] * 2)) < bindparam("due_before"),
-        "due_after": (Task.due_at if is_ordered else func.coalesce(*[Task.due_at] * 3)) > bindparam("due_after"),
+        "due_before": (Task.due_at if is_ordered else _hidden(Task.due_at)) < bindparam("due_before"),
+        "due_after": (Task.due_at if is_ordered else _hidden(Task.due_at, 3)) > bindparam("due_after"),
     }
+    if condition is not None:
+        tasks = tasks.where(condition)
     return tasks.where(*(condition for name, condition in conditions.items() if name in names))
 
 

@@ -17,6 +17,7 @@ from app.columns import Base, new_id
 from app.config import Settings
 from app.engines import connect
 from app.tasks.models import Task
+from app.tasks.search import spell_words
 from tests.accounts import PASSWORD
 from tests.conftest import SECRET, migrate
 
@@ -72,12 +73,17 @@ class Rows:
             task_id = new_id(moment)
             if n < self.users:
                 self.first_tasks.append(task_id)
+            title, description = (
+                f"Task {n}",
+                f"What is to be done about it, and by when: number {n}, of lot{n % 1_000}.",
+            )
             is_public = (n // self.users if n < shared else n) % 2 == 0
             yield {
                 "id": task_id,
                 "owner_id": self.user_ids[n % self.users if n < shared else 0],
-                "title": f"Task {n}",
-                "description": f"What is to be done about it, and by when: number {n}.",
+                "title": title,
+                "description": description,
+                "words": spell_words(title, description),
                 "status": STATUSES[n % 3],
                 "due_at": None if is_public else self.now + timedelta(minutes=n),
                 "is_public": is_public,

@@ -4,12 +4,14 @@ Lists are read page by page while others write: each page must be what the model
 place where the page before ended.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 import pytest
@@ -48,8 +50,11 @@ if_matches = st.sampled_from(["", "", "current", "stale", "weak", "*", "stale an
 paths = st.sampled_from(["/tasks/", "/tasks", "/tasks/mine", "/tasks/public"])
 sorts = {"sort": st.sampled_from(["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"])}
 narrow = {"status": st.sampled_from(["todo", "doing"]), "due_before": due_times, "due_after": due_times}
+searches = {"q": st.sampled_from(["read", "NOTE", "iv", "g write", "?"])}
 filters: st.SearchStrategy[dict[str, str]] = st.one_of(
-    *[st.fixed_dictionaries({}, optional=sorts)] * 2, st.fixed_dictionaries({}, optional=sorts | narrow)
+    *[st.fixed_dictionaries({}, optional=sorts)] * 2,
+    st.fixed_dictionaries({}, optional=sorts | searches),
+    st.fixed_dictionaries({}, optional=sorts | narrow | searches),
 )
 limits = st.sampled_from([1, 1, 2, 3, 100])
 walks: st.SearchStrategy["Walk"] = st.runner().flatmap(lambda machine: st.sampled_from(machine.walks))
@@ -370,6 +375,7 @@ class Tasks(RuleBasedStateMachine):
                 and status in {None, task.shown["status"]}
                 and (not before or 0 < due_at < before)
                 and (not after or due_at > after)
+                and words(walk.filters.get("q")) <= words(task.shown["title"]) | words(task.shown["description"])
             )
 
         return {id_: place(task.shown) for id_, task in self.tasks.items() if meets(task)}
@@ -389,6 +395,10 @@ def spell(moment: datetime) -> str:
 
 def in_utc(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: SAME.get(value, value) for name, value in fields.items()}
+
+
+def words(text: str | None) -> set[str]:
+    return set(re.findall(r"[^\W_]+", normalize("NFKD", text or "").casefold()))
 
 
 def microseconds(time: str | None) -> int:
