@@ -33,7 +33,10 @@ REMEMBER = INSERT + SELECT.format("new")
 FORGET = "INSERT INTO task_words (rowid, words, task_words) " + SELECT.format("old").replace(" FROM", ", 'delete' FROM")
 ON_SQLITE = (
     "CREATE TABLE task_numbers (number INTEGER NOT NULL PRIMARY KEY, task_id CHAR(36) NOT NULL UNIQUE)",
-    "CREATE VIRTUAL TABLE task_words USING fts5 (words, content='', detail=none, tokenize='ascii tokenchars ''_-''')",
+    (
+        "CREATE VIRTUAL TABLE task_words USING fts5 "
+        "(words, content='', columnsize=0, detail=none, tokenize='ascii tokenchars ''_-''')"
+    ),
     "INSERT INTO task_numbers (task_id) SELECT id FROM tasks ORDER BY id",
     INSERT + SELECT.format("tasks").replace("task_numbers WHERE", "task_numbers JOIN tasks ON"),
     "INSERT INTO task_words (task_words) VALUES ('optimize')",

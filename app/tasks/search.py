@@ -54,14 +54,32 @@ class Found(NamedTuple):
     """Whether they are to be read by their ids, and sorted, whatever other index there is."""
 
 
+@lru_cache(4096)
+def _spell(code: int) -> str:
+    """What a character is to search: itself, a word by itself, or none of one."""
+    character = chr(code)
+    if category(character) not in {"Mn", "Mc"} and category(character)[0] not in "LN":
+        return " "
+    return f" {character} " if UNSPACED.match(character) else character
+
+
+class Spelling:
+    """For `str.translate`, which asks for what it does not know by heart: all but ASCII."""
+
+    __getitem__ = staticmethod(_spell)
+
+
+SPELLING: Final = Spelling()
+
+
 def words_of(*texts: str | None) -> list[str]:
     """The different words of some texts: runs of letters, digits and marks, whatever their case, form and accents.
 
     Each character of Chinese and Japanese, which have no spaces, is a word by itself.
     """
     folded = normalize("NFKD", " ".join(filter(None, texts))).casefold()
-    spelled = map(_spell, normalize("NFC", ACCENTS.sub("", folded)))
-    return list(dict.fromkeys(word[:LONGEST] for word in "".join(spelled).split()))
+    spelled = normalize("NFC", ACCENTS.sub("", folded)).translate(SPELLING)
+    return list(dict.fromkeys(word[:LONGEST] for word in spelled.split()))
 
 
 def spell_words(title: str, description: str | None) -> str:
@@ -92,10 +110,3 @@ def _is_longer(connection: Connection, listed: str, length: int) -> bool:
     """
     limit = min(length, MANY) + 1
     return connection.execute(COUNT, {"match": listed, "limit": limit}).scalar_one() == limit
-
-
-@lru_cache(4096)
-def _spell(character: str) -> str:
-    if category(character) not in {"Mn", "Mc"} and category(character)[0] not in "LN":
-        return " "
-    return f" {character} " if UNSPACED.match(character) else character
