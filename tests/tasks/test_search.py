@@ -17,6 +17,7 @@ from sqlalchemy import insert, make_url
 from app.columns import new_id
 from app.engines import connect
 from app.tasks.models import Task
+from app.tasks.schemas import TaskQuery
 from app.tasks.search import FEW, spell_words
 from tests.accounts import Login, create_task, faults, log_in, register, sign_up
 from tests.conftest import MovableClock, Sql
@@ -283,6 +284,12 @@ def test_a_cursor_is_good_for_its_own_words_only(client: TestClient) -> None:
     for query in {"q": "two"}, {"q": ""}, {}:
         response = client.get("/tasks/", params=query | {"cursor": cursor}, headers=ada.headers)
         assert faults(response) == [["query", "cursor"]]
+
+
+def test_a_cursor_from_before_there_was_a_search_stays_good() -> None:
+    before = '{"sort":"-created_at","status":null,"due_before":null,"due_after":null}'
+
+    assert [TaskQuery(q=q).context("public") for q in (None, "")] == [f"public{before}"] * 2
 
 
 def test_changes_at_once_lose_no_words(client: TestClient, database_url: str) -> None:
