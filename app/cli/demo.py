@@ -16,6 +16,7 @@ from app.clock import utc_now
 from app.columns import new_id
 from app.config import load_settings
 from app.database import Database
+from app.tasks.search import spell_words
 from app.tasks.service import insert_tasks
 from app.users.service import insert_users
 
@@ -72,11 +73,14 @@ def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str,
     chance = random.Random(count)  # noqa: S311 - not for secrets
     for number in range(count):
         created_at = now - A_YEAR * (count - number) / count
+        title = " ".join([chance.choice(VERBS), "the", chance.choice(THINGS), chance.choice(PLACES)])
+        description = chance.choice([None, f"{chance.choice(REASONS)} Number {number} of the demo."])
         yield {
             "id": new_id(created_at),
             "owner_id": user_ids[number % len(user_ids)],
-            "title": " ".join([chance.choice(VERBS), "the", chance.choice(THINGS), chance.choice(PLACES)]),
-            "description": chance.choice([None, f"{chance.choice(REASONS)} Number {number} of the demo."]),
+            "title": title,
+            "description": description,
+            "words": spell_words(title, description),
             "status": chance.choice(STATUSES),
             "due_at": created_at + timedelta(days=chance.randrange(1, 60)) if number % 3 else None,
             "is_public": number % 4 == 0,

@@ -27,6 +27,7 @@ OPEN: set[Operation] = {
     ("get", "/.well-known/oauth-authorization-server"),
     ("get", "/.well-known/jwks.json"),
     ("post", "/users/"),
+    ("post", "/users/reset-password"),
     ("get", "/health/live"),
     ("get", "/health/ready"),
     ("get", "/metrics"),
@@ -51,6 +52,8 @@ SCOPES: dict[Operation, str] = {
     ("get", "/users/{}"): "admin",
     ("patch", "/users/{}"): "admin",
     ("delete", "/users/{}"): "admin",
+    ("delete", "/users/{}/sessions"): "admin",
+    ("post", "/users/{}/reset-token"): "admin",
 }
 
 

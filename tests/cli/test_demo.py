@@ -27,6 +27,9 @@ def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, 
     assert {task["owner"] for task in mine} == {found[1]}
     assert [task["created_at"] for task in mine] == sorted((task["created_at"] for task in mine), reverse=True)
     assert len(client.get("/tasks/public", params={"limit": 100}).json()["items"]) == 10
+    first_word = mine[0]["title"].split()[0]
+    searched = client.get("/tasks/mine", params={"limit": 100, "q": first_word}, headers=login.headers).json()["items"]
+    assert searched == [task for task in mine if first_word in task["title"].split()]
     changed = client.patch(f"/tasks/{mine[0]['id']}", json={"status": "done"}, headers=login.headers)
     assert changed.json() == mine[0] | {"status": "done", "updated_at": changed.json()["updated_at"]}
 
