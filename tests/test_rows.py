@@ -66,7 +66,7 @@ ROWS = {
         "test_the_eleventh_failure_is_429_also_with_the_right_password_and_however_the_grant_is_spelled",
     ),
     "A11 §1.6 TLS": (
-        "test_cli.py",
+        "cli/test_commands.py",
         "test_a_public_url_in_clear_is_warned_of",
     ),
     "A12 §2.3 client authentication": (

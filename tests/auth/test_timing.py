@@ -149,7 +149,7 @@ def test_every_refused_login_takes_the_same_steps(serve: Serve, sql: Sql, trace:
     steps = taken["ada", "wrong"]
     assert {case: others for case, others in taken.items() if others != steps} == {}
     assert kinds(steps, "hash") == ["hash $argon2id$v=19$m=8,t=1,p=1"]
-    assert kinds(steps, "log") == ["log INFO login_failed"]
+    assert kinds(steps, "log") == ["log INFO login_failed", "log INFO request"]
     assert kinds(steps, "commit") == ["commit"]
     assert len(kinds(steps, "sql")) >= 3
 
@@ -179,7 +179,7 @@ def test_every_refused_refresh_takes_the_same_steps_whatever_became_of_the_sessi
 
     steps = taken["gone"]
     assert {fate: others for fate, others in taken.items() if others != steps} == {}
-    assert kinds(steps, "log") == ["log INFO refresh_refused"]
+    assert kinds(steps, "log") == ["log INFO refresh_refused", "log INFO request"]
     transactions = 2 if database_url.startswith("sqlite") else 1  # to look is none by itself on PostgreSQL
     assert kinds(steps, "commit") == ["commit"] * transactions
 
@@ -198,7 +198,7 @@ def test_a_refresh_token_that_is_not_ours_is_refused_without_a_look_at_any_sessi
 
     steps = taken["garbage"]
     assert {reason: others for reason, others in taken.items() if others != steps} == {}
-    assert kinds(steps, "log") == ["log INFO refresh_refused"]
+    assert kinds(steps, "log") == ["log INFO refresh_refused", "log INFO request"]
     assert all("throttle" in step or step == "sql BEGIN IMMEDIATE" for step in kinds(steps, "sql"))
 
 
