@@ -25,9 +25,12 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's, with the project importable and the settings given; what it compiles is kept for the next."""
-    given = {name.upper(): str(value) for name, value in settings.items()}
-    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""} | given
+    """This process's, with the project importable and the settings given; what it compiles is kept for the next.
+
+    Requests are not logged unless that is given: their lines would fill a pipe that nobody reads.
+    """
+    usual = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", "LOG_REQUESTS": "false"}
+    return os.environ | usual | {name.upper(): str(value) for name, value in settings.items()}
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_a_process_writes_nothing_else(
     log = tmp_path / "stderr.log"
     execute(make_url(sqlite_url), FAILING)
 
-    with serving(*words, log=log, database_url=sqlite_url, log_format=log_format) as url:
+    with serving(*words, log=log, database_url=sqlite_url, log_format=log_format, log_requests=True) as url:
         ada = {"username": "ada", "password": PASSWORD}
         assert httpx2.post(f"{url}/users", json=ada, params={"access_token": "canary"}).status_code == 201
         assert httpx2.post(f"{url}/auth/token", data=ada).status_code == 500

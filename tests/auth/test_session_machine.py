@@ -72,6 +72,7 @@ class Service:
         self._portal = portal
         self._database = database
         self._tables = portal.call(database.read, lambda connection: inspect(connection).get_table_names())
+        self._tables = [name for name in self._tables if name != "task_words"]  # which keeps no text to read
         self._app = create_app(settings, clock=clock, password_cost=CHEAP)
         self._running = ExitStack()
         self.restart()
