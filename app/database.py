@@ -103,8 +103,8 @@ def _unavailable() -> Iterator[None]:
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """PostgreSQL's code for what went wrong."""
-    return getattr(error.orig, "sqlstate", None)
+    """PostgreSQL's code for what went wrong, from the driver's error: SQLAlchemy's own does not have it each time."""
+    return getattr(error.orig and error.orig.__cause__, "sqlstate", None)
 
 
 async def get_database(request: Request) -> Database:

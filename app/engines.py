@@ -26,7 +26,7 @@ WAL_PAUSE = 0.01  # seconds
 LOCK_PAUSE = 0.001  # seconds
 POOL_SIZE = 10
 POOL_WAIT = 2  # seconds
-CONFLICTS = {"40001", "40P01"}  # serialization_failure and deadlock_detected: nothing was done, and may be again
+AGAIN = {"40001", "40P01", "0A000"}  # a conflict, a deadlock, a plan that a migration made invalid: nothing was done
 TRIES = 3
 
 
@@ -122,13 +122,12 @@ class PostgreSQL(Database):
         self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
 
     async def _read(self, f: Callable[[Connection], T]) -> T:
-        return await greenlet_spawn(_in_connection, self._reader, f)
+        return await self._again(_in_connection, self._reader, f)
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
         return await self._again(_in_transaction, self._writer, f)
 
-    async def _write_one(self, f: Callable[[Connection], T]) -> T:
-        return await self._again(_in_connection, self._reader, f)
+    _write_one = _read
 
     async def _again(
         self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
@@ -137,7 +136,7 @@ class PostgreSQL(Database):
             try:
                 return await greenlet_spawn(run, engine, f)
             except DBAPIError as error:
-                if sqlstate(error) not in CONFLICTS:
+                if sqlstate(error) not in AGAIN:
                     raise
         return await greenlet_spawn(run, engine, f)
 

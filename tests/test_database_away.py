@@ -383,6 +383,22 @@ def test_a_change_that_cannot_be_serialized_is_tried_again(serve: Serve, databas
 
 
 @on_postgresql
+def test_nobody_notices_a_migration_that_makes_plans_invalid(client: TestClient, sql: Sql) -> None:
+    ada = sign_up(client)
+    create_task(client, ada)
+    assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
+    try:
+        sql("ALTER TABLE tasks ALTER title TYPE text")
+        read = client.get("/tasks/mine", headers=ada.headers)
+        sql("ALTER TABLE tasks ALTER title TYPE varchar(400)")
+        create_task(client, ada)
+    finally:
+        sql("ALTER TABLE tasks ALTER title TYPE varchar(200)")
+
+    assert [task["title"] for task in read.json()["items"]] == ["Water the plants"]
+
+
+@on_postgresql
 def test_a_deadlock_is_tried_again(client: TestClient, database_url: str, sql: Sql) -> None:
     ada = sign_up(client)
     create_task(client, ada)
