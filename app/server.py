@@ -1,15 +1,18 @@
 """How uvicorn serves the application, and what it does not do by itself."""
 
 import asyncio
+import os
 import signal
+import socket
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import uvicorn
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.metrics import shared_folder
 
@@ -17,6 +20,7 @@ MAX_UNREAD_BYTES: Final = 64 * 1024
 UNREAD_SECONDS: Final = 10
 MAX_CORKED_BYTES: Final = 32 * 1024  # of one part: more is a stream, and its reader must be able to slow it down
 UPGRADE: Final = {b"upgrade", b"http2-settings"}
+LET_IN_SECONDS: Final = 0.1  # after which whom the loop has accepted is a connection
 GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10, and the rest is done within 20
 
 
@@ -35,13 +39,49 @@ def serve(host: str, port: int, workers: int, *, reload: bool, metrics: bool) ->
         "server_header": False,
         "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN,
     }
-    if workers == 1:
+    config = uvicorn.Config("app.main:app", **settings)
+    if reload:
+        uvicorn.run("app.main:app", reload=True, **settings)
+    elif workers == 1:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which uvicorn raises again when it has done
-        uvicorn.run("app.main:app", reload=reload, **settings)
+        with suppress(KeyboardInterrupt):
+            Server(config).run()
     else:
-        config = uvicorn.Config("app.main:app", **settings)
         with shared_folder() if metrics else nullcontext():
             Workers(config, [config.bind_socket()]).run()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, that serves whoever had been let in when it was told to stop, by the kernel or by the loop.
+
+    Who is refused tries elsewhere; who is cut off cannot tell whether the request was carried out, and may not.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in self._let_in_the_last(sockets or []):
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(LET_IN_SECONDS)
+        await super().shutdown(sockets)
+
+    def _let_in_the_last(self, sockets: Iterable[socket.socket]) -> list[socket.socket]:
+        """Stop listening. The kernel resets the connections that nobody has accepted by then: accept them."""
+        accepted: list[socket.socket] = []
+        for server in self.servers:
+            for listener in server.sockets:
+                with socket.socket(fileno=os.dup(listener.fileno())) as waiting, suppress(BlockingIOError):
+                    waiting.setblocking(False)
+                    while True:
+                        accepted.append(waiting.accept()[0])
+            server.close()
+        for listener in sockets:
+            listener.close()
+        return accepted
+
+    def _protocol(self) -> "Protocol":
+        return Protocol(self.config, self.server_state, self.lifespan.state)
+
+
+multiprocess.Server = Server  # type: ignore[attr-defined] # there is no other way to choose
 
 
 class Workers(Multiprocess):
@@ -105,8 +145,12 @@ class Protocol(HttpToolsProtocol):
 
     Heads, trailers and bodies that are not wanted have `MAX_UNREAD_BYTES`, and `UNREAD_SECONDS` where nothing is being
     answered meanwhile. A client that has read nothing of its answer for as long is gone.
+
+    When the server stops, an idle connection ends as idle ones always do, or with the next answer, which says so: the
+    next request may be on its way, and its client could not tell whether it was carried out (RFC 9112 §9.3.1).
     """
 
+    _is_last = False
     _unread = 0
     _deadline: asyncio.TimerHandle | None = None
     _look: asyncio.TimerHandle | None = None
@@ -131,6 +175,11 @@ class Protocol(HttpToolsProtocol):
         self._look_later(None)
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        self._is_last = True
+        if self._is_answering():
+            super().shutdown()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._look_later(self.transport.get_write_buffer_size())
@@ -138,6 +187,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            if self._is_last:
+                self.cycle.keep_alive = False
             self.headers = []  # for trailers, which are no headers: those have been decided on (RFC 9110 §6.5.1)
         self._end_wait()
 

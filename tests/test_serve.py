@@ -1,6 +1,7 @@
 """Starting the service, as the README says and all at once."""
 
 import json
+import signal
 from pathlib import Path
 
 import httpx2
@@ -96,3 +97,11 @@ def test_postgresql_may_be_away_at_the_start() -> None:
     assert ready.status_code == 503
     assert ready.json() == {"detail": "The database is not available"}
     assert ready.headers["Retry-After"] == "1"
+
+
+def test_with_reload_it_serves_too(sqlite_url: str) -> None:
+    port = free_port()
+    with command("app", "serve", "--port", str(port), "--reload", database_url=sqlite_url) as process:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+
+    assert process.returncode in {0, -signal.SIGTERM}

@@ -1,6 +1,7 @@
 """The protocol under the application: what no application gets to see has an end, in bytes and in time."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from uvicorn.server import ServerState
 
 from app.config import Settings
 from app.main import create_app
-from app.server import Protocol
+from app.server import Protocol, Server
 from tests.conftest import CHEAP
+from tests.processes import free_port
 from tests.test_limits import MovableLoop
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -251,5 +253,42 @@ def test_a_client_that_reads_nothing_of_its_answer_is_left_and_one_that_reads_sl
         assert scene.state.connections
         await scene.wait(10.1)
         assert not scene.state.connections
+
+    play(story)
+
+
+def test_who_was_let_in_before_the_server_stops_is_served(sqlite_url: str) -> None:
+    async def story() -> bytes:
+        app = create_app(Settings(database_url=sqlite_url), password_cost=CHEAP)
+        config = uvicorn.Config(app, port=free_port(), http=Protocol, ws="none", log_config=None)
+        config.load()
+        server = Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup()
+        with socket.create_connection((config.host, config.port)) as client:
+            client.sendall(LIVE)
+            client.setblocking(False)
+            stop = asyncio.create_task(server.shutdown())
+            answer = await asyncio.get_running_loop().sock_recv(client, KIB)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(config.host, config.port)
+        await stop
+        return answer
+
+    assert asyncio.run(story()).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_when_the_server_stops_the_next_answer_on_an_idle_connection_is_the_last(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(LIVE)
+        assert await scene.client.status() == 200
+
+        for connection in scene.state.connections:
+            connection.shutdown()
+
+        assert await scene.wait(4.9)
+        await scene.client.send(LIVE)
+        assert await scene.client.status() == 200
+        assert not await scene.client.is_open()
 
     play(story)
