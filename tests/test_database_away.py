@@ -150,6 +150,10 @@ class Service:
             except OSError:
                 return False
 
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
