@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
@@ -72,9 +73,12 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _imported(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     try:
-        return handler(value)
+        function = handler(value)
     except ValueError:  # its words repeat the value
-        raise ValueError("must be an async function that can be imported: package.module:function") from None
+        function = None
+    if not iscoroutinefunction(function):
+        raise ValueError("must be an async function that can be imported: package.module:function")
+    return function
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]

@@ -15,7 +15,7 @@ from uuid import UUID
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
@@ -109,6 +109,8 @@ class Order:
     descending: bool = False
     has_nulls: bool = False
     """Whether there can be rows without a key."""
+    is_hidden: bool = False
+    """Whether the planners are not to see that an index has this order: they find the rows first, and sort them."""
     id_of: Callable[[AnyRow], str] = attrgetter("id")
     """A row's `id`."""
     parse_id: Callable[[str], str] = _parse_uuid
@@ -162,6 +164,8 @@ def _range(order: Order, rows_of: AnySelect, stretch: Stretch, dialect: str) -> 
         rows_of = rows_of.where(tuple_(*ranged) < position if order.descending else tuple_(*ranged) > position)
     if order.key is not None and not stretch.has_key and dialect == "sqlite":
         columns = [order.id]  # it sorts by a key that is NULL; PostgreSQL sorts unless the key stands there
+    if order.is_hidden:
+        columns = [func.coalesce(column, column) for column in columns]
     ordered = rows_of.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
     return ordered.limit(bindparam("limit", type_=Integer))
 

@@ -116,6 +116,7 @@ class InsufficientScope(Forbidden):
 
 class InvalidResetToken(AppError):
     status_code = 400
+    error = "invalid_token"
     detail = "The reset token is not valid, or no longer"
 
 

@@ -118,8 +118,13 @@ def _key_pairs(path: Path | None) -> list[PEMKey]:
 
 
 def _write_key_pairs(path: Path, keys: Sequence[PEMKey]) -> None:
-    """All of them or none, and for nobody else to read."""
+    """All of them or none, for those to read who may read what was there: of a new file, its owner alone."""
+    path = path.resolve()
     _write_secretly(draft := path.with_name(f"{path.name}.{secrets.token_hex(8)}"), "\n".join(key.pem for key in keys))
+    if path.exists():
+        there = path.stat()
+        os.chown(draft, there.st_uid, there.st_gid)
+        draft.chmod(stat.S_IMODE(there.st_mode))
     draft.replace(path)
 
 

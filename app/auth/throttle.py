@@ -164,6 +164,11 @@ FORGET = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("
 def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
     """Take a reservation back, and forget the account's earlier failures, though not the address's."""
     forgive(connection, attempt, now)
+    forget(connection, attempt)
+
+
+def forget(connection: Connection, attempt: Attempt) -> None:
+    """Forget an account's failures, though not the address's."""
     here, _, anywhere = attempt.limits
     connection.execute(FORGET, {"here": here.key, "anywhere": anywhere.key})
 

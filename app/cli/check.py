@@ -103,6 +103,8 @@ def _of_files(settings: Settings) -> Iterator[Fault]:
             load_tokens(settings)
         except (ValueError, OSError) as error:
             yield Fault(f"The keys are of no use: {error}.", "The service does not start before this is mended.")
+    if file and file.exists() and file.stat().st_mode & stat.S_IWOTH:
+        yield Fault(f"Every user of this host may change {file}.", f"chmod o= {file}")
     if file and _file_system(file.resolve()) in NETWORKED:
         yield Fault(
             f"{file} is on a network file system, where several hosts would damage it.",

@@ -28,6 +28,8 @@ from app.tasks.models import Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
 ACCENTS: Final = re.compile("[\u0300-\u036f\ufe00-\ufe0f]")  # and what chooses the look of an emoji
+# What follows 16 characters that may be marks: to normalise a run of marks takes time by the square of its length.
+MARKS: Final = re.compile(r"((?:[^\x00-\u02ff\w]|[\uff9e\uff9f]){16})(?:[^\x00-\u02ff\w]|[\uff9e\uff9f])+")
 UNSPACED: Final = re.compile("[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")  # Chinese and Japanese
 FEW: Final = 2_000  # tasks at most that SQLite reads by their ids and sorts
 MANY: Final = 20_000  # tasks in a list: whether there are more of them is not asked
@@ -41,8 +43,11 @@ VALUE = func.json_each(bindparam("values", type_=String)).table_valued("value")
 IS_FOUND = Task.id.in_(select(NUMBERS.c.task_id).where(NUMBERS.c.number.in_(select(VALUE.c.value))))
 HAS_WORDS = ~select(VALUE.c.value).where(func.instr(Task.words, VALUE.c.value) == 0).correlate(Task).exists()
 
-# The words stand in the statement, for PostgreSQL to see how common they are: of a parameter it expects few rows.
+# The words stand in the statement, for PostgreSQL to see how common they are: of a parameter it expects few rows. Of
+# words that its statistics do not have it expects one task in 200, and would walk along a list for them: hence HITS.
 HAS_LEXEMES = Task.words.op("@@")(cast(bindparam("words", type_=String, literal_execute=True), TSQUERY))
+HITS = select(Task.id).where(HAS_LEXEMES).limit(FEW)
+HITS_OF_OWNER, HITS_IN_PUBLIC = HITS.where(Task.owner_id == bindparam("user_id")), HITS.where(Task.is_public)
 
 
 class Found(NamedTuple):
@@ -51,7 +56,7 @@ class Found(NamedTuple):
     condition: ColumnElement[bool]
     values: dict[str, Any]
     are_few: bool = False
-    """Whether they are to be read by their ids, and sorted, whatever other index there is."""
+    """Whether they are to be found first and then sorted, whatever other index there is."""
 
 
 @lru_cache(4096)
@@ -77,7 +82,8 @@ def words_of(*texts: str | None) -> list[str]:
 
     Each character of Chinese and Japanese, which have no spaces, is a word by itself.
     """
-    folded = normalize("NFKD", " ".join(filter(None, texts))).casefold()
+    text = MARKS.sub(r"\1", " ".join(filter(None, texts)))
+    folded = normalize("NFKD", text).casefold()
     spelled = normalize("NFC", ACCENTS.sub("", folded)).translate(SPELLING)
     return list(dict.fromkeys(word[:LONGEST] for word in spelled.split()))
 
@@ -93,7 +99,9 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     if not words:
         return None
     if connection.dialect.name == "postgresql":
-        return Found(HAS_LEXEMES, {"words": " & ".join(f"'{word}'" for word in words)})
+        lexemes = {"words": " & ".join(f"'{word}'" for word in words)}
+        hits = (HITS_OF_OWNER, lexemes | {"user_id": owner_id}) if owner_id else (HITS_IN_PUBLIC, lexemes)
+        return Found(HAS_LEXEMES, lexemes, are_few=len(connection.execute(*hits).all()) < FEW)
     listed = f'"_{owner_id or "public"}"'
     match = {"match": " ".join([listed, *(f'"{word}"' for word in words)]), "limit": FEW}
     numbers = connection.execute(MATCHES, match).scalars().all()

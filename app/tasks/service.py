@@ -47,6 +47,7 @@ ORDERS: Final = {
     "-updated_at": Order(Task.id, Task.updated_at, descending=True),
 }
 ORDERS_OF_DUE: Final = {name: replace(order, has_nulls=False) for name, order in ORDERS.items()}
+HIDDEN: Final = {order: replace(order, is_hidden=True) for order in (*ORDERS.values(), *ORDERS_OF_DUE.values())}
 
 
 def _columns(owner: SQLColumnExpression[str]) -> tuple[SQLColumnExpression[Any], ...]:
@@ -204,7 +205,8 @@ def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Hol
     given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     found = find(connection, query.q, owner.user_id if owner else None) if query.q else None
     order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
-    tasks = AMONG_FEW[tasks] if found and found.are_few else tasks
+    if found and found.are_few:
+        tasks, order = AMONG_FEW[tasks], HIDDEN[order]
     rows_of = _filtered(tasks, frozenset(given), order, found and found.condition)
     values = {**(owner._asdict() if owner else {}), **given, **(found.values if found else {})}
     return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values)

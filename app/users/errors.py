@@ -5,6 +5,7 @@ AppError
 ├── UserNotFound        404
 ├── UsernameTaken       409
 ├── LastAdministrator   409
+├── UserDisabled        409
 └── ResetNotSent        503
 """
 
@@ -25,6 +26,10 @@ class UsernameTaken(Conflict):
 
 class LastAdministrator(Conflict):
     detail = "The last administrator cannot be removed"
+
+
+class UserDisabled(Conflict):
+    detail = "The user is disabled"
 
 
 class ResetNotSent(Unavailable):

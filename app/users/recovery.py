@@ -1,5 +1,6 @@
 """Account recovery without a mail server: a token that sets a new password, once, within an hour."""
 
+import asyncio
 import hashlib
 import logging
 import secrets
@@ -10,11 +11,12 @@ from typing import NamedTuple
 from app.auth.errors import InvalidResetToken
 from app.auth.tokens import BadToken, ResetClaims, Tokens
 from app.database import AnyRow
-from app.users.errors import ResetNotSent
+from app.users.errors import ResetNotSent, UserDisabled
 
 logger = logging.getLogger(__name__)
 
 TTL = timedelta(hours=1)
+HOOK_SECONDS = 15
 
 
 class Reset(NamedTuple):
@@ -29,7 +31,13 @@ ResetHook = Callable[[Reset], Awaitable[None]]
 
 
 def make_reset(tokens: Tokens, account: AnyRow, now: datetime) -> Reset:
-    """A token for the account as `get_account` reads it: whatever changes its hash takes the token along."""
+    """A token for the account as `get_account` reads it: whatever changes its hash takes the token along.
+
+    Raises:
+        UserDisabled
+    """
+    if not account.is_active:
+        raise UserDisabled
     issued_at = int(now.timestamp())
     claims = ResetClaims(
         iss=tokens.issuer,
@@ -63,11 +71,12 @@ def check_account(account: AnyRow | None, claims: ResetClaims) -> AnyRow:
 
 
 async def send(hook: ResetHook, reset: Reset) -> None:
-    """Raises ResetNotSent: the hook has failed, in whichever way."""
+    """Raises ResetNotSent: the hook has failed, in whichever way, or has taken too long."""
     try:
-        await hook(reset)
+        async with asyncio.timeout(HOOK_SECONDS):
+            await hook(reset)
     except Exception as error:
-        logger.warning("the reset hook failed: %r", error)
+        logger.warning("the reset hook failed: %s", type(error).__name__)  # its words may have the token
         raise ResetNotSent from error
 
 

@@ -26,7 +26,14 @@ from app.errors import describe
 from app.events import record
 from app.pagination import NEXT
 from app.users import service
-from app.users.errors import LastAdministrator, RegistrationClosed, ResetNotSent, UsernameTaken, UserNotFound
+from app.users.errors import (
+    LastAdministrator,
+    RegistrationClosed,
+    ResetNotSent,
+    UserDisabled,
+    UsernameTaken,
+    UserNotFound,
+)
 from app.users.recovery import TTL, check_account, make_reset, read_reset_token, send
 from app.users.schemas import (
     PasswordChange,
@@ -104,12 +111,20 @@ async def delete_account(user: AccountUser, db: Db) -> None:
 
 
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
-async def reset_password(fields: PasswordReset, tokens: AppTokens, passwords: AppPasswords, db: Db, now: Now) -> None:
+async def reset_password(
+    fields: PasswordReset,
+    tokens: AppTokens,
+    passwords: AppPasswords,
+    limiter: AppLimiter,
+    client: LoginClient,
+    db: Db,
+    now: Now,
+) -> None:
     """Set a new password with a reset token. Every session of yours ends."""
     claims = read_reset_token(tokens, fields.reset_token, now)
     account = check_account(await db.read(service.find_account, claims.sub), claims)
     new_hash = await passwords.hash(fields.new_password, account.username)
-    await db.write(service.replace_password, account, new_hash, now)
+    await db.write(service.replace_password, account, new_hash, limiter.login(account.username, client.ip), now)
     record("password_reset", user_id=account.id)
 
 
@@ -149,7 +164,7 @@ async def end_user_sessions(user_id: PathId, _: AdminUser, db: Db, now: Now) -> 
     record("session_revoked", target_id=user_id, reason="all")
 
 
-@router.post("/{user_id}/reset-token", status_code=201, responses=ADMIN_ERRORS | describe(ResetNotSent))
+@router.post("/{user_id}/reset-token", status_code=201, responses=ADMIN_ERRORS | describe(UserDisabled, ResetNotSent))
 async def issue_reset_token(
     user_id: PathId, _: AdminUser, settings: AppSettings, tokens: AppTokens, db: Db, now: Now
 ) -> ResetToken:

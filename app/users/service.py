@@ -12,7 +12,7 @@ from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.holders import Principal
 from app.auth.models import User
 from app.auth.service import end_other_sessions, end_sessions_of
-from app.auth.throttle import fold
+from app.auth.throttle import Attempt, fold, forget
 from app.columns import Text, new_id
 from app.database import AnyRow, AnySelect
 from app.errors import AppError
@@ -181,8 +181,8 @@ def list_hashes(connection: Connection, after_id: str, limit: int) -> Sequence[A
     return connection.execute(query.order_by(User.id).limit(limit)).all()
 
 
-def replace_password(connection: Connection, account: AnyRow, new_hash: str, now: datetime) -> None:
-    """Set the password of an account as it was read, and end every session.
+def replace_password(connection: Connection, account: AnyRow, new_hash: str, attempt: Attempt, now: datetime) -> None:
+    """Set the password of an account as it was read, end every session, and forget the failures to log in.
 
     Raises:
         InvalidResetToken: it has been changed, disabled or deleted since.
@@ -190,6 +190,7 @@ def replace_password(connection: Connection, account: AnyRow, new_hash: str, now
     unchanged = select(User.id).where(User.password_hash == account.password_hash, User.is_active).with_for_update()
     _one(connection, unchanged.where(User.id == account.id), InvalidResetToken)
     set_password(connection, account.id, new_hash, now)
+    forget(connection, attempt)
 
 
 def set_password(connection: Connection, user_id: str, new_hash: str, now: datetime) -> None:

@@ -82,6 +82,19 @@ def test_a_rotation_logs_nobody_out(settings_of_keys: dict[str, str]) -> None:
     assert [path.name for path in Path.cwd().glob("jwt.pem*")] == ["jwt.pem"]
 
 
+def test_a_file_stays_whose_it_is(settings_of_keys: dict[str, str]) -> None:
+    run("keys", "new", **settings_of_keys)
+    kept = PEM.rename("kept.pem")
+    kept.chmod(0o640)
+    PEM.symlink_to(kept)
+
+    run("keys", "new", **settings_of_keys)
+
+    assert PEM.is_symlink()
+    assert kept.read_text().count("BEGIN PRIVATE KEY") == 2
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o640
+
+
 def test_a_key_that_is_not_there_is_refused(settings_of_keys: dict[str, str], sqlite_url: str) -> None:
     run("keys", "new", **settings_of_keys)
     before = PEM.read_text()

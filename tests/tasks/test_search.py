@@ -361,3 +361,12 @@ def test_any_text_finds_itself(client: TestClient, sql: Sql, text: str) -> None:
     create_task(client, login, "Itself", description=text)
 
     assert search(client, text, login) == ["Itself"]
+
+
+@pytest.mark.parametrize("text", ["\u0f73\u0344", "\uff9e\u0301", "\u1d15e\U0001d160\u3099"])
+def test_marks_without_end_are_cut(text: str) -> None:
+    """To put them in order takes time by the square of their number: whatever follows them is a word all the same."""
+    words = spell_words(f"{text * 5_000} kite", None).split()
+
+    assert words[-1] == "kite"
+    assert len("".join(words)) < 200

@@ -23,9 +23,9 @@ async def send(reset: Reset) -> None:
     sent.append(reset)
 
 
-async def fail(_: Reset) -> None:
+async def fail(reset: Reset) -> None:
     """A hook that cannot reach its mail server."""
-    raise OSError("no route to host")
+    raise OSError(f"no route to host for {reset.reset_token}")
 
 
 @pytest.fixture
@@ -123,6 +123,25 @@ def test_it_is_good_for_nobody_who_is_disabled_or_gone(
     assert_refused(reset(client, token))
 
 
+def test_none_is_issued_to_who_is_disabled(client: TestClient, root: Login) -> None:
+    user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
+    client.patch(f"/users/{user_id}", json={"is_active": False}, headers=root.headers)
+
+    refused = client.post(f"/users/{user_id}/reset-token", headers=root.headers)
+
+    assert (refused.status_code, refused.json()) == (409, {"detail": "The user is disabled"})
+
+
+def test_who_had_guessed_too_often_can_log_in(client: TestClient, root: Login) -> None:
+    token = issue(client, root, sign_up(client))
+    guesses = [client.post("/auth/token", data={"username": "ada", "password": f"guess {n}"}) for n in range(11)]
+    assert guesses[-1].status_code == 429
+
+    assert reset(client, token).status_code == 204
+
+    assert can_log_in(client, NEW)
+
+
 def test_no_other_token_does_it_nor_does_it_anything_else(client: TestClient, root: Login) -> None:
     ada = sign_up(client)
     token = issue(client, root, ada)
@@ -183,10 +202,13 @@ def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, sql: Sql, ca
 
     assert response.status_code == 503
     assert response.json() == {"detail": "The reset token could not be sent"}
-    assert "no route to host" in caplog.text
+    assert "the reset hook failed: OSError" in caplog.text
+    assert "no route" not in caplog.text
 
 
-@pytest.mark.parametrize("hook", ["nothing.there:send", "tests.users.test_recovery:nothing", "tests.users", "7"])
+@pytest.mark.parametrize(
+    "hook", ["nothing.there:send", "tests.users.test_recovery:nothing", "tests.users", "7", "os:getcwd"]
+)
 def test_a_hook_that_is_none_is_refused_at_the_start(hook: str) -> None:
     given: dict[str, Any] = {"reset_hook": hook}
 
