@@ -1,5 +1,6 @@
 """One service, as people run it, for the clients that people use."""
 
+import gc
 from collections.abc import Iterator
 
 import httpx2
@@ -25,6 +26,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with command("app", "serve", "--port", str(port), **settings) as process:
         wait_until_ready(url, process)
         yield url
+        gc.collect()  # requests-oauthlib's errors hold connections, whose end the service would wait for
 
 
 @pytest.fixture(scope="package")
