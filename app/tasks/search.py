@@ -56,7 +56,9 @@ class Found(NamedTuple):
     condition: ColumnElement[bool]
     values: dict[str, Any]
     are_few: bool = False
-    """Whether they are to be found first and then sorted, whatever other index there is."""
+    """Whether they are to be found first, and then sorted."""
+    by_id: bool = False
+    """Whether they are to be read by their ids, whatever other index there is."""
 
 
 @lru_cache(4096)
@@ -106,7 +108,7 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     match = {"match": " ".join([listed, *(f'"{word}"' for word in words)]), "limit": FEW}
     numbers = connection.execute(MATCHES, match).scalars().all()
     if len(numbers) < FEW and _is_longer(connection, listed, len(numbers) ** 2 // 4):
-        return Found(IS_FOUND, {"values": json.dumps(numbers)}, are_few=True)
+        return Found(IS_FOUND, {"values": json.dumps(numbers)}, by_id=True)
     return Found(HAS_WORDS, {"values": json.dumps([f" {word} " for word in words])})
 
 

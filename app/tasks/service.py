@@ -75,7 +75,7 @@ MINE = select(*_columns(USERNAME)).where(IS_LIVE)
 OWN = MINE.where(Task.owner_id == bindparam("user_id"))
 ALL = select(*_columns(User.username)).join(User, Task.owner_id == User.id)
 PUBLIC = ALL.where(Task.is_public)
-AMONG_FEW: Final = {
+BY_ID: Final = {
     OWN: MINE.where(_hidden(Task.owner_id) == bindparam("user_id")),
     PUBLIC: ALL.where(_hidden(Task.is_public)),
 }
@@ -205,8 +205,8 @@ def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Hol
     given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     found = find(connection, query.q, owner.user_id if owner else None) if query.q else None
     order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
-    if found and found.are_few:
-        tasks, order = AMONG_FEW[tasks], HIDDEN[order]
+    order = HIDDEN[order] if found and found.are_few else order
+    tasks = BY_ID[tasks] if found and found.by_id else tasks
     rows_of = _filtered(tasks, frozenset(given), order, found and found.condition)
     values = {**(owner._asdict() if owner else {}), **given, **(found.values if found else {})}
     return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values)
