@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -9,12 +10,15 @@ from alembic import command
 from alembic.config import Config, main
 from alembic.script import ScriptDirectory
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy import URL, Connection, inspect, make_url
 
+from app.config import Settings
 from app.engines import connect
+from app.main import create_app
 from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
 from tests.accounts import create_task, sign_up
-from tests.conftest import SECRET, new_database
+from tests.conftest import CHEAP, SECRET, new_database
 
 TABLES = {"alembic_version", "users", "sessions", "tasks", "throttle"}
 
@@ -139,3 +143,10 @@ def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
     with pytest.raises(SchemaUnknown):
         run(database_url, upgrade_newer)
     run(database_url, upgrade)
+
+
+def test_a_service_that_starts_on_an_empty_folder_makes_its_schema(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/new.db", secret_key=SecretStr(SECRET))
+    with TestClient(create_app(settings, password_cost=CHEAP)) as client:
+        assert client.get("/health/ready").status_code == 200
+        sign_up(client)

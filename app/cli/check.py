@@ -152,7 +152,7 @@ async def _looked_at(database: Database, clock: Clock) -> AsyncIterator[Fault]:
         )
 
 
-def _clock(connection: Connection) -> datetime:
+def _clock(connection: Connection) -> datetime:  # pragma: no cover - in a greenlet alone
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return now
 

@@ -89,6 +89,6 @@ def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str,
         }
 
 
-def _analyze(connection: Connection) -> None:
+def _analyze(connection: Connection) -> None:  # pragma: no cover - in a greenlet alone
     """Let PostgreSQL know at once how much there is by now, and of what."""
     connection.execute(text("ANALYZE users, tasks"))

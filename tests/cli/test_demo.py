@@ -9,8 +9,6 @@ from tests.accounts import Login
 from tests.cli.runner import Run
 from tests.conftest import MovableClock, Sql, on_one_database
 
-pytestmark = on_one_database
-
 
 def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, sql: Sql, clock: MovableClock) -> None:
     made = app("demo", "--users", "3", "--tasks", "40")
@@ -34,6 +32,7 @@ def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, 
     assert changed.json() == mine[0] | {"status": "done", "updated_at": changed.json()["updated_at"]}
 
 
+@on_one_database
 def test_it_can_be_done_again(app: Run, sql: Sql) -> None:
     for _ in range(2):
         assert app("demo", "--users", "2", "--tasks", "0").exit_code == 0
@@ -41,6 +40,7 @@ def test_it_can_be_done_again(app: Run, sql: Sql) -> None:
     assert sql("SELECT count(*), count(DISTINCT username) FROM users") == [(4, 4)]
 
 
+@on_one_database
 def test_more_than_a_batch_is_made(app: Run, sql: Sql) -> None:
     assert app("demo", "--users", "1", "--tasks", "5001").exit_code == 0
 

@@ -6,6 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.pagination import Position, _encode
+from app.users.schemas import UserQuery
 from tests.accounts import Login, bearer, create_task, faults, log_in, refresh, register, sign_up
 from tests.conftest import MovableClock, Sql
 
@@ -105,6 +107,13 @@ def test_a_cursor_is_good_for_its_list_alone(client: TestClient, root: Login) ->
     for query in {"username": "b", "cursor": cursor}, {"cursor": of_tasks}, {"cursor": "x"}:
         refused = client.get("/users/", params=query, headers=root.headers)
         assert faults(refused) == [["query", "cursor"]]
+
+
+@pytest.mark.parametrize("name", ["ADA", "\xe4", "\0"], ids=ascii)
+def test_a_cursor_that_names_nobody_is_none(client: TestClient, root: Login, name: str) -> None:
+    cursor = _encode(Position(None, name), UserQuery().context("users"))
+
+    assert faults(client.get("/users/", params={"cursor": cursor}, headers=root.headers)) == [["query", "cursor"]]
 
 
 @pytest.mark.parametrize("username", ["a b", "a%", "ä", "a" * 65, "\0"], ids=ascii)
