@@ -77,6 +77,18 @@ def services(count: int, *words: str, stdout: Any = subprocess.PIPE, **settings:
         yield urls
 
 
+@contextmanager
+def serving(*words: str, log: Path, **settings: object) -> Iterator[str]:
+    """Run the service with its standard error, alone, in a file."""
+    port = free_port()
+    with (
+        log.open("w") as file,
+        command(*words, "--port", str(port), stdout=subprocess.DEVNULL, stderr=file, **settings) as process,
+    ):
+        wait_until_ready(url := f"http://127.0.0.1:{port}", process)
+        yield url
+
+
 def wait_until_ready(url: str, process: "subprocess.Popen[str]") -> None:
     _wait_until_ok(f"{url}/health/ready", process)
 

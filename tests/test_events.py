@@ -2,9 +2,7 @@
 
 import json
 import logging
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, Login, bearer, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import CHEAP, MovableClock, Serve, Sql
-from tests.processes import command, free_port, wait_until_ready
+from tests.processes import serving
 
 Event = dict[str, Any]
 Events = Callable[[], list[Event]]
@@ -338,18 +336,6 @@ def test_nothing_that_is_sent_forges_a_line(settings: Settings, events: Events) 
     for one in seen:
         assert "forged" in one["ip"]
         assert "forged" not in f"{one | {'ip': ''}}"
-
-
-@contextmanager
-def serving(*words: str, log: Path, **settings: object) -> Iterator[str]:
-    """Run the service with its standard error, alone, in a file."""
-    port = free_port()
-    with (
-        log.open("w") as file,
-        command(*words, "--port", str(port), stdout=subprocess.DEVNULL, stderr=file, **settings) as process,
-    ):
-        wait_until_ready(url := f"http://127.0.0.1:{port}", process)
-        yield url
 
 
 @pytest.mark.parametrize("words", [("app", "serve"), ("uvicorn", "app.main:app")], ids=["serve", "uvicorn"])

@@ -4,9 +4,6 @@ import io
 import json
 import logging
 import re
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -16,7 +13,7 @@ from sqlalchemy import make_url
 from app.logs import FORMATTERS, Line, LogFormat, show
 from tests.accounts import PASSWORD
 from tests.conftest import execute
-from tests.processes import command, free_port, wait_until_ready
+from tests.processes import serving
 from tests.test_events import EVIL, FORGED
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
@@ -84,17 +81,6 @@ def test_who_configures_logging_keeps_it_so(caplog: pytest.LogCaptureFixture) ->
 
     assert before
     assert logging.getLogger().handlers == before
-
-
-@contextmanager
-def serving(*words: str, log: Path, **settings: object) -> Iterator[str]:
-    port = free_port()
-    with (
-        log.open("w") as file,
-        command(*words, "--port", str(port), stdout=subprocess.DEVNULL, stderr=file, **settings) as process,
-    ):
-        wait_until_ready(url := f"http://127.0.0.1:{port}", process)
-        yield url
 
 
 @pytest.mark.parametrize(
