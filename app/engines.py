@@ -5,14 +5,14 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
@@ -20,8 +20,11 @@ from sqlalchemy.util import greenlet_spawn
 from app.database import Database, DatabaseUnavailable, sqlstate
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
+STEPS_ON_LOOP = 20_000  # instructions of SQLite's virtual machine, in a statement: about a millisecond
+STEPS_IN_TURN = 1_000_000
 WAL_PAUSE = 0.01  # seconds
 LOCK_PAUSE = 0.001  # seconds
 POOL_SIZE = 10
@@ -33,41 +36,64 @@ TRIES = 3
 class SQLite(Database):
     """Reads run on the event loop: in WAL mode a reader waits for nobody, and a thread hop costs ten times the query.
 
-    Writes run one at a time on a thread of their own, where to wait for another process or for the disk stalls nobody.
+    One that turns out long is broken off, and begins anew on a thread for such, one at a time. Writes run one at a time
+    on another, where to wait for another process or for the disk stalls nobody.
     """
 
     dialect = "sqlite"
 
     def __init__(self, url: URL, wait: float) -> None:
-        self._reader, self._writer = self._engine(url, wait), self._engine(url, 0)
-        event.listen(self._writer, "begin", self._begin)
-        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
         self._wait = wait
-        self._deadline = 0.0
+        self._reader = self._engine(url, wait, STEPS_ON_LOOP, lambda: True)
+        self._long_reader = self._engine(url, wait, STEPS_IN_TURN, lambda: time.monotonic() > self._read_deadline)
+        self._writer = self._engine(url, 0)
+        event.listen(self._writer, "begin", self._begin)
+        self._read_thread, self._write_thread = (ThreadPoolExecutor(1, f"sqlite-{name}") for name in ("read", "write"))
+        self._read_deadline = self._write_deadline = 0.0
         self._gives_way = False
 
-    def _engine(self, url: URL, timeout: float) -> Engine:
+    def _engine(self, url: URL, timeout: float, steps: int = 0, is_over: Callable[[], bool] | None = None) -> Engine:
         """Without an isolation level the driver begins no transactions: the one mode in which writers wait properly."""
+
+        def prepare(connection: Any, _: object) -> None:
+            _set_pragmas(connection, self._wait)
+            connection.set_progress_handler(is_over, steps)
+
         engine = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": timeout})
-        event.listen(engine, "connect", lambda connection, _: _set_pragmas(connection, self._wait))
+        event.listen(engine, "connect", prepare)
         return engine
 
     async def _read(self, f: Callable[[Connection], T]) -> T:
-        with self._reader.connect() as connection:
-            return f(connection)
+        try:
+            return _in_connection(self._reader, f)
+        except OperationalError as error:
+            if cast("sqlite3.Error", error.orig).sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+        return await self._in_turn(self._read_thread, self._read_by, f)
+
+    def _read_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
+        self._read_deadline = deadline
+        return _in_connection(self._long_reader, f)
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
-        deadline = time.monotonic() + self._wait
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write_by, deadline, f)
+        return await self._in_turn(self._write_thread, self._write_by, f)
 
     _write_one = _write
 
     def _write_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
-        """Give up what has waited for the writes before it as long as it may for a lock."""
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable
-        self._deadline = deadline
+        self._write_deadline = deadline
         return _in_transaction(self._writer, f)
+
+    async def _in_turn(self, thread: Executor, run: Callable[[float, F], T], f: F) -> T:
+        """Run it with its deadline; give up what has waited until then for those before it."""
+        deadline = time.monotonic() + self._wait
+
+        def run_unless_over() -> T:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable
+            return run(deadline, f)
+
+        return await asyncio.get_running_loop().run_in_executor(thread, run_unless_over)
 
     def _begin(self, connection: Connection) -> None:
         """Take the lock, and give way to who waits for it: by SQLite's own way to wait some wait for seconds."""
@@ -78,7 +104,7 @@ class SQLite(Database):
             try:
                 connection.connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > self._deadline:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > self._write_deadline:
                     raise
                 self._gives_way = True
                 time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not keep step
@@ -86,11 +112,13 @@ class SQLite(Database):
                 return
 
     def usage(self) -> tuple[int, int]:
-        return _used(self._reader) + _used(self._writer), 2
+        engines = (self._reader, self._long_reader, self._writer)
+        return sum(map(_used, engines)), len(engines)
 
     async def close(self) -> None:
-        self._thread.shutdown()
-        for engine in self._writer, self._reader:
+        for thread in self._read_thread, self._write_thread:
+            thread.shutdown()
+        for engine in self._reader, self._long_reader, self._writer:
             engine.dispose()
 
 

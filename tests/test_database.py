@@ -22,6 +22,7 @@ INSERT = (
     "INSERT INTO users (id, username, password_hash, created_at, updated_at) VALUES "
     "('01a208ee-44d3-7a4d-9bb2-174358b45b5e', 'ada', '', '2026-11-23T09:00:00Z', '2026-11-23T09:00:00Z')"
 )
+COUNT_TO = text("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :most) SELECT max(i) FROM n")
 
 
 def run(url: str, f: Callable[[Database], Awaitable[object]]) -> None:
@@ -214,6 +215,38 @@ def test_postgresql_that_has_gone_silent_is_not_waited_for_at_the_end(postgres_u
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
     run(postgres_url, check)
+
+
+def test_sqlite_reads_that_are_long_hold_nobody_up(sqlite_url: str) -> None:
+    async def check(database: Database) -> None:
+        threads: dict[int, list[str]] = {10: [], 1_000_000: []}
+
+        def count_to(connection: Connection, most: int) -> int:
+            threads[most].append(threading.current_thread().name)
+            return int(connection.execute(COUNT_TO, {"most": most}).scalar_one())
+
+        long = asyncio.create_task(database.read(count_to, 1_000_000))
+        await asyncio.sleep(0)  # until it has been broken off
+        assert await database.read(count_to, 10) == 10
+        assert not long.done()
+        assert await long == 1_000_000
+        here = threading.current_thread().name
+        assert threads == {10: [here], 1_000_000: [here, "sqlite-read_0"]}
+
+    run(sqlite_url, check)
+
+
+def test_sqlite_reads_without_end_are_given_up_and_so_are_those_that_wait_for_them(sqlite_url: str) -> None:
+    def count_for_ever(connection: Connection) -> None:
+        connection.execute(COUNT_TO, {"most": 10**12}).scalar_one()
+
+    async def check() -> None:
+        async with connect(make_url(sqlite_url), wait=0.1) as database:
+            reads = await asyncio.gather(*(database.read(count_for_ever) for _ in range(3)), return_exceptions=True)
+            assert [type(read) for read in reads] == [DatabaseUnavailable] * 3
+            assert await database.read(count) == 0
+
+    asyncio.run(check())
 
 
 def test_sqlite_writes_that_have_waited_for_others_too_long_are_given_up(sqlite_url: str) -> None:
