@@ -24,6 +24,8 @@ declared: ContextVar[str | None] = ContextVar("declared", default=None)
 class Watch:
     """Log each request when it is over, and count it. `status` is None where nobody was answered.
 
+    A route that is declared with a slash at its end and without is one.
+
     An answer that did not get to its end, because the server's time was up, is "broken off".
     """
 
@@ -55,21 +57,19 @@ class Watch:
             await self.app(scope, receive, send_and_see)
         finally:
             seconds = perf_counter() - began
+            route = (declared.get() or "").rstrip("/") or None
             if self.metrics:
-                self.metrics.count_request(scope["method"], declared.get(), status, seconds)
-            if (
-                self.logs
-                and logger.isEnabledFor(logging.INFO)
-                and not (status == HTTPStatus.OK and declared.get() in ROUTINE)
-            ):
-                self._log(scope["method"], status, seconds, is_whole=is_whole)
+                self.metrics.count_request(scope["method"], route, status, seconds)
+            is_routine = status == HTTPStatus.OK and route in ROUTINE
+            if self.logs and logger.isEnabledFor(logging.INFO) and not is_routine:
+                self._log(scope["method"], route, status, seconds, is_whole=is_whole)
 
-    def _log(self, method: str, status: int | None, seconds: float, *, is_whole: bool) -> None:
+    def _log(self, method: str, route: str | None, status: int | None, seconds: float, *, is_whole: bool) -> None:
         line: dict[str, object] = {
             "time": utc_now().isoformat(),
             "event": "request",
             "method": method,
-            "route": declared.get(),
+            "route": route,
             "status": status,
             "ms": round(seconds * 1000, 1),
             **origin.get()._asdict(),
