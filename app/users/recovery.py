@@ -31,7 +31,7 @@ ResetHook = Callable[[Reset], Awaitable[None]]
 
 
 def make_reset(tokens: Tokens, account: AnyRow, now: datetime) -> Reset:
-    """A token for the account as `get_account` reads it: whatever changes its hash takes the token along.
+    """A token for the account as `get_account` reads it: whatever changes it takes the token along.
 
     Raises:
         UserDisabled
@@ -63,7 +63,7 @@ def check_account(account: AnyRow | None, claims: ResetClaims) -> AnyRow:
     """The account that a token is for.
 
     Raises:
-        InvalidResetToken: the token has been used, or is of an older password; the user is disabled, or gone.
+        InvalidResetToken: the token has been used; the account has changed since, is disabled, or gone.
     """
     if account is None or not account.is_active or claims.pwd != _fingerprint(account):
         raise InvalidResetToken
@@ -81,5 +81,5 @@ async def send(hook: ResetHook, reset: Reset) -> None:
 
 
 def _fingerprint(account: AnyRow) -> str:
-    """The hash has a salt of 128 bits: its digest tells nothing of the password."""
-    return hashlib.sha256(account.password_hash.encode()).hexdigest()
+    """Of the hash and the latest change. The hash has a salt of 128 bits: the digest tells nothing of the password."""
+    return hashlib.sha256(f"{account.password_hash} {account.updated_at}".encode()).hexdigest()

@@ -155,11 +155,14 @@ def delete_user(connection: Connection, user_id: str) -> None:
     _one(connection, delete(User).where(User.id == user_id).returning(User.id), UserNotFound)
 
 
-ACCOUNT = select(User.id, User.username, User.email, User.password_hash, User.is_active)
+ACCOUNT = select(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at)
 
 
 def find_account(connection: Connection, user_id: str) -> AnyRow | None:
-    """Read what a reset token is made from, and checked against: id, username, email, password_hash, is_active."""
+    """Read what a reset token is made from, and checked against.
+
+    Columns: id, username, email, password_hash, is_active, updated_at.
+    """
     return connection.execute(ACCOUNT.where(User.id == user_id)).one_or_none()
 
 
@@ -187,9 +190,10 @@ def replace_password(connection: Connection, account: AnyRow, new_hash: str, att
     Raises:
         InvalidResetToken: it has been changed, disabled or deleted since.
     """
-    unchanged = select(User.id).where(User.password_hash == account.password_hash, User.is_active).with_for_update()
-    _one(connection, unchanged.where(User.id == account.id), InvalidResetToken)
-    set_password(connection, account.id, new_hash, now)
+    is_unchanged = (User.password_hash == account.password_hash, User.updated_at == account.updated_at, User.is_active)
+    change = update(User).where(User.id == account.id, *is_unchanged).values(password_hash=new_hash, updated_at=now)
+    _one(connection, change.returning(User.id), InvalidResetToken)
+    end_sessions_of(connection, account.id, "password_changed", now)
     forget(connection, attempt)
 
 

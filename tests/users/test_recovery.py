@@ -113,6 +113,19 @@ def test_it_is_for_the_password_that_was_forgotten(client: TestClient, root: Log
     assert can_log_in(client, "remembered it")
 
 
+def test_it_is_for_the_account_as_it_was(client: TestClient, root: Login, clock: MovableClock) -> None:
+    """Who was disabled and is let in again, say, because somebody else had the token."""
+    ada = sign_up(client)
+    user_id = client.get("/users/me", headers=ada.headers).json()["id"]
+    token = issue(client, root, ada)
+    clock.move(minutes=1)
+    for is_active in False, True:
+        client.patch(f"/users/{user_id}", json={"is_active": is_active}, headers=root.headers)
+
+    assert_refused(reset(client, token))
+    assert can_log_in(client, PASSWORD)
+
+
 @pytest.mark.parametrize("statement", ["UPDATE users SET is_active = FALSE", "DELETE FROM users"])
 def test_it_is_good_for_nobody_who_is_disabled_or_gone(
     client: TestClient, root: Login, sql: Sql, statement: str
