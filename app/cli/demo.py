@@ -37,12 +37,14 @@ def demo(
     tasks: Annotated[int, typer.Option(min=0, help="How many tasks they have between them.")] = 1_000,
 ) -> None:
     """Make users and tasks to look at. The users have one password, which is printed and kept nowhere else."""
+    settings = load_settings()
     password, tag = secrets.token_urlsafe(12), secrets.token_hex(2)
+    typer.echo(f"They log in as demo-{tag}-1 to demo-{tag}-{users}:")
+    typer.echo(f"  curl {settings.public_url}/auth/token -F username=demo-{tag}-1 -F password={password}")
     began = monotonic()
-    with_database(load_settings(), lambda database: _fill(database, password, tag, users, tasks))
+    with_database(settings, lambda database: _fill(database, password, tag, users, tasks))
     rate = (users + tasks) / (monotonic() - began)
-    typer.echo(f"Made {users:,} users and {tasks:,} tasks, {rate:,.0f} a second. Log in as any of them:")
-    typer.echo(f"  curl http://127.0.0.1:8000/auth/token -F username=demo-{tag}-1 -F password={password}")
+    typer.echo(f"Made {users:,} users and {tasks:,} tasks, {rate:,.0f} a second.")
 
 
 async def _fill(database: Database, password: str, tag: str, users: int, tasks: int) -> None:

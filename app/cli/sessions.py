@@ -1,6 +1,7 @@
 """python -m app sessions: who is signed in."""
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from sqlalchemy import Connection
@@ -39,7 +40,7 @@ def list_(name: Name) -> None:
 
 @cli.command()
 def revoke(
-    name: Name, session: Annotated[str | None, typer.Option(help="Its id; without it, all of the user's.")] = None
+    name: Name, session: Annotated[UUID | None, typer.Option(help="Its id; without it, all of the user's.")] = None
 ) -> None:
     """End a user's sessions: their tokens stop working at once."""
 
@@ -48,7 +49,7 @@ def revoke(
         if session is None:
             end_sessions(connection, user["id"], utc_now())
             return f"Ended every session of {user['username']}."
-        end_own_session(connection, user["id"], session, utc_now())
+        end_own_session(connection, user["id"], str(session), utc_now())
         return f"Ended a session of {user['username']}."
 
     typer.echo(with_database(load_settings(), lambda database: database.write(run)))

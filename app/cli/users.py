@@ -10,6 +10,7 @@ from app.cli.run import group, hashed, read_password, valid, with_database
 from app.clock import utc_now
 from app.config import load_settings
 from app.database import Database
+from app.migrations import PATIENCE
 from app.users import service
 from app.users.recovery import make_reset, send
 from app.users.schemas import PasswordSet, UserChange, UserCreate, UserQuery
@@ -104,14 +105,14 @@ def reset_token(name: Name) -> None:
 
 @cli.command()
 def delete(name: Name) -> None:
-    """Delete a user, with their tasks and sessions."""
+    """Delete a user, with their tasks and sessions, however many there are."""
 
     def run(connection: Connection) -> str:
         user = service.get_named(connection, name)
         service.delete_user(connection, user["id"])
         return f"Deleted {user['username']}."
 
-    typer.echo(with_database(load_settings(), lambda database: database.write(run)))
+    typer.echo(with_database(load_settings(), lambda database: database.write(run), PATIENCE))
 
 
 def _change(name: str, changes: UserChange, done: str) -> None:

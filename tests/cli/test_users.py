@@ -158,6 +158,7 @@ def test_sessions_are_listed_and_ended_one_by_one_or_all(client: TestClient, app
     assert [line.split()[0] for line in app("sessions", "list", "ada").stdout.splitlines()] == ids[1:]
     again = app("sessions", "revoke", "ada", "--session", ids[0])
     assert (again.exit_code, again.stderr) == (1, "error: Session not found\n")
+    assert app("sessions", "revoke", "ada", "--session", "mine").exit_code == 2
 
     assert app("sessions", "revoke", "ada").stdout == "Ended every session of ada.\n"
     assert app("sessions", "list", "ada").stdout == ""
