@@ -24,7 +24,7 @@ from app.errors import INVALID_INPUT, AppError, BodyTooLarge, ErrorBody, ErrorHa
 from app.logs import show
 from app.metrics import Metrics, install
 from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
-from app.migrations import is_current, upgrade
+from app.migrate import bring_up_to_date
 from app.shortcut import Shortcut
 from app.tasks import router as tasks
 from app.users import router as users
@@ -44,8 +44,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what the requests work with. SQLite is brought up to date by itself, PostgreSQL never."""
     settings: Settings = app.state.settings
     async with connect(settings.database) as database:
-        if database.dialect == "sqlite" and not await database.read(is_current):
-            await database.write(upgrade)
+        if database.dialect == "sqlite":
+            await bring_up_to_date(database)
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.database = database
             app.state.tokens = load_tokens(settings)

@@ -32,7 +32,7 @@ from app.auth.passwords import Cost
 from app.config import Settings
 from app.engines import connect
 from app.main import create_app
-from app.migrations import upgrade
+from app.migrate import bring_up_to_date
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
 PASSWORD: Final = "correct horse battery"  # noqa: S105
@@ -248,7 +248,7 @@ def assert_bearer_error(response: Response, error: BearerError | None) -> None:
 async def migrate(url: URL) -> None:
     """Bring a database to the newest migration."""
     async with connect(url) as database:
-        await database.write(upgrade)
+        await bring_up_to_date(database)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from app.engines import connect
 from app.main import create_app
 from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
 from tests.accounts import create_task, sign_up
-from tests.conftest import CHEAP, SECRET, new_database
+from tests.conftest import CHEAP, SECRET, migrate, new_database
 
 TABLES = {"alembic_version", "users", "sessions", "tasks", "throttle"}
 
@@ -79,13 +79,13 @@ def test_down_and_up_again(database_url: str) -> None:
 
 
 def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, database_url: str) -> None:
-    """More of them than are read at once. What an older version makes meanwhile is found when it changes."""
+    """More of them than are read at once; so is what an older version makes meanwhile, when that is done again."""
     ada = sign_up(client)
     create_task(client, ada, "First", description="Ça va", is_public=True)
     run(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))
     run(database_url, lambda connection: make_old_tasks(connection, range(1_100)))
-    run(database_url, upgrade)
-    run(database_url, lambda connection: make_old_tasks(connection, range(2_000, 2_001)))
+    asyncio.run(migrate(make_url(database_url)))
+    run(database_url, lambda connection: make_old_tasks(connection, range(2_000, 2_003)))
 
     def found(q: str, path: str = "/tasks/mine") -> list[str]:
         page = client.get(path, params={"q": q}, headers=ada.headers).json()
@@ -94,7 +94,13 @@ def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, data
     assert [found(q) for q in ("ca", "0", "1099", "2000")] == [["First"], ["Task 0"], ["Task 1099"], []]
     assert [found(q, "/tasks/public") for q in ("va", "task")] == [["First"], []]
     client.patch(f"/tasks/{UUID(int=2_000)}", json={"description": "new"}, headers=ada.headers)
+    client.patch(f"/tasks/{UUID(int=2_001)}", json={"is_public": True}, headers=ada.headers)
+    client.delete(f"/tasks/{UUID(int=2_002)}", headers=ada.headers)
     assert found("new task") == ["Task 2000"]
+    assert found("2001") == found("2002") == []
+    asyncio.run(migrate(make_url(database_url)))
+    assert [found(q) for q in ("2000", "2001", "2002")] == [["Task 2000"], ["Task 2001"], []]
+    assert found("task", "/tasks/public") == ["Task 2001"]
 
 
 def make_old_tasks(connection: Connection, numbers: Iterable[int]) -> None:

@@ -3,30 +3,22 @@
 Revision: 0005
 Revises: 0004
 
-They are those that the service finds now, not what it found when this was written: a search must find the same.
+Tasks have none at first: the service writes them down, some tasks at a time, so that nobody waits for all of them.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import sqlalchemy as sa
-from alembic import context, op
+from alembic import op
 from sqlalchemy.dialects.postgresql import TSVECTOR
-
-from app.tasks.search import spell_words
 
 revision = "0005"
 down_revision = "0004"
 
-AT_ONCE = 1_000  # rows
-ID = sa.Uuid(as_uuid=False).with_variant(sa.CHAR(36), "sqlite")
 WORDS = sa.String().with_variant(TSVECTOR(), "postgresql")
-TASKS = sa.table("tasks", sa.column("id", ID), sa.column("title"), sa.column("description"), sa.column("words", WORDS))
 
 # FTS5 keeps no text here, and must be told what it was to forget it. A token of ours has a `_`, which no word has.
 SELECT = (
     "SELECT number, {0}.words || '_' || {0}.owner_id || CASE WHEN {0}.is_public THEN ' _public' ELSE '' END "
-    "FROM task_numbers WHERE task_id = {0}.id"
+    "FROM task_numbers WHERE task_id = {0}.id AND {0}.words IS NOT NULL"
 )
 INSERT = "INSERT INTO task_words (rowid, words) "
 REMEMBER = INSERT + SELECT.format("new")
@@ -38,8 +30,6 @@ ON_SQLITE = (
         "(words, content='', columnsize=0, detail=none, tokenize='ascii tokenchars ''_-''')"
     ),
     "INSERT INTO task_numbers (task_id) SELECT id FROM tasks ORDER BY id",
-    INSERT + SELECT.format("tasks").replace("task_numbers WHERE", "task_numbers JOIN tasks ON"),
-    "INSERT INTO task_words (task_words) VALUES ('optimize')",
 )
 TRIGGERS = {
     "INSERT": ("INSERT INTO task_numbers (task_id) VALUES (new.id)", REMEMBER),
@@ -49,13 +39,12 @@ TRIGGERS = {
 
 
 def upgrade() -> None:
-    op.add_column("tasks", sa.Column("words", WORDS, server_default="", nullable=False))
-    if not context.is_offline_mode():  # where there are no rows to read
-        change = sa.update(TASKS).where(TASKS.c.id == sa.bindparam("task_id")).values(words=sa.bindparam("new_words"))
-        for words in _words():
-            op.get_bind().execute(change, words)
+    op.add_column("tasks", sa.Column("words", WORDS))
+    without = sa.text("words IS NULL")
+    op.create_index("ix_tasks_without_words", "tasks", ["id"], sqlite_where=without, postgresql_where=without)
     if op.get_context().dialect.name == "postgresql":
-        op.create_index("ix_tasks_words", "tasks", ["words"], postgresql_using="gin")
+        has_words = sa.text("words IS NOT NULL")
+        op.create_index("ix_tasks_words", "tasks", ["words"], postgresql_using="gin", postgresql_where=has_words)
         return
     for statement in ON_SQLITE:
         op.execute(statement)
@@ -69,16 +58,8 @@ def downgrade() -> None:
             op.execute(f"DROP TRIGGER {_name(change_of)}")
         for table in "task_words", "task_numbers":
             op.drop_table(table)
+    op.drop_index("ix_tasks_without_words")
     op.drop_column("tasks", "words")
-
-
-def _words() -> Iterator[list[dict[str, Any]]]:
-    """Those of all tasks, some at a time."""
-    texts = sa.select(TASKS.c.id, TASKS.c.title, TASKS.c.description).order_by(TASKS.c.id).limit(AT_ONCE)
-    tasks = op.get_bind().execute(texts).all()
-    while tasks:
-        yield [{"task_id": task.id, "new_words": spell_words(task.title, task.description)} for task in tasks]
-        tasks = op.get_bind().execute(texts.where(TASKS.c.id > tasks[-1].id)).all()
 
 
 def _name(change_of: str) -> str:

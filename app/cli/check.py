@@ -20,6 +20,7 @@ from app.clock import Clock, utc_now
 from app.config import BadSettings, Settings, read_settings
 from app.database import Database, DatabaseUnavailable
 from app.migrations import is_current
+from app.tasks.search import lacks_words
 from app.users.service import list_hashes
 
 BATCH = 1000
@@ -143,6 +144,8 @@ async def _looked_at(database: Database, clock: Clock) -> AsyncIterator[Fault]:
     if not await database.read(is_current):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
+    if await database.read(lacks_words):
+        yield Fault("Searches do not find every task: an older version has made some.", "python -m app migrate")
     names = sorted([name async for name in _weakly_hashed(database)])
     if names:
         some = ", ".join(names[:3]) + (", …" if names[3:] else "")

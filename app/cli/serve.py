@@ -11,7 +11,8 @@ from app.cli.run import with_database
 from app.config import load_settings
 from app.database import Database, DatabaseUnavailable
 from app.logs import show
-from app.migrations import PATIENCE, is_current, upgrade
+from app.migrate import bring_up_to_date
+from app.migrations import PATIENCE, is_current
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -42,20 +43,15 @@ def serve(
 
 @cli.command()
 def migrate() -> None:
-    """Bring the database's schema to the newest migration."""
-
-    async def run(database: Database) -> str:
-        await database.write(upgrade)
-        return "The schema is at the newest migration."
-
-    typer.echo(with_database(load_settings(), run, PATIENCE))
+    """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
+    with_database(load_settings(), bring_up_to_date, PATIENCE)
+    typer.echo("The schema is at the newest migration.")
 
 
 async def _prepare(database: Database) -> str:
     """Have SQLite's schema up to date before the workers start; of PostgreSQL's, say what is to be done."""
     if database.dialect == "sqlite":
-        if not await database.read(is_current):
-            await database.write(upgrade)
+        await bring_up_to_date(database)
         return "The SQLite database is at the newest migration."
     try:
         is_ready = await database.read(is_current)

@@ -26,8 +26,9 @@ class Task(Base):
     version: Mapped[int] = mapped_column(server_default="1", doc="Counts the changes; it is the ETag.")
     idempotency_key: Mapped[str | None] = mapped_column(Text(255))
     idempotency_hash: Mapped[str | None] = mapped_column(String(64), doc="SHA-256 of the body that came with the key.")
-    words: Mapped[str] = mapped_column(
-        Text().with_variant(TSVECTOR(), "postgresql"), server_default="", doc="Those of title and description."
+    words: Mapped[str | None] = mapped_column(
+        Text().with_variant(TSVECTOR(), "postgresql"),
+        doc="Those of title and description; NULL where a version without search made it.",
     )
 
     __table_args__ = (CheckConstraint("status IN ('todo', 'doing', 'done')", name="status"),)
@@ -44,7 +45,9 @@ for columns in (*KEYS, *((Task.status, *key) for key in KEYS)):
     Index(None, Task.owner_id, *columns)
     name = "_".join(["ix_tasks_public", *(column.key for column in columns)])
     Index(name, *columns, sqlite_where=Task.is_public, postgresql_where=Task.is_public)
-Index("ix_tasks_words", Task.words, postgresql_using="gin").ddl_if(dialect="postgresql")
+HAS_WORDS = Task.words.is_not(None)
+Index("ix_tasks_words", Task.words, postgresql_using="gin", postgresql_where=HAS_WORDS).ddl_if(dialect="postgresql")
+Index("ix_tasks_without_words", Task.id, sqlite_where=~HAS_WORDS, postgresql_where=~HAS_WORDS)
 HAS_KEY = Task.idempotency_key.is_not(None)
 Index(
     "uq_tasks_owner_id_idempotency_key",

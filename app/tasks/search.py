@@ -21,10 +21,11 @@ from sqlalchemy import (
     func,
     select,
     table,
+    update,
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from app.tasks.models import Task
+from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
 ACCENTS: Final = re.compile("[\u0300-\u036f\ufe00-\ufe0f]")  # and what chooses the look of an emoji
@@ -41,7 +42,7 @@ MATCHES = select(INDEX.c.rowid).where(INDEX.c.task_words.op("MATCH")(bindparam("
 COUNT = select(func.count()).select_from(MATCHES.subquery())
 VALUE = func.json_each(bindparam("values", type_=String)).table_valued("value")
 IS_FOUND = Task.id.in_(select(NUMBERS.c.task_id).where(NUMBERS.c.number.in_(select(VALUE.c.value))))
-HAS_WORDS = ~select(VALUE.c.value).where(func.instr(Task.words, VALUE.c.value) == 0).correlate(Task).exists()
+LACKS_ONE = select(VALUE.c.value).where(func.instr(Task.words, VALUE.c.value) == 0).correlate(Task).exists()
 
 # The words stand in the statement, for PostgreSQL to see how common they are: of a parameter it expects few rows. Of
 # words that its statistics do not have it expects one task in 200, and would walk along a list for them: hence HITS.
@@ -95,6 +96,24 @@ def spell_words(title: str, description: str | None) -> str:
     return f" {' '.join(words_of(title, description))} "
 
 
+WITHOUT_WORDS = select(Task.id, Task.title, Task.description).where(~HAS_WORDS).order_by(Task.id)
+WRITE_WORDS = update(Task).where(Task.id == bindparam("task_id")).values(words=bindparam("its_words"))
+
+
+def write_words(connection: Connection, limit: int) -> int:
+    """Write down the words of some tasks that have none yet; how many there were."""
+    tasks = connection.execute(WITHOUT_WORDS.limit(limit).with_for_update()).all()
+    words = [{"task_id": task.id, "its_words": spell_words(task.title, task.description)} for task in tasks]
+    if words:
+        connection.execute(WRITE_WORDS, words)
+    return len(words)
+
+
+def lacks_words(connection: Connection) -> bool:
+    """Whether there are tasks that no search finds yet."""
+    return connection.execute(WITHOUT_WORDS.limit(1)).one_or_none() is not None
+
+
 def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     """Look for an owner's tasks, or the public ones, with all words of `q`; None where it has none."""
     words = words_of(q)
@@ -109,7 +128,7 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     numbers = connection.execute(MATCHES, match).scalars().all()
     if len(numbers) < FEW and _is_longer(connection, listed, len(numbers) ** 2 // 4):
         return Found(IS_FOUND, {"values": json.dumps(numbers)}, by_id=True)
-    return Found(HAS_WORDS, {"values": json.dumps([f" {word} " for word in words])})
+    return Found(HAS_WORDS & ~LACKS_ONE, {"values": json.dumps([f" {word} " for word in words])})
 
 
 def _is_longer(connection: Connection, listed: str, length: int) -> bool:

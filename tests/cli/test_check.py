@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.cli import check
 from app.clock import Clock, utc_now
-from tests.accounts import log_in, register
+from tests.accounts import create_task, log_in, register
 from tests.cli.runner import Run, run
 from tests.conftest import SECRET, Sql
 from tests.processes import ROOT
@@ -126,6 +126,18 @@ def test_migrations_that_are_behind(app: Run, sql: Sql) -> None:
 
     sql(f"UPDATE alembic_version SET version_num = '{current}'")
     assert found == ["The database's schema is not this version's."]
+
+
+def test_tasks_that_no_search_finds(app: Run, client: TestClient, sql: Sql) -> None:
+    app("users", "add", "root", stdin="correct horse battery\n", **GOOD)
+    ada = log_in(client, "root")
+    create_task(client, ada)
+    sql("UPDATE tasks SET words = NULL")
+
+    assert faults(app, **GOOD) == ["Searches do not find every task: an older version has made some."]
+
+    assert app("migrate", **GOOD).exit_code == 0
+    assert faults(app, **GOOD) == []
 
 
 def test_a_database_that_is_away() -> None:
