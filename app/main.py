@@ -24,9 +24,9 @@ from app.errors import INVALID_INPUT, AppError, BodyTooLarge, ErrorBody, ErrorHa
 from app.logs import show
 from app.metrics import Metrics, install
 from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
-from app.migrate import bring_up_to_date
 from app.shortcut import Shortcut
 from app.tasks import router as tasks
+from app.upkeep import bring_up_to_date
 from app.users import router as users
 from app.watch import Watch
 

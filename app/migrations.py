@@ -10,7 +10,7 @@ from app.errors import Unavailable
 
 ROOT = Path(__file__).parent.parent
 ALEMBIC_INI = ROOT / "alembic.ini"
-PATIENCE = 24 * 3600  # seconds that a migration may take, or wait for another to be done
+PATIENCE = 24 * 3600  # seconds that a migration, or another statement of an operator's, may take or wait
 
 
 class SchemaUnknown(Unavailable):

@@ -32,7 +32,7 @@ from app.auth.passwords import Cost
 from app.config import Settings
 from app.engines import connect
 from app.main import create_app
-from app.migrate import bring_up_to_date
+from app.upkeep import bring_up_to_date
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
 PASSWORD: Final = "correct horse battery"  # noqa: S105

@@ -21,8 +21,10 @@ GROUND = {
     "middleware",
     "migrations",
     "pagination",
+    "postgresql",
     "server",
     "shortcut",
+    "sqlite",
     "watch",
 }
 MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND, "docs": set()}
@@ -67,7 +69,7 @@ def test_every_arrow_points_down(file: Path) -> None:
     elif here in MAY_IMPORT:
         assert {room[0] for room in rooms} <= MAY_IMPORT[here] | {here}
     else:
-        assert here in {"__init__", "__main__", "main", "migrate", "cli", "testing"}
+        assert here in {"__init__", "__main__", "main", "upkeep", "cli", "testing"}
     assert not any(room[0] == "testing" for room in rooms)
     if len(path.parts) == 2 and here in MAY_IMPORT:
         floor = next(n for n, names in enumerate([*FLOORS, {"__init__"}]) if path.stem in names)

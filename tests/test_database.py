@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import asyncpg
 import pytest
@@ -15,14 +16,16 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.database import Database, DatabaseUnavailable
-from app.engines import POOL_WAIT, connect
+from app.engines import WAIT, connect
+from app.postgresql import POOL_WAIT
 
 TURNS = 30
 INSERT = (
     "INSERT INTO users (id, username, password_hash, created_at, updated_at) VALUES "
     "('01a208ee-44d3-7a4d-9bb2-174358b45b5e', 'ada', '', '2026-11-23T09:00:00Z', '2026-11-23T09:00:00Z')"
 )
-COUNT_TO = text("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :most) SELECT max(i) FROM n")
+LIST_TO = text("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :most) SELECT i FROM n")
+COUNT_TO = text(LIST_TO.text.replace("SELECT i FROM", "SELECT max(i) FROM"))
 
 
 def run(url: str, f: Callable[[Database], Awaitable[object]]) -> None:
@@ -231,7 +234,10 @@ def test_sqlite_reads_that_are_long_hold_nobody_up(sqlite_url: str) -> None:
         assert not long.done()
         assert await long == 1_000_000
         here = threading.current_thread().name
-        assert threads == {10: [here], 1_000_000: [here, "sqlite-read_0"]}
+        assert threads == {10: [here], 1_000_000: [here, "sqlite-reader_0"]}
+        for _ in range(5_000):
+            assert await database.read(count_to, 10) == 10
+        assert set(threads[10]) == {here}
 
     run(sqlite_url, check)
 
@@ -245,6 +251,44 @@ def test_sqlite_reads_without_end_are_given_up_and_so_are_those_that_wait_for_th
             reads = await asyncio.gather(*(database.read(count_for_ever) for _ in range(3)), return_exceptions=True)
             assert [type(read) for read in reads] == [DatabaseUnavailable] * 3
             assert await database.read(count) == 0
+
+    asyncio.run(check())
+
+
+def test_sqlite_compiles_no_statement_anew_after_a_long_read(sqlite_url: str) -> None:
+    compiled: list[int] = []
+
+    def see_compiling(connection: Connection) -> None:
+        def see(action: int, *_: object) -> int:
+            compiled.append(action)
+            return sqlite3.SQLITE_OK
+
+        cast("sqlite3.Connection", connection.connection.driver_connection).set_authorizer(see)
+
+    def list_to(connection: Connection, most: int) -> int:
+        return len(connection.execute(LIST_TO, {"most": most}).all())
+
+    async def check(database: Database) -> None:
+        assert await database.read(list_to, 100_000) == 100_000
+        await database.read(see_compiling)
+        assert await database.read(list_to, 10) == 10
+        assert compiled
+        compiled.clear()
+        for _ in range(5):
+            assert await database.read(list_to, 10) == 10
+        assert compiled == []
+
+    run(sqlite_url, check)
+
+
+def test_sqlite_that_is_closed_waits_for_no_long_read(sqlite_url: str) -> None:
+    async def check() -> None:
+        async with connect(make_url(sqlite_url)) as database:
+            endless = asyncio.create_task(database.read(lambda c: c.execute(COUNT_TO, {"most": 10**12}).all()))
+            await asyncio.sleep(0.01)
+            endless.cancel()
+            began = time.monotonic()
+        assert time.monotonic() - began < WAIT / 2
 
     asyncio.run(check())
 

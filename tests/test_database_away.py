@@ -25,7 +25,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import URL, make_url
 
-from app.engines import POOL_SIZE, WAIT
+from app.engines import WAIT
+from app.postgresql import POOL_SIZE
 from tests import postgres
 from tests.accounts import PASSWORD, bearer, create_task, refresh, sign_up
 from tests.conftest import SECRET, Serve, Sql, execute, migrate, new_database

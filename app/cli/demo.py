@@ -39,7 +39,7 @@ def demo(
     """Make users and tasks to look at. The users have one password, which is printed and kept nowhere else."""
     settings = load_settings()
     password, tag = secrets.token_urlsafe(12), secrets.token_hex(2)
-    typer.echo(f"They log in as demo-{tag}-1 to demo-{tag}-{users}:")
+    typer.echo(f"Made users are demo-{tag}-1 and so on, and log in with:")
     typer.echo(f"  curl {settings.public_url}/auth/token -F username=demo-{tag}-1 -F password={password}")
     began = monotonic()
     with_database(settings, lambda database: _fill(database, password, tag, users, tasks))

@@ -11,8 +11,8 @@ from app.cli.run import with_database
 from app.config import load_settings
 from app.database import Database, DatabaseUnavailable
 from app.logs import show
-from app.migrate import bring_up_to_date
 from app.migrations import PATIENCE, is_current
+from app.upkeep import bring_up_to_date
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -44,8 +44,10 @@ def serve(
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
-    with_database(load_settings(), bring_up_to_date, PATIENCE)
+    count = with_database(load_settings(), bring_up_to_date, PATIENCE)
     typer.echo("The schema is at the newest migration.")
+    if count:
+        typer.echo(f"Searches find {count:,} tasks more, of an older version.")
 
 
 async def _prepare(database: Database) -> str:

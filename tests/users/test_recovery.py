@@ -1,5 +1,6 @@
 """Reset tokens: issued by an administrator, good once within an hour, and only for the hash they were made for."""
 
+import asyncio
 import logging
 from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,15 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.auth.errors import InvalidResetToken
+from app.auth.throttle import Limiter
 from app.config import Settings
+from app.database import AnyRow
+from app.engines import connect
 from app.users.recovery import Reset
+from app.users.service import get_account, replace_password
 from tests.accounts import PASSWORD, Login, faults, log_in, refresh, register, sign_up
-from tests.conftest import MovableClock, Serve, Sql
+from tests.conftest import SECRET, MovableClock, Serve, Sql
 
 NEW = "another long one"
 sent: list[Reset] = []
@@ -124,6 +130,32 @@ def test_it_is_for_the_account_as_it_was(client: TestClient, root: Login, clock:
 
     assert_refused(reset(client, token))
     assert can_log_in(client, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "change", ["updated_at = '2026-11-23T09:00:01.000000Z'", "password_hash = 'another'", "is_active = FALSE"]
+)
+def test_it_is_not_for_what_the_account_has_become_meanwhile(
+    client: TestClient, settings: Settings, clock: MovableClock, sql: Sql, change: str
+) -> None:
+    """No request can be held between the check of its token and the change, so the change is run by itself."""
+    user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
+    attempt = Limiter(settings, SECRET).login("ada", "testclient")
+
+    async def read_account() -> AnyRow:
+        async with connect(settings.database) as database:
+            return await database.read(get_account, user_id)
+
+    async def reset_late(account: AnyRow) -> None:
+        async with connect(settings.database) as database:
+            await database.write(replace_password, account, "a new hash", attempt, clock())
+
+    account = asyncio.run(read_account())
+    sql(f"UPDATE users SET {change}")
+    with pytest.raises(InvalidResetToken):
+        asyncio.run(reset_late(account))
+
+    assert sql("SELECT count(*) FROM users WHERE password_hash = 'a new hash'") == [(0,)]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE users SET is_active = FALSE", "DELETE FROM users"])

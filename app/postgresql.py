@@ -1,0 +1,95 @@
+"""PostgreSQL as a `Database`."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import asyncpg
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
+
+from app.database import Database, sqlstate
+
+T = TypeVar("T")
+
+POOL_SIZE = 10
+POOL_WAIT = 2  # seconds
+AGAIN = {"40001", "40P01", "0A000"}  # a conflict, a deadlock, a plan that a migration made invalid: nothing was done
+TRIES = 3
+
+
+class PostgreSQL(Database):
+    """One greenlet a call, in which the plain function runs as if the driver were a blocking one."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL, wait: float) -> None:
+        dsn = url.render_as_string(hide_password=False)
+        server_settings = {
+            "statement_timeout": f"{wait}s",
+            "idle_in_transaction_session_timeout": f"{2 * wait}s",
+        }
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
+            async_creator=partial(
+                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=server_settings
+            ),
+            isolation_level="AUTOCOMMIT",  # of the engine, not an option: that would be set anew for each read
+            hide_parameters=True,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT,
+        )
+        self._reader = self._engine.sync_engine
+        event.listen(self._reader, "checkout", _refuse_closed)
+        self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
+
+    async def _read(self, f: Callable[[Connection], T]) -> T:
+        return await self._again(_in_connection, self._reader, f)
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        return await self._again(_in_transaction, self._writer, f)
+
+    _write_one = _read
+
+    async def _again(
+        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
+    ) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return await greenlet_spawn(run, engine, f)
+            except DBAPIError as error:
+                if sqlstate(error) not in AGAIN:
+                    raise
+        return await greenlet_spawn(run, engine, f)
+
+    def usage(self) -> tuple[int, int]:
+        return cast("QueuePool", self._reader.pool).checkedout(), POOL_SIZE
+
+    async def close(self) -> None:
+        """Say goodbye, but not for long: a server that has gone silent would be waited for at each connection."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POOL_WAIT):
+                await self._engine.dispose()
+
+
+def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return f(connection)
+
+
+def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return f(connection)
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection whose socket has closed: asyncpg knows it without pre-ping's round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError

@@ -1,0 +1,160 @@
+"""SQLite as a `Database`: reads on the event loop, writes and long reads on a thread each."""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
+
+from app.database import Database, DatabaseUnavailable
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+STEPS = 2_000  # instructions of SQLite's virtual machine from one look at a read to the next
+LOOKS_ON_LOOP = 10  # that makes about a millisecond
+WAL_PAUSE = 0.01  # seconds
+LOCK_PAUSE = 0.001  # seconds
+
+
+class SQLite(Database):
+    """Reads run on the event loop: in WAL mode a reader waits for nobody, and a thread hop costs ten times the query.
+
+    One that turns out long is broken off, and starts again on a thread for long reads, one at a time. Writes run one at
+    a time on another, where to wait for another process or for the disk stalls nobody.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, url: URL, wait: float) -> None:
+        self._wait = wait
+        self._reader = self._engine(url, wait, self._is_long)
+        self._long_reader = self._engine(url, wait, self._is_over)
+        self._writer = self._engine(url, 0)
+        event.listen(self._writer, "begin", self._begin)
+        self._read_thread = ThreadPoolExecutor(1, "sqlite-reader")
+        self._write_thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self._looks = 0
+        self._read_deadline = 0.0
+        self._write_deadline = 0.0
+        self._gives_way = False
+
+    def _engine(self, url: URL, timeout: float, has_had_its_time: Callable[[], bool] | None = None) -> Engine:
+        """Without an isolation level the driver begins no transactions: the one mode in which writers wait properly."""
+
+        def prepare(connection: Any, _: object) -> None:
+            _set_pragmas(connection, self._wait)
+            connection.set_progress_handler(has_had_its_time, STEPS)
+
+        engine = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": timeout})
+        event.listen(engine, "connect", prepare)
+        return engine
+
+    async def _read(self, f: Callable[[Connection], T]) -> T:
+        self._looks = 0
+        try:
+            return self._read_on(self._reader, f)
+        except OperationalError as error:
+            if not _is_interrupted(error):
+                raise
+        return await self._in_turn(self._read_thread, self._read_by, f)
+
+    def _is_long(self) -> bool:
+        """Looks are counted for each read: SQLite counts the steps of a statement over all its runs."""
+        self._looks += 1
+        return self._looks > LOOKS_ON_LOOP
+
+    def _read_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
+        self._read_deadline = deadline
+        return self._read_on(self._long_reader, f)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._read_deadline
+
+    def _read_on(self, engine: Engine, f: Callable[[Connection], T]) -> T:
+        """Close the connection where a read is broken off: the driver would compile that statement anew for ever."""
+        with engine.connect() as connection:
+            try:
+                return f(connection)
+            except OperationalError as error:
+                if _is_interrupted(error):
+                    connection.invalidate()
+                raise
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        return await self._in_turn(self._write_thread, self._write_by, f)
+
+    _write_one = _write
+
+    def _write_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
+        self._write_deadline = deadline
+        with self._writer.begin() as connection:
+            return f(connection)
+
+    async def _in_turn(self, thread: Executor, run: Callable[[float, F], T], f: F) -> T:
+        """Run it with its deadline; give up what has waited until then for those before it."""
+        deadline = time.monotonic() + self._wait
+
+        def run_unless_over() -> T:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable
+            return run(deadline, f)
+
+        return await asyncio.get_running_loop().run_in_executor(thread, run_unless_over)
+
+    def _begin(self, connection: Connection) -> None:
+        """Take the lock, and give way to who waits for it: by SQLite's own way to wait some wait for seconds."""
+        if self._gives_way:
+            time.sleep(LOCK_PAUSE)
+        self._gives_way = False
+        while True:
+            try:
+                connection.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > self._write_deadline:
+                    raise
+                self._gives_way = True
+                time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not keep step
+            else:
+                return
+
+    def usage(self) -> tuple[int, int]:
+        pools = [cast("QueuePool", engine.pool) for engine in (self._reader, self._long_reader, self._writer)]
+        return sum(pool.checkedout() for pool in pools), len(pools)
+
+    async def close(self) -> None:
+        self._read_deadline = 0.0
+        self._read_thread.shutdown(cancel_futures=True)
+        self._write_thread.shutdown()
+        for engine in self._reader, self._long_reader, self._writer:
+            engine.dispose()
+
+
+def _is_interrupted(error: OperationalError) -> bool:
+    """By a look at it."""
+    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+
+
+def _set_pragmas(connection: Any, wait: float) -> None:
+    """FULL, not NORMAL: a logout or a detected reuse that was answered must survive a power cut.
+
+    Processes that start at once on a new file all switch it to WAL, and SQLite fails where it should wait for a switch.
+    """
+    for pragma in "synchronous=FULL", "foreign_keys=ON":
+        connection.execute(f"PRAGMA {pragma}")
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable from error
+            time.sleep(WAL_PAUSE)
+        else:
+            return
