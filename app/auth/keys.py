@@ -31,7 +31,7 @@ def load_tokens(settings: Settings) -> Tokens:
     Raises:
         ValueError, OSError: a file of keys is damaged, open to everybody, or cannot be read or made.
     """
-    return Tokens(settings.public_url, signing_secrets(settings), _key_pairs(settings.jwt_private_key_file))
+    return Tokens(settings.public_url, signing_secrets(settings), key_pairs(settings.jwt_private_key_file))
 
 
 def check_keys(settings: Settings) -> None:
@@ -51,7 +51,7 @@ def add_key_pair(path: Path) -> str:
     private = generate_private_key(SECP256R1())
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     key = PEMKey("ES256", pem, is_private=True)
-    _write_key_pairs(path, [*(_key_pairs(path) if path.exists() else []), key])
+    _write_key_pairs(path, [*(key_pairs(path) if path.exists() else []), key])
     return key_id(key)
 
 
@@ -61,7 +61,7 @@ def use_key_pair(path: Path, kid: str) -> bool:
     Raises:
         ValueError, OSError: as `load_tokens`.
     """
-    pairs = _key_pairs(path)
+    pairs = key_pairs(path)
     chosen = [key for key in pairs if key.is_private and key_id(key) == kid]
     if chosen:
         _write_key_pairs(path, [*chosen, *(key for key in pairs if key not in chosen)])
@@ -103,8 +103,12 @@ def _kept_secret(path: Path) -> str:
     return secret
 
 
-def _key_pairs(path: Path | None) -> list[PEMKey]:
-    """The key pair that signs, then those that only verify, of which the public half is enough."""
+def key_pairs(path: Path | None) -> list[PEMKey]:
+    """The key pair that signs, then those that only verify, of which the public half is enough.
+
+    Raises:
+        ValueError, OSError: as `load_tokens`.
+    """
     if path is None:
         return []
     _refuse_open(path)

@@ -211,6 +211,11 @@ def purge_sessions(connection: Connection, before: datetime, after_id: str, limi
     return ids[-1], purged.rowcount
 
 
+def has_sessions(connection: Connection) -> bool:
+    """Whether anybody has ever logged in, as far as is known."""
+    return connection.execute(select(Session.id).limit(1)).one_or_none() is not None
+
+
 def introspect(connection: Connection, claims: SessionClaims, caller: Principal, now: datetime) -> Introspection:
     """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
     query = select(*SESSION, Session.ended_at, Session.end_reason, User.username, User.is_admin).join(User)

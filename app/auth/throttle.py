@@ -33,6 +33,7 @@ PURGED_AT_ONCE: Final = 10  # more than one login adds, so that the table stays 
 TURN_SECONDS: Final = 5
 SECOND: Final = timedelta(seconds=1)
 REMEMBERED: Final = 10_000  # addresses
+HALF: Final = 32  # characters of a key: an account's counts have the first half in common
 
 
 class Limit(NamedTuple):
@@ -118,8 +119,9 @@ class Limiter:
     def _attempt(self, username: str, ip: str, *from_anywhere: str) -> Attempt:
         name, network, most = fold(username), network_of(ip), self.settings.login_failures
         window = timedelta(seconds=self.settings.login_window)
+        of_account, here = self._key("login", name)[:HALF], self._key("login", name, network)[:HALF]
         limits = (
-            Limit(self._key("login", name, network), most, window),
+            Limit(of_account + here, most, window),
             Limit(self._key("address", network), most * MANY, window),
             Limit(self._key(*from_anywhere), most * MANY, DAY, since_latest=True),
         )
@@ -158,19 +160,27 @@ def forgive(connection: Connection, attempt: Attempt, now: datetime) -> None:
     _add(connection, attempt.limits, now, -1)
 
 
-FORGET = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("anywhere")]))
+CLEAR = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("anywhere")]))
 
 
 def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
-    """Take a reservation back, and forget the account's earlier failures, though not the address's."""
+    """Take a reservation back, and forget the account's earlier failures from there, though not the address's."""
     forgive(connection, attempt, now)
-    forget(connection, attempt)
+    here, _, anywhere = attempt.limits
+    connection.execute(CLEAR, {"here": here.key, "anywhere": anywhere.key})
+
+
+FORGET = delete(Throttle).where(
+    or_(Throttle.key.between(bindparam("first"), bindparam("last")), Throttle.key == bindparam("anywhere"))
+)
 
 
 def forget(connection: Connection, attempt: Attempt) -> None:
-    """Forget an account's failures, though not the address's."""
+    """Forget an account's failures from everywhere, though no address's."""
     here, _, anywhere = attempt.limits
-    connection.execute(FORGET, {"here": here.key, "anywhere": anywhere.key})
+    of_account = here.key[:HALF]
+    limits = {"first": of_account + "0" * HALF, "last": of_account + "f" * HALF}
+    connection.execute(FORGET, {**limits, "anywhere": anywhere.key})
 
 
 def fold(username: str) -> str:

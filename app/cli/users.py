@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
-from app.auth.keys import load_tokens
+from app.auth.keys import load_tokens, signing_secrets
+from app.auth.throttle import Limiter
 from app.cli.run import group, hashed, read_password, valid, with_database
 from app.clock import utc_now
 from app.config import load_settings
@@ -47,8 +48,8 @@ def list_(prefix: Annotated[str, typer.Option(help="What the usernames begin wit
         page = await database.read(service.list_users, query)
         while True:
             for user in page.rows:
-                state = "disabled" if not user.is_active else "admin" if user.is_admin else ""
-                typer.echo(f"{user.username:<24} {state:<8} {user.created_at:%Y-%m-%d} {user.email or ''}".rstrip())
+                state = ("" if user.is_active else "disabled-") + ("admin" if user.is_admin else "user")
+                typer.echo(f"{user.username:<24} {state:<14} {user.created_at:%Y-%m-%d} {user.email or ''}".rstrip())
             if page.next_cursor is None:
                 return
             page = await database.read(service.list_users, query.model_copy(update={"cursor": page.next_cursor}))
@@ -75,17 +76,25 @@ def promote(name: Name) -> None:
 
 
 @cli.command()
+def demote(name: Name) -> None:
+    """Make an administrator a user like any other."""
+    _change(name, {"is_admin": False}, "Demoted")
+
+
+@cli.command()
 def set_password(name: Name) -> None:
     """Set a user's password, from a prompt or standard input, and end every session of theirs."""
-    fields: PasswordSet = valid(PasswordSet, new_password=read_password())
+    settings = load_settings()
 
     async def run(database: Database) -> str:
         user = await database.read(service.get_named, name)
+        fields: PasswordSet = valid(PasswordSet, new_password=read_password())
         password_hash = await hashed(fields.new_password, user["username"])
-        await database.write(service.set_password, user["id"], password_hash, utc_now())
+        attempt = Limiter(settings, signing_secrets(settings)[0]).login(user["username"], "")
+        await database.write(service.set_password, user["id"], password_hash, attempt, utc_now())
         return f"Set the password of {user['username']}."
 
-    typer.echo(with_database(load_settings(), run))
+    typer.echo(with_database(settings, run))
 
 
 @cli.command()

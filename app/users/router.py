@@ -146,7 +146,9 @@ async def read_user(user_id: PathId, _: AdminUser, db: Db) -> RowMapping:
 async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db, now: Now) -> RowMapping:
     """Disable, promote, or the opposite. Disabling ends every session of theirs. For administrators."""
     user = await db.write(service.change_user, user_id, changes, now)
-    record("user_changed", target_id=user_id, reason=", ".join(f"{name}={value}" for name, value in changes.items()))
+    if changes:
+        reason = ", ".join(f"{name}={value}" for name, value in changes.items())
+        record("user_changed", target_id=user_id, reason=reason)
     return user
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Update, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
@@ -72,6 +72,8 @@ def get_profile(connection: Connection, user: Principal) -> RowMapping:
 
 
 def update_profile(connection: Connection, user: Principal, changes: UserUpdate, now: datetime) -> RowMapping:
+    if not changes:
+        return get_profile(connection, user)
     change = update(User).where(User.id == user.user_id).values(updated_at=now, **changes)
     return _one(connection, change.returning(*PROFILE))
 
@@ -115,6 +117,8 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
     Raises:
         UserNotFound, LastAdministrator
     """
+    if not changes:
+        return get_user(connection, user_id)
     if False in changes.values():
         _keep_an_administrator(connection, user_id)
     change = update(User).where(User.id == user_id).values(updated_at=now, **changes)
@@ -179,8 +183,8 @@ def get_account(connection: Connection, user_id: str) -> AnyRow:
 
 
 def list_hashes(connection: Connection, after_id: str, limit: int) -> Sequence[AnyRow]:
-    """Read id, username and password_hash of so many users with the next ids."""
-    query = select(User.id, User.username, User.password_hash).where(User.id > after_id)
+    """Read id, username and password_hash of so many users who can log in, with the next ids."""
+    query = select(User.id, User.username, User.password_hash).where(User.id > after_id, User.is_active)
     return connection.execute(query.order_by(User.id).limit(limit)).all()
 
 
@@ -191,21 +195,25 @@ def replace_password(connection: Connection, account: AnyRow, new_hash: str, att
         InvalidResetToken: it has been changed, disabled or deleted since.
     """
     is_unchanged = (User.password_hash == account.password_hash, User.updated_at == account.updated_at, User.is_active)
-    change = update(User).where(User.id == account.id, *is_unchanged).values(password_hash=new_hash, updated_at=now)
-    _one(connection, change.returning(User.id), InvalidResetToken)
-    end_sessions_of(connection, account.id, "password_changed", now)
-    forget(connection, attempt)
+    change = update(User).where(User.id == account.id, *is_unchanged)
+    _set_password(connection, change, new_hash, attempt, now, InvalidResetToken)
 
 
-def set_password(connection: Connection, user_id: str, new_hash: str, now: datetime) -> None:
-    """Set a user's password, and end every session.
+def set_password(connection: Connection, user_id: str, new_hash: str, attempt: Attempt, now: datetime) -> None:
+    """Set a user's password, end every session, and forget the failures to log in.
 
     Raises:
         UserNotFound
     """
-    change = update(User).where(User.id == user_id).values(password_hash=new_hash, updated_at=now)
-    _one(connection, change.returning(User.id), UserNotFound)
-    end_sessions_of(connection, user_id, "password_changed", now)
+    _set_password(connection, update(User).where(User.id == user_id), new_hash, attempt, now, UserNotFound)
+
+
+def _set_password(
+    connection: Connection, change: Update, new_hash: str, attempt: Attempt, now: datetime, missing: type[AppError]
+) -> None:
+    user = _one(connection, change.values(password_hash=new_hash, updated_at=now).returning(User.id), missing)
+    end_sessions_of(connection, user["id"], "password_changed", now)
+    forget(connection, attempt)
 
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:

@@ -219,6 +219,10 @@ def test_the_table_holds_neither_names_nor_addresses_nor_what_can_be_made_of_the
 
 def test_the_keys_are_those_of_other_versions(serve: Serve, sql: Sql) -> None:
     """A deployment gives nobody new tries."""
+
+    def key(*parts: str) -> str:
+        return hmac.digest(SECRET.encode(), "\0".join(parts).encode(), "sha256").hex()
+
     client = serve()
     login = sign_up(client, "Ada")
     guess(client)
@@ -227,15 +231,12 @@ def test_the_keys_are_those_of_other_versions(serve: Serve, sql: Sql) -> None:
     [(session,)] = sql("SELECT id FROM sessions")
 
     assert keys(sql) == {
-        hmac.digest(SECRET.encode(), "\0".join(parts).encode(), "sha256").hex()
-        for parts in (
-            ("account", "ada"),
-            ("address", "testclient"),
-            ("login", "ada", "testclient"),
-            ("refresh", "testclient"),
-            ("registration", "testclient"),
-            ("session", str(session)),
-        )
+        key("account", "ada"),
+        key("address", "testclient"),
+        key("login", "ada")[:32] + key("login", "ada", "testclient")[:32],
+        key("refresh", "testclient"),
+        key("registration", "testclient"),
+        key("session", str(session)),
     }
 
 

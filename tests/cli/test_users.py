@@ -34,17 +34,21 @@ def test_users_are_listed_by_name(client: TestClient, app: Run, sql: Sql) -> Non
         )
     register(client, "Ada", email="ada@example.com")
     register(client, "bob")
-    app("users", "promote", "ada")
-    app("users", "disable", "bob")
+    register(client, "eve")
+    for name in "ada", "bob":
+        app("users", "promote", name)
+    for name in "bob", "eve":
+        app("users", "disable", name)
 
     listed = app("users", "list")
 
     assert listed.exit_code == 0
-    assert len(listed.stdout.splitlines()) == 103
-    ada, bob, *others = listed.stdout.splitlines()
+    assert len(listed.stdout.splitlines()) == 104
+    ada, bob, eve, *others = listed.stdout.splitlines()
     assert re.fullmatch(r"Ada +admin +20\d\d-\d\d-\d\d ada@example\.com", ada)
-    assert re.fullmatch(r"bob +disabled +20\d\d-\d\d-\d\d", bob)
-    assert [line.split()[0] for line in others] == [f"user{n:03}" for n in range(101)]
+    assert re.fullmatch(r"bob +disabled-admin +20\d\d-\d\d-\d\d", bob)
+    assert re.fullmatch(r"eve +disabled-user +20\d\d-\d\d-\d\d", eve)
+    assert [line.split()[:2] for line in others] == [[f"user{n:03}", "user"] for n in range(101)]
     assert [line.split()[0] for line in app("users", "list", "--prefix", "A").stdout.splitlines()] == ["Ada"]
 
 
@@ -78,6 +82,10 @@ def test_who_is_promoted_is_an_administrator_and_the_last_one_stays(client: Test
         assert (refused.exit_code, refused.stderr) == (1, "error: The last administrator cannot be removed\n")
     assert is_live(client, log_in(client))
 
+    app("users", "add", "root", "--admin", stdin=f"{PASSWORD}\n")
+    assert app("users", "demote", "ada").stdout == "Demoted ada.\n"
+    assert "admin" not in log_in(client).scope
+
 
 def test_a_password_that_is_set_ends_every_session(client: TestClient, app: Run) -> None:
     login = sign_up(client)
@@ -88,6 +96,18 @@ def test_a_password_that_is_set_ends_every_session(client: TestClient, app: Run)
     assert not is_live(client, login)
     assert not can_log_in(client)
     assert can_log_in(client, NEW)
+
+
+def test_a_password_that_is_set_is_good_at_once_for_who_had_guessed_too_often(client: TestClient, app: Run) -> None:
+    for name in "ada", "bob":
+        register(client, name)
+        guesses = [client.post("/auth/token", data={"username": name, "password": f"{n}"}) for n in range(11)]
+        assert guesses[-1].status_code == 429
+
+    app("users", "set-password", "ada", stdin=f"{NEW}\n")
+
+    assert can_log_in(client, NEW)
+    assert client.post("/auth/token", data={"username": "bob", "password": PASSWORD}).status_code == 429
 
 
 @pytest.mark.parametrize(
@@ -193,8 +213,11 @@ def test_nobody_of_that_name_is_one_line(app: Run, words: tuple[str, str]) -> No
     assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", "error: User not found\n")
 
 
-def test_what_is_over_is_purged_and_the_rest_lives(client: TestClient, app: Run, sql: Sql) -> None:
-    live, ended, expired, lately = sign_up(client), log_in(client), log_in(client), log_in(client)
+def test_what_is_over_is_purged_and_the_rest_lives(client: TestClient, app: Run, clock: MovableClock, sql: Sql) -> None:
+    live = sign_up(client)
+    for _ in range(3):
+        clock.move(seconds=1)
+        log_in(client)
     ids = [id_ for (id_,) in sql("SELECT CAST(id AS TEXT) FROM sessions ORDER BY id")]
     ancient, recent = "2020-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z"
     sql(f"UPDATE sessions SET expires_at = '{recent}'")
@@ -210,7 +233,7 @@ def test_what_is_over_is_purged_and_the_rest_lives(client: TestClient, app: Run,
     assert (purged.exit_code, purged.stdout) == (0, "Purged 2 sessions and 2 counts.\n")
     assert [id_ for (id_,) in sql("SELECT CAST(id AS TEXT) FROM sessions ORDER BY id")] == [ids[0], ids[3]]
     assert sql("SELECT key FROM throttle") == [("2",)]
-    assert {ended, expired, lately}.isdisjoint({live})
+    assert is_live(client, live)
     assert app("purge").stdout == "Purged 0 sessions and 0 counts.\n"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,13 +33,6 @@ async def send(reset: Reset) -> None:
 async def fail(reset: Reset) -> None:
     """A hook that cannot reach its mail server."""
     raise OSError(f"no route to host for {reset.reset_token}")
-
-
-@pytest.fixture
-def root(client: TestClient, sql: Sql) -> Login:
-    register(client, "root")
-    sql("UPDATE users SET is_admin = TRUE")
-    return log_in(client, "root")
 
 
 def issue(client: TestClient, root: Login, login: Login) -> str:
@@ -252,9 +246,11 @@ def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, sql: Sql, ca
 
 
 @pytest.mark.parametrize(
-    "hook", ["nothing.there:send", "tests.users.test_recovery:nothing", "tests.users", "7", "os:getcwd"]
+    "hook", ["nothing.there:send", "tests.users.test_recovery:nothing", "tests.users", "7", "os:getcwd", "broken:send"]
 )
-def test_a_hook_that_is_none_is_refused_at_the_start(hook: str) -> None:
+def test_a_hook_that_is_none_is_refused_at_the_start(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("broken.py").write_text("this is no Python")
+    monkeypatch.syspath_prepend(Path.cwd())
     given: dict[str, Any] = {"reset_hook": hook}
 
     with pytest.raises(ValueError, match="must be an async function that can be imported") as refused:
