@@ -91,13 +91,11 @@ def _unavailable() -> Iterator[None]:
     """A fault of the database's, rather than of our statement's, is `DatabaseUnavailable` or `SchemaBehind`."""
     try:
         yield
-    except ProgrammingError as error:
-        if sqlstate(error) in UNDEFINED:
-            raise SchemaBehind from error
-        raise
-    except (IntegrityError, DataError):
-        raise
     except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError, TimeoutError) as error:
+        if isinstance(error, DBAPIError) and _lacks_a_table(error):
+            raise SchemaBehind from error
+        if isinstance(error, (ProgrammingError, IntegrityError, DataError)):
+            raise
         logger.warning("database unavailable: %r", getattr(error, "orig", error))
         raise DatabaseUnavailable from error
 
@@ -105,6 +103,11 @@ def _unavailable() -> Iterator[None]:
 def sqlstate(error: DBAPIError) -> str | None:
     """PostgreSQL's code for what went wrong, from the driver's error: SQLAlchemy's own does not have it each time."""
     return getattr(error.orig and error.orig.__cause__, "sqlstate", None)
+
+
+def _lacks_a_table(error: DBAPIError) -> bool:
+    """Or a column."""
+    return sqlstate(error) in UNDEFINED or str(error.orig).startswith("no such ")
 
 
 async def get_database(request: Request) -> Database:

@@ -1,11 +1,13 @@
 """SQLite as a `Database`: reads on the event loop, writes and long reads on a thread each."""
 
 import asyncio
+import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -53,6 +55,7 @@ class SQLite(Database):
             connection.set_progress_handler(has_had_its_time, STEPS)
 
         engine = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": timeout})
+        event.listen(engine, "do_connect", _make_for_owner)
         event.listen(engine, "connect", prepare)
         return engine
 
@@ -134,6 +137,15 @@ class SQLite(Database):
         self._write_thread.shutdown()
         for engine in self._reader, self._long_reader, self._writer:
             engine.dispose()
+
+
+def _make_for_owner(_dialect: object, _record: object, names: Sequence[str], _options: object) -> None:
+    """Let nobody else on this host read the file, nor those that SQLite makes beside it.
+
+    One that exists is not opened: to close it would take this process's locks off it (SQLite's howtocorrupt.html §2.2).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(names[0], os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _is_interrupted(error: OperationalError) -> bool:

@@ -7,14 +7,9 @@ from app.tasks.search import lacks_words, write_words
 BATCH = 1_000  # tasks
 
 
-async def bring_up_to_date(database: Database) -> int:
-    """Migrate, and write down the words of tasks that no search finds yet; how many there were.
-
-    These are written a few at a time, so that nobody else waits for it.
-    """
+async def bring_up_to_date(database: Database) -> None:
+    """Migrate, and write down the words of tasks that no search finds yet: a few at a time, so that nobody waits."""
     if not await database.read(is_current):
         await database.write(upgrade)
-    count = 0
     while await database.read(lacks_words):
-        count += await database.write(write_words, BATCH)
-    return count
+        await database.write(write_words, BATCH)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from app.database import Database, DatabaseUnavailable
+from app.database import Database, DatabaseUnavailable, SchemaBehind
 from app.engines import WAIT, connect
 from app.postgresql import POOL_WAIT
 
@@ -85,6 +86,24 @@ def test_sqlite_is_durable_and_checks_foreign_keys(sqlite_url: str) -> None:
         assert await database.write(pragmas) == ["wal", full, 1]
 
     run(sqlite_url, check)
+
+
+def test_sqlites_files_are_for_their_owner() -> None:
+    async def check(database: Database) -> None:
+        await database.write(lambda connection: connection.exec_driver_sql("CREATE TABLE t (n)"))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in Path.cwd().iterdir()}
+        assert modes == dict.fromkeys(["new.db", "new.db-wal", "new.db-shm"], 0o600)
+
+    run("sqlite:///new.db", check)
+
+
+def test_a_schema_that_is_behind_is_told_from_a_database_that_is_away(database_url: str) -> None:
+    async def check(database: Database) -> None:
+        for statement in "SELECT n FROM nowhere", "SELECT nowhere FROM users":
+            with pytest.raises(SchemaBehind):
+                await database.read(lambda c: c.execute(text(statement)))  # noqa: B023
+
+    run(database_url, check)
 
 
 def test_sqlite_reads_wait_for_no_writer_and_a_write_waits_for_another_process(sqlite_url: str) -> None:

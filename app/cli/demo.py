@@ -39,12 +39,12 @@ def demo(
     """Make users and tasks to look at. The users have one password, which is printed and kept nowhere else."""
     settings = load_settings()
     password, tag = secrets.token_urlsafe(12), secrets.token_hex(2)
-    typer.echo(f"Made users are demo-{tag}-1 and so on, and log in with:")
+    typer.echo(f"The users, demo-{tag}-1 and so on, log in with:")
     typer.echo(f"  curl {settings.public_url}/auth/token -F username=demo-{tag}-1 -F password={password}")
     began = monotonic()
     with_database(settings, lambda database: _fill(database, password, tag, users, tasks))
     rate = (users + tasks) / (monotonic() - began)
-    typer.echo(f"Made {users:,} users and {tasks:,} tasks, {rate:,.0f} a second.")
+    typer.echo(f"Made {users:,} of them, and {tasks:,} tasks: {rate:,.0f} a second.")
 
 
 async def _fill(database: Database, password: str, tag: str, users: int, tasks: int) -> None:

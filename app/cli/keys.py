@@ -10,6 +10,8 @@ from app.auth.keys import add_key_pair, load_tokens, new_secret, use_key_pair
 from app.cli.run import failure, group
 from app.config import load_settings
 
+LATER = "Restart every process: it is published then. Five minutes later have it sign: python -m app keys use {kid}"
+
 cli = group("See and change what signs the tokens.")
 
 
@@ -32,9 +34,9 @@ def new() -> None:
         return
     with _told():
         is_first = not path.exists()
-        typer.echo(add_key_pair(path))
-    then = "It signs" if is_first else "It is published, and signs after python -m app keys use, five minutes later"
-    typer.echo(f"{then}: restart every process.", err=True)
+        kid = add_key_pair(path)
+    typer.echo(kid)
+    typer.echo("Restart every process: it signs then." if is_first else LATER.format(kid=kid), err=True)
 
 
 @cli.command()

@@ -19,7 +19,7 @@ cli = typer.Typer()
 
 @cli.command()
 def purge(
-    keep_days: Annotated[int, typer.Option(min=0, help="For how long sessions are kept that have ended.")] = 30,
+    keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="How long to keep sessions that are over.")] = 30,
 ) -> None:
     """Delete sessions that are over and counts that are done, a thousand at a time: nobody waits for it."""
 

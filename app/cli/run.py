@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.auth.passwords import Cost, Passwords
 from app.config import Settings
-from app.database import Database
+from app.database import Database, DatabaseUnavailable
 from app.engines import WAIT, connect
 from app.errors import AppError
+from app.upkeep import bring_up_to_date
 
 T = TypeVar("T")
 
@@ -23,9 +24,15 @@ def group(help_: str) -> typer.Typer:
 
 
 def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:
-    """Run `f` on the database of the settings; what goes wrong is one line and exit code 1."""
+    """Run `f` on the database of the settings, SQLite's migrated; what goes wrong is one line and exit code 1."""
+
+    async def run(database: Database) -> T:
+        if database.dialect == "sqlite":
+            await bring_up_to_date(database)
+        return await f(database)
+
     try:
-        return run_with(settings, f, wait)
+        return run_with(settings, run, wait)
     except AppError as error:
         raise failure(error.detail) from error
 
@@ -35,9 +42,20 @@ def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: in
 
     async def run() -> T:
         async with connect(settings.database, wait) as database:
-            return await f(database)
+            try:
+                return await f(database)
+            except DatabaseUnavailable as error:
+                if _is_interrupted():
+                    raise asyncio.CancelledError from error
+                raise
 
     return asyncio.run(run())
+
+
+def _is_interrupted() -> bool:
+    """By Ctrl-C, which asyncpg may take for a timeout."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def read_password() -> str:

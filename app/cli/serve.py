@@ -1,7 +1,9 @@
 """python -m app serve, migrate."""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -16,13 +18,15 @@ from app.upkeep import bring_up_to_date
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
+EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - to tell, not to bind
+
 cli = typer.Typer()
 
 
 @cli.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when the code changes.")] = False,
 ) -> None:
@@ -30,9 +34,12 @@ def serve(
     settings = load_settings()
     if not LOOPBACK_OR_HTTPS.match(settings.public_url):
         typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
+    elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
+        typer.echo("warning: PUBLIC_URL is for this host alone, and others reach it: give the URL they see", err=True)
     typer.echo(with_database(settings, _prepare))
     check_keys(settings)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"
+    here = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    url = f"http://{here}:{port}{settings.root_path}"
     typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")
     body = '{"username": "ada", "password": "correct horse battery"}'
     typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
@@ -44,16 +51,21 @@ def serve(
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
-    count = with_database(load_settings(), bring_up_to_date, PATIENCE)
-    typer.echo("The schema is at the newest migration.")
-    if count:
-        typer.echo(f"Searches find {count:,} tasks more, of an older version.")
+    with_database(load_settings(), bring_up_to_date, PATIENCE)
+    typer.echo("The schema is at the newest migration, and searches find every task.")
+
+
+def is_local(host: str) -> bool:
+    """Whether this host alone reaches a server of that name."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _prepare(database: Database) -> str:
-    """Have SQLite's schema up to date before the workers start; of PostgreSQL's, say what is to be done."""
+    """Before the workers start say of PostgreSQL's schema what is to be done."""
     if database.dialect == "sqlite":
-        await bring_up_to_date(database)
         return "The SQLite database is at the newest migration."
     try:
         is_ready = await database.read(is_current)

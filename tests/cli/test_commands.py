@@ -2,16 +2,18 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import make_url
 
 from tests.accounts import PASSWORD, log_in
 from tests.cli.runner import run
-from tests.conftest import SECRET
+from tests.conftest import SECRET, execute
 from tests.processes import environment
 
 
@@ -92,6 +94,62 @@ def test_a_public_url_in_clear_is_warned_of(sqlite_url: str) -> None:
         assert (
             "warning: PUBLIC_URL is not https" in run("serve", database_url=sqlite_url, public_url=url).stderr
         ) == is_warned
+
+
+def test_a_public_url_that_is_not_where_others_reach_it_is_warned_of(sqlite_url: str) -> None:
+    def warned(host: str, **settings: str) -> bool:
+        Path("tasks.db.secret").touch(0o600)
+        return (
+            "PUBLIC_URL is for this host alone"
+            in run("serve", "--host", host, database_url=sqlite_url, **settings).stderr
+        )
+
+    assert [warned(host) for host in ("0.0.0.0", "::", "192.0.2.1")] == [True] * 3
+    assert [warned(host) for host in ("127.0.0.1", "::1", "localhost")] == [False] * 3
+    assert not warned("0.0.0.0", public_url="https://example.com")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("users", "list"),
+        ("users", "add", "root"),
+        ("sessions", "list", "root"),
+        ("purge",),
+        ("migrate",),
+        ("demo", "--tasks", "1"),
+    ],
+    ids=" ".join,
+)
+def test_in_a_new_folder_a_database_is_made(words: tuple[str, ...]) -> None:
+    done = run(*words, stdin=f"{PASSWORD}\n")
+
+    is_missing = words[0] == "sessions"
+    assert (done.exit_code, done.stderr) == ((1, "error: User not found\n") if is_missing else (0, ""))
+    assert Path("tasks.db").exists()
+
+
+@pytest.mark.parametrize("words", ["serve --port 0", "serve --port 65536", "purge --keep-days 999999999"])
+def test_a_number_that_is_out_of_range_is_refused(words: str) -> None:
+    assert run(*words.split()).exit_code == 2
+
+
+def test_who_interrupts_is_not_told_that_the_database_is_away(postgres_url: str) -> None:
+    environ = environment(database_url=postgres_url, secret_key=SECRET)
+    words = [sys.executable, "-m", "app", "demo", "--tasks", "1000000"]
+    with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        execute_until_there(postgres_url)
+        process.send_signal(signal.SIGINT)
+        assert "available" not in process.stdout.read()
+    assert process.returncode == 130
+
+
+def execute_until_there(url: str) -> None:
+    """Until the tasks are being made."""
+    while execute(make_url(url), "SELECT count(*) FROM tasks") == [(0,)]:
+        pass
 
 
 def test_a_bad_setting_is_one_line() -> None:

@@ -49,7 +49,7 @@ def test_the_first_key_pair_signs(settings_of_keys: dict[str, str]) -> None:
     made = run("keys", "new", **settings_of_keys)
 
     kid = made.stdout.strip()
-    assert "It signs: restart every process." in made.stderr
+    assert "Restart every process: it signs then." in made.stderr
     assert stat.S_IMODE(PEM.stat().st_mode) == 0o600
     secret, *_ = others = keys(settings_of_keys)
     assert keys(settings_of_keys) == {secret: "signs refresh tokens, reset tokens", kid: "signs access tokens"}
