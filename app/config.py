@@ -71,10 +71,22 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _is_public_url(value: str) -> str:
+    if not re.fullmatch(rf"https?://{HOST}(:\d{{1,5}})?({PATH})*/?", value):
+        raise ValueError("must be an http or https URL, with no more than a host and a prefix: https://example.com/api")
+    return value.rstrip("/")
+
+
+def _is_prefix(value: str) -> str:
+    if not re.fullmatch(rf"({PATH})*/?", value):
+        raise ValueError("must be a path: /api")
+    return value.rstrip("/")
+
+
 def _imported(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     try:
         function = handler(value)
-    except ValueError:  # its words repeat the value
+    except Exception:  # noqa: BLE001 - whatever a module does when it is imported; its words may repeat the value
         function = None
     if not iscoroutinefunction(function):
         raise ValueError("must be an async function that can be imported: package.module:function")
@@ -96,7 +108,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     secret_key_previous: SecretStr | None = None
     jwt_private_key_file: Path | None = None
-    public_url: str = Field("http://127.0.0.1:8000", pattern=rf"^https?://{HOST}(:\d{{1,5}})?({PATH})*/?$")
+    public_url: Annotated[str, AfterValidator(_is_public_url)] = "http://127.0.0.1:8000"
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
@@ -108,7 +120,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[Listed, AfterValidator(_are_networks)] = ()
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
     cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()
-    root_path: str = Field("", pattern=rf"^({PATH})*/?$")
+    root_path: Annotated[str, AfterValidator(_is_prefix)] = ""
     log_format: LogFormat = "json"
     log_requests: bool = True
     metrics: bool = False
@@ -137,11 +149,6 @@ class Settings(BaseSettings):
         if value is not None:
             check_secret(value.get_secret_value())
         return value
-
-    @field_validator("public_url", "root_path")
-    @classmethod
-    def _ends_without_slash(cls, value: str) -> str:
-        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _has_a_secret_where_none_can_be_kept(self) -> Self:
@@ -218,7 +225,10 @@ def read_settings() -> Settings:
 
 def _check_env_file(path: Path) -> None:
     """dotenv skips what it cannot read, and with it perhaps the secret."""
-    text = path.read_text("utf-8") if path.is_file() else ""
+    try:
+        text = path.read_text("utf-8") if path.is_file() else ""
+    except PermissionError:
+        raise BadSettings(".env: this user may not read it") from None
     for binding in parse_stream(StringIO(text)):
         if binding.error:
             raise BadSettings(f".env: line {binding.original.line} is not NAME=value")

@@ -13,7 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
@@ -28,6 +35,8 @@ GAUGES = {
     "hashing_queue": "Passwords that are hashed or wait for it",
     "database_connections": "Connections to the database",
 }
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # each would be a series of its own, that nobody asks for
 
 Usage = Callable[[], tuple[int, int]]
 """Tells how much of something is in use, and how much there is."""

@@ -18,10 +18,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 from uuid import uuid4
 
 import pytest
+from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
@@ -33,6 +34,7 @@ from app.config import Settings
 from app.engines import connect
 from app.main import create_app
 from app.upkeep import bring_up_to_date
+from app.users.service import change_user
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
 PASSWORD: Final = "correct horse battery"  # noqa: S105
@@ -141,6 +143,15 @@ def user(client: TestClient) -> User:
     """A registered user, ada."""
     register(client)
     return User("ada", PASSWORD)
+
+
+@pytest.fixture
+def admin(client: TestClient) -> User:
+    """A registered administrator, root."""
+    user_id = register(client, "root")["id"]
+    state, portal = cast("FastAPI", client.app).state, cast("BlockingPortal", client.portal)
+    portal.call(state.database.write, change_user, user_id, {"is_admin": True}, state.clock())
+    return User("root", PASSWORD)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def service(clock: MovableClock, **settings: str) -> Iterator[TestClient]:
 def paste(script: str, **environment: str) -> None:
     """Run it in this folder, as who we are."""
     script = re.sub(r"sudo (-u \w+ )?|--pwprompt ", "", script).replace("python3", sys.executable)
-    script = re.sub(r"cd /var/lib/bearer-tasks|systemctl .*", ":", script)
+    script = re.sub(r"DATA=/var/lib/bearer-tasks|systemctl .*", "DATA=.", script)
     subprocess.run(["bash", "-ec", script], env=os.environ | environment, check=True, timeout=60)
 
 

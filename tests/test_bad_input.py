@@ -170,9 +170,9 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 SERVERS = [
     ("sqlite", "httptools"),
-    ("postgresql", "h11"),
+    ("postgresql", "httptools"),
     pytest.param(("sqlite", "h11"), marks=pytest.mark.long),
-    pytest.param(("postgresql", "httptools"), marks=pytest.mark.long),
+    pytest.param(("postgresql", "h11"), marks=pytest.mark.long),
 ]
 
 on_each_server = pytest.mark.parametrize("service", SERVERS, indirect=True, ids="-".join)

@@ -214,6 +214,7 @@ def test_connections_that_are_in_use_are_shown(
     waiting.result()
 
     assert used() == 0
+    assert "_created" not in client.get("/metrics").text
     limit = 3 if database_url.startswith("sqlite") else 10
     assert samples(client.get("/metrics"), "database_connections_limit") == {(): limit}
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import typer
 from sqlalchemy import Connection, func, select
 
-from app.auth.keys import load_tokens
+from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.passwords import is_weak
-from app.auth.service import FIRST_ID
+from app.auth.service import FIRST_ID, has_sessions
 from app.cli.run import run_with
 from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock, utc_now
@@ -28,6 +28,7 @@ MOUNTS = Path("/proc/mounts")
 NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
 MOST_ADDRESSES = 256  # of public ones that may be one proxy's
 LARGEST_NETWORK = {4: 8, 6: 7}  # prefixes of the largest private networks
+MAPPED = ip_network("::ffff:0:0/96")  # IPv4, as a socket of IPv6 names it
 CLOCK_SKEW = timedelta(seconds=5)
 
 cli = typer.Typer()
@@ -77,8 +78,16 @@ def _of_settings(settings: Settings) -> Iterator[Fault]:
             "Anybody who reaches PUBLIC_URL can make an account.",
             "Set REGISTRATION=closed; or REGISTRATION=open, where that is meant.",
         )
+    public_host = (urlsplit(settings.public_url).hostname or "").lower()
+    if settings.allowed_hosts and public_host not in [host.strip("[]") for host in settings.allowed_hosts]:
+        yield Fault("ALLOWED_HOSTS lacks the host of PUBLIC_URL: nobody is answered there.", f"Add {public_host}.")
+    if settings.public_url.startswith("https://") and not settings.trusted_proxies:
+        yield Fault(
+            "TRUSTED_PROXIES does not name the proxy: to the throttle all clients have its address.",
+            "Name its address, as this host sees it.",
+        )
     for network in map(ip_network, settings.trusted_proxies):
-        is_large = network.prefixlen < LARGEST_NETWORK[network.version]
+        is_large = network.prefixlen < LARGEST_NETWORK[network.version] or network.overlaps(MAPPED)
         if is_large or (not network.is_private and network.num_addresses > MOST_ADDRESSES):
             yield Fault(
                 f"TRUSTED_PROXIES trusts {network.num_addresses:,} addresses: any of them can pass for any client.",
@@ -99,13 +108,15 @@ def _of_files(settings: Settings) -> Iterator[Fault]:
     if env.is_file() and env.stat().st_mode & stat.S_IRWXO:
         yield Fault(".env is open to every user of this host.", "chmod o= .env")
     file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None
-    if settings.secret_key or (file and file.exists()):  # else there is nothing yet, and a secret would be made
-        try:
+    try:
+        if settings.secret_key or secret_file(settings).exists():
             load_tokens(settings)
-        except (ValueError, OSError) as error:
-            yield Fault(f"The keys are of no use: {error}.", "The service does not start before this is mended.")
-    if file and file.exists() and file.stat().st_mode & stat.S_IWOTH:
-        yield Fault(f"Every user of this host may change {file}.", f"chmod o= {file}")
+        else:  # which would make a secret
+            key_pairs(settings.jwt_private_key_file)
+    except (ValueError, OSError) as error:
+        yield Fault(f"The keys are of no use: {error}.", "The service does not start before this is mended.")
+    if file and file.exists() and file.stat().st_mode & stat.S_IRWXO:
+        yield Fault(f"{file} is open to every user of this host.", f"chmod o= {file}")
     if file and _file_system(file.resolve()) in NETWORKED:
         yield Fault(
             f"{file} is on a network file system, where several hosts would damage it.",
@@ -126,14 +137,14 @@ def _of_database(settings: Settings, clock: Clock) -> list[Fault]:
 
     async def look(database: Database) -> list[Fault]:
         try:
-            return [fault async for fault in _looked_at(database, clock)]
+            return [fault async for fault in _looked_at(database, settings, clock)]
         except DatabaseUnavailable:
             return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
 
     return run_with(settings, look)
 
 
-async def _looked_at(database: Database, clock: Clock) -> AsyncIterator[Fault]:
+async def _looked_at(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
     if database.dialect == "postgresql":
         off = await database.read(_clock) - clock()
         if abs(off) > CLOCK_SKEW:
@@ -144,6 +155,11 @@ async def _looked_at(database: Database, clock: Clock) -> AsyncIterator[Fault]:
     if not await database.read(is_current):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
+    if not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions):
+        yield Fault(
+            f"{secret_file(settings)} is gone: the service would make another, and end every session.",
+            "Put it back, from the backup of the database.",
+        )
     if await database.read(lacks_words):
         yield Fault("Searches do not find every task: an older version has made some.", "python -m app migrate")
     names = sorted([name async for name in _weakly_hashed(database)])

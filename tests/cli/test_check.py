@@ -15,9 +15,9 @@ from tests.cli.runner import Run, run
 from tests.conftest import SECRET, Sql
 from tests.processes import ROOT
 
-GOOD = {"public_url": "https://tasks.example.com", "registration": "closed", "secret_key": SECRET}
+LOCAL = {"secret_key": SECRET, "trusted_proxies": "127.0.0.1"}
+GOOD = LOCAL | {"public_url": "https://tasks.example.com", "registration": "closed"}
 BCRYPT = "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
-LOCAL = {"secret_key": SECRET}
 
 
 @pytest.fixture
@@ -74,6 +74,16 @@ def test_a_dotenv_that_cannot_be_read(app: Run) -> None:
     assert faults(app, **GOOD) == [".env: line 1 is not NAME=value"]
 
 
+def test_a_dotenv_that_this_user_cannot_read(app: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise PermissionError
+
+    Path(".env").touch()
+    monkeypatch.setattr(Path, "read_text", refuse)  # root reads everything
+
+    assert faults(app, **GOOD) == [".env: this user may not read it"]
+
+
 def test_a_dotenv_that_everybody_can_read(app: Run) -> None:
     Path(".env").write_text("ACCESS_TOKEN_TTL=60\n")
     Path(".env").chmod(0o644)
@@ -94,6 +104,8 @@ def test_a_key_file_that_everybody_can_read(app: Run) -> None:
 def test_a_kept_secret_that_everybody_can_read(sqlite_url: str) -> None:
     settings = {"database_url": sqlite_url, "registration": "closed"}
     assert faults(run, **settings) == []
+    assert not Path("tasks.db.secret").exists()
+    run("keys", "list", **settings)
     Path("tasks.db.secret").chmod(0o644)
 
     [fault] = faults(run, **settings)
@@ -101,19 +113,59 @@ def test_a_kept_secret_that_everybody_can_read(sqlite_url: str) -> None:
     assert "tasks.db.secret is open to every user of this host" in fault
 
 
-def test_a_database_that_everybody_may_change(sqlite_url: str) -> None:
-    Path("tasks.db").chmod(0o666)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
+    """But for where nobody could notice."""
+    settings = {"database_url": sqlite_url}
+    run("users", "add", "ada", stdin="correct horse battery\n", **settings)
+    assert faults(run, **settings) == []
+    sql(
+        "INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
+        " SELECT id, id, '', created_at, created_at, created_at, '', '' FROM users"
+    )
+
+    [fault] = faults(run, **settings)
+
+    assert fault.endswith("tasks.db.secret is gone: the service would make another, and end every session.")
+    assert not Path("tasks.db.secret").exists()
+
+
+def test_a_key_file_that_is_none_on_an_installation_that_never_ran() -> None:
+    Path("jwt.pem").touch(0o600)
+
+    assert faults(run, jwt_private_key_file="jwt.pem") == [
+        "The keys are of no use: jwt.pem must begin with a private key: it signs."
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602])
+def test_a_database_that_is_open_to_everybody(sqlite_url: str, mode: int) -> None:
+    Path("tasks.db").chmod(mode)
 
     assert faults(run, **GOOD | {"database_url": sqlite_url}) == [
-        f"Every user of this host may change {Path.cwd()}/tasks.db."
+        f"{Path.cwd()}/tasks.db is open to every user of this host."
     ]
+
+
+def test_hosts_that_are_not_the_public_one(app: Run) -> None:
+    [fault] = faults(app, **GOOD, allowed_hosts="other.example.com")
+
+    assert fault == "ALLOWED_HOSTS lacks the host of PUBLIC_URL: nobody is answered there."
+    assert faults(app, **GOOD, allowed_hosts="other.example.com, TASKS.example.com") == []
+    assert faults(app, **LOCAL, public_url="http://[::1]:8000", allowed_hosts="[::1]") == []
+
+
+def test_a_proxy_that_is_not_named(app: Run) -> None:
+    [fault] = faults(app, **GOOD | {"trusted_proxies": ""})
+
+    assert fault.startswith("TRUSTED_PROXIES does not name the proxy")
 
 
 def test_the_example_of_a_dotenv_on_a_public_address(sqlite_url: str) -> None:
     Path(".env").write_text((ROOT / ".env.example").read_text())
     Path(".env").chmod(0o600)
 
-    found = faults(run, database_url=sqlite_url, public_url="https://tasks.example.com")
+    found = faults(run, database_url=sqlite_url, public_url="https://tasks.example.com", trusted_proxies="10.0.0.5")
 
     assert found == ["Anybody who reaches PUBLIC_URL can make an account."]
 
@@ -181,9 +233,9 @@ def test_a_public_url_in_clear(app: Run) -> None:
     assert fault.startswith("PUBLIC_URL is not https")
 
 
-@pytest.mark.parametrize("networks", ["0.0.0.0/0", "::/0", "8.0.0.0/9", "10.0.0.1, 203.0.0.0/16"])
+@pytest.mark.parametrize("networks", ["0.0.0.0/0", "::/0", "::ffff:0:0/96", "8.0.0.0/9", "10.0.0.1, 203.0.0.0/16"])
 def test_proxies_that_are_trusted_too_widely(app: Run, networks: str) -> None:
-    [fault] = faults(app, **GOOD, trusted_proxies=networks)
+    [fault] = faults(app, **GOOD | {"trusted_proxies": networks})
 
     assert re.match(r"TRUSTED_PROXIES trusts [\d,]+ addresses", fault)
 
@@ -208,7 +260,8 @@ def test_hashes_that_are_weak_or_old_until_they_are_made_anew(app: Run, client: 
     assert faults(app, **GOOD) == ["4 passwords are hashed more weakly than today's: ada, bob, dan, …."]
 
     log_in(client, "ada")  # at the test's cost: no stronger
-    sql("DELETE FROM users WHERE username IN ('bob', 'dan')")
+    sql("DELETE FROM users WHERE username = 'bob'")
+    sql("UPDATE users SET is_active = FALSE WHERE username = 'dan'")
     assert faults(app, **GOOD) == ["2 passwords are hashed more weakly than today's: ada, eve."]
     app("users", "set-password", "ada", stdin="another long one\n", **GOOD)
     app("users", "delete", "eve", **GOOD)
@@ -216,6 +269,8 @@ def test_hashes_that_are_weak_or_old_until_they_are_made_anew(app: Run, client: 
 
 
 def test_several_are_all_named(app: Run) -> None:
-    found = faults(app, **LOCAL, public_url="http://tasks.example.com", cors_origins="*", trusted_proxies="0.0.0.0/0")
+    bad = {"public_url": "http://tasks.example.com", "cors_origins": "*", "trusted_proxies": "0.0.0.0/0"}
+
+    found = faults(app, **LOCAL | bad)
 
     assert len(found) == 4
