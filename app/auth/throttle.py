@@ -33,7 +33,7 @@ PURGED_AT_ONCE: Final = 10  # more than one login adds, so that the table stays 
 TURN_SECONDS: Final = 5
 SECOND: Final = timedelta(seconds=1)
 REMEMBERED: Final = 10_000  # addresses
-HALF: Final = 32  # characters of a key: an account's counts have the first half in common
+HALF: Final = 32  # characters of a key
 
 
 class Limit(NamedTuple):
@@ -64,11 +64,11 @@ class Limiter:
     _refused: dict[str, tuple[datetime, TooManyAttempts]] = field(default_factory=dict, init=False)
 
     def login(self, username: str, ip: str) -> Attempt:
-        return self._attempt(username, ip, "account", fold(username))
+        return self._attempt(username, ip, self._key_of_account(username, "account"))
 
     def confirmation(self, username: str, ip: str, session_id: str) -> Attempt:
         """Of the password of who is signed in: counted for the session, which nobody else's guesses can use up."""
-        return self._attempt(username, ip, "session", session_id)
+        return self._attempt(username, ip, self._key("session", session_id))
 
     @asynccontextmanager
     async def turn(self, attempt: Attempt) -> AsyncIterator[None]:
@@ -116,16 +116,19 @@ class Limiter:
                 self._refused[limit.key] = now, refusal
             raise
 
-    def _attempt(self, username: str, ip: str, *from_anywhere: str) -> Attempt:
-        name, network, most = fold(username), network_of(ip), self.settings.login_failures
+    def _attempt(self, username: str, ip: str, from_anywhere: str) -> Attempt:
+        network, most = network_of(ip), self.settings.login_failures
         window = timedelta(seconds=self.settings.login_window)
-        of_account, here = self._key("login", name)[:HALF], self._key("login", name, network)[:HALF]
         limits = (
-            Limit(of_account + here, most, window),
+            Limit(self._key_of_account(username, "login", network), most, window),
             Limit(self._key("address", network), most * MANY, window),
-            Limit(self._key(*from_anywhere), most * MANY, DAY, since_latest=True),
+            Limit(from_anywhere, most * MANY, DAY, since_latest=True),
         )
-        return Attempt(name, network, limits)
+        return Attempt(fold(username), network, limits)
+
+    def _key_of_account(self, username: str, *parts: str) -> str:
+        """An account's keys have their first half in common: they are a range."""
+        return self._key("account", fold(username))[:HALF] + self._key(*parts)[:HALF]
 
     def _key(self, *parts: str) -> str:
         return hmac.digest(self.secret.encode(), "\0".join(parts).encode(), "sha256").hex()
@@ -170,17 +173,14 @@ def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
     connection.execute(CLEAR, {"here": here.key, "anywhere": anywhere.key})
 
 
-FORGET = delete(Throttle).where(
-    or_(Throttle.key.between(bindparam("first"), bindparam("last")), Throttle.key == bindparam("anywhere"))
-)
+FORGET = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))
 
 
 def forget(connection: Connection, attempt: Attempt) -> None:
     """Forget an account's failures from everywhere, though no address's."""
-    here, _, anywhere = attempt.limits
+    here, *_ = attempt.limits
     of_account = here.key[:HALF]
-    limits = {"first": of_account + "0" * HALF, "last": of_account + "f" * HALF}
-    connection.execute(FORGET, {**limits, "anywhere": anywhere.key})
+    connection.execute(FORGET, {"first": of_account + "0" * HALF, "last": of_account + "f" * HALF})
 
 
 def fold(username: str) -> str:

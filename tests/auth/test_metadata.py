@@ -8,8 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.accounts import sign_up
-from tests.conftest import Serve
+from tests.conftest import Serve, on_one_database
 from tests.key_pairs import key, private, written
+
+pytestmark = on_one_database
 
 PATH = "/.well-known/oauth-authorization-server"
 

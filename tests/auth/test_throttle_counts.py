@@ -231,9 +231,9 @@ def test_the_keys_are_those_of_other_versions(serve: Serve, sql: Sql) -> None:
     [(session,)] = sql("SELECT id FROM sessions")
 
     assert keys(sql) == {
-        key("account", "ada"),
+        key("account", "ada")[:32] + key("account")[:32],
+        key("account", "ada")[:32] + key("login", "testclient")[:32],
         key("address", "testclient"),
-        key("login", "ada")[:32] + key("login", "ada", "testclient")[:32],
         key("refresh", "testclient"),
         key("registration", "testclient"),
         key("session", str(session)),
