@@ -1,6 +1,7 @@
 """A service for each test, on a fresh database that the migrations made: SQLite, and then PostgreSQL again."""
 
 import asyncio
+import gc
 import os
 import sqlite3
 from collections import defaultdict
@@ -29,10 +30,22 @@ WRAPPED = (  # what middleware is made of
     *("root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins", "log_requests", "metrics"),
 )
 
-on_one_database = pytest.mark.parametrize(
-    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
-)
-"""For what depends little on the database: on the other one at length."""
+on_one_database = pytest.mark.on_one_database
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has a database on both; what depends little on it, on the other one at length."""
+    own_marks = metafunc.definition.iter_markers("parametrize")
+    if "database_url" in metafunc.fixturenames and not any("database_url" in mark.args[0] for mark in own_marks):
+        marks = [pytest.mark.long] if metafunc.definition.get_closest_marker("on_one_database") else []
+        metafunc.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=marks)], indirect=True)
+
+
+def pytest_collection_finish() -> None:
+    """What there is by now stays: to search it for garbage again and again is a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +87,7 @@ def postgres_url(postgres_template: URL, postgres_sql: Sql) -> str:
     return postgres_template.render_as_string(hide_password=False)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
     """A migrated database of the test's own; the test runs on each kind."""
     url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")

@@ -70,7 +70,7 @@ def use_up(client: httpx2.Client) -> None:
         assert client.get("/health/ready").status_code == 200
 
 
-@pytest.fixture(params=[1, 2], ids=["1 worker", "2 workers"])
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["1 worker", "2 workers"])
 def service(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Service]:
     port = free_port()
     words = ("app", "serve", "--port", str(port), "--workers", str(request.param))

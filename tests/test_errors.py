@@ -14,7 +14,9 @@ from starlette.types import Message
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, sign_up
-from tests.conftest import CHEAP, MovableClock
+from tests.conftest import CHEAP, MovableClock, on_one_database
+
+pytestmark = on_one_database
 
 CANARY = "canary7Q"
 JSON = "application/json"

@@ -15,8 +15,10 @@ from fastapi.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, Login, bearer, log_in, refresh, refreshed, register, sign_up
-from tests.conftest import CHEAP, MovableClock, Serve, Sql
+from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
 from tests.processes import serving
+
+pytestmark = on_one_database
 
 Event = dict[str, Any]
 Events = Callable[[], list[Event]]
@@ -338,7 +340,11 @@ def test_nothing_that_is_sent_forges_a_line(settings: Settings, events: Events) 
         assert "forged" not in f"{one | {'ip': ''}}"
 
 
-@pytest.mark.parametrize("words", [("app", "serve"), ("uvicorn", "app.main:app")], ids=["serve", "uvicorn"])
+@pytest.mark.parametrize(
+    "words",
+    [("app", "serve"), pytest.param(("uvicorn", "app.main:app"), marks=pytest.mark.long)],
+    ids=["serve", "uvicorn"],
+)
 def test_the_events_are_lines_on_standard_error(words: tuple[str, ...], sqlite_url: str, tmp_path: Path) -> None:
     headers, log = {"User-Agent": FORGED, "X-Request-ID": "test"}, tmp_path / "stderr.log"
 

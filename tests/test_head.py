@@ -4,6 +4,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.accounts import create_task, log_in, sign_up
+from tests.conftest import on_one_database
+
+pytestmark = on_one_database
 
 
 def assert_equals_get(client: TestClient, url: str, status: int, headers: dict[str, str] | None = None) -> None:

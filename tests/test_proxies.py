@@ -13,8 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, bearer, register
-from tests.conftest import CHEAP, MovableClock
+from tests.conftest import CHEAP, MovableClock, on_one_database
 from tests.processes import services
+
+pytestmark = on_one_database
 
 ADA = {"username": "ada", "password": PASSWORD}
 BAD_REFRESH = {"grant_type": "refresh_token", "refresh_token": "x"}
