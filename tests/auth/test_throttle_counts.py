@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.passwords import QUEUE_LENGTH
-from app.auth.throttle import Limiter, forgive, reserve
+from app.auth.throttle import Limiter, forget, forgive, reserve
 from app.config import Settings
 from app.engines import connect
 from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
@@ -215,6 +215,25 @@ def test_the_table_holds_neither_names_nor_addresses_nor_what_can_be_made_of_the
     assert len(one) == 7
     assert len(one | other) == 14
     assert all(re.fullmatch("[0-9a-f]{64}", key) for key in one | other)
+
+
+def test_an_account_is_forgotten_wherever_it_was_guessed_from(
+    settings: Settings, clock: MovableClock, sql: Sql
+) -> None:
+    limiter = Limiter(settings, SECRET)
+    attempts = [limiter.login(name, f"192.0.2.{n}") for n in range(40) for name in ("ada", "bob")]
+
+    async def guess_and_forget() -> None:
+        async with connect(settings.database) as database:
+            for attempt in attempts:
+                await database.write(reserve, attempt, clock())
+            await database.write(forget, limiter.login("Ada", "198.51.100.1"))
+
+    asyncio.run(guess_and_forget())
+
+    assert keys(sql) == {limit.key for attempt in attempts for limit in attempt.limits} - {
+        limit.key for attempt in attempts[::2] for limit in (attempt.limits[0], attempt.limits[2])
+    }
 
 
 def test_the_keys_are_those_of_other_versions(serve: Serve, sql: Sql) -> None:

@@ -117,7 +117,8 @@ def test_a_kept_secret_that_everybody_can_read(sqlite_url: str) -> None:
 def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
     """But for where nobody could notice."""
     settings = {"database_url": sqlite_url}
-    run("users", "add", "ada", stdin="correct horse battery\n", **settings)
+    for name in "ada", "bob":
+        run("users", "add", name, stdin="correct horse battery\n", **settings)
     assert faults(run, **settings) == []
     sql(
         "INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
