@@ -52,6 +52,12 @@ def test_a_database_that_cannot_be_opened_is_one_line(sqlite_url: str) -> None:
     assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
 
 
+def test_a_database_that_is_away_is_one_line() -> None:
+    refused = run("users", "list", database_url="postgresql://ada:l0velace@127.0.0.1:1/tasks", secret_key=SECRET)
+
+    assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
+
+
 def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:
     Path("tasks.db.secret").touch(0o600)
 
