@@ -1,5 +1,6 @@
 """python -m app: what goes wrong is one line and an exit code."""
 
+import asyncio
 import os
 import pty
 import signal
@@ -11,9 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
+from app.cli.run import run_with
+from app.config import Settings
+from app.database import Database, DatabaseUnavailable
 from tests.accounts import PASSWORD, log_in
 from tests.cli.runner import run
-from tests.conftest import SECRET, execute
+from tests.conftest import SECRET, execute, on_one_database
 from tests.processes import environment
 
 
@@ -146,13 +150,27 @@ def test_who_interrupts_is_not_told_that_the_database_is_away(postgres_url: str)
     with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        execute_until_there(postgres_url)
+        wait_for_tasks(postgres_url)
         process.send_signal(signal.SIGINT)
         assert "available" not in process.stdout.read()
     assert process.returncode == 130
 
 
-def execute_until_there(url: str) -> None:
+@on_one_database
+def test_an_interrupt_that_the_driver_takes_for_a_timeout_is_one(settings: Settings) -> None:
+    """As asyncpg does at some moments."""
+
+    async def interrupted(_: Database) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        raise DatabaseUnavailable
+
+    with pytest.raises(asyncio.CancelledError):
+        run_with(settings, interrupted)
+
+
+def wait_for_tasks(url: str) -> None:
     """Until the tasks are being made."""
     while execute(make_url(url), "SELECT count(*) FROM tasks") == [(0,)]:
         pass
