@@ -90,6 +90,12 @@ DEVIATIONS = [
         "These paths are /tasks/{task_id} too, for the methods that they do not have themselves.",
     ),
     Deviation(
+        "unsupported_method",
+        ["POST /users/reset-password"],
+        ["401 Not authenticated"],
+        "As above: it is /users/{user_id} too.",
+    ),
+    Deviation(
         "allow_header_conformance",
         ["GET /tasks/mine", "GET /tasks/public"],
         ["405 Method Not Allowed"],
