@@ -66,15 +66,15 @@ class Page(NamedTuple):
         The link repeats what the list knows and nothing else: a token that somebody put into the URL stays out of it.
         """
         fields = self.rows[0]._fields if self.rows else ()
-        items = [dict(zip(fields, row, strict=True)) for row in self.rows]
+        items = [dict(zip(fields, row, strict=False)) for row in self.rows]
         body = to_json({"items": items, "next_cursor": self.next_cursor})
-        response = Response(body, media_type="application/json")
+        headers = {}
         if self.next_cursor:
             parameters = f"cursor={self.next_cursor}"
             if known := {x: y for x, y in request.query_params.items() if x in query.model_fields_set - {"cursor"}}:
                 parameters = f"{urlencode(known)}&{parameters}"
-            response.headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
-        return response
+            headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
+        return Response(body, headers=headers, media_type="application/json")
 
 
 class Position(NamedTuple):

@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool
 
 from app.database import Database, DatabaseUnavailable
+from app.errors import AppError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F")
 
@@ -36,10 +38,10 @@ class SQLite(Database):
 
     def __init__(self, url: URL, wait: float) -> None:
         self._wait = wait
-        self._reader = self._engine(url, wait, self._is_long)
-        self._long_reader = self._engine(url, wait, self._is_over)
-        self._writer = self._engine(url, 0)
-        event.listen(self._writer, "begin", self._begin)
+        self._reader = Line(self._engine(url, wait, self._is_long))
+        self._long_reader = Line(self._engine(url, wait, self._is_over))
+        self._writer = Line(self._engine(url, 0))
+        self._lines = self._reader, self._long_reader, self._writer
         self._read_thread = ThreadPoolExecutor(1, "sqlite-reader")
         self._write_thread = ThreadPoolExecutor(1, "sqlite-writer")
         self._looks = 0
@@ -54,7 +56,8 @@ class SQLite(Database):
             _set_pragmas(connection, self._wait)
             connection.set_progress_handler(has_had_its_time, STEPS)
 
-        engine = create_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": timeout})
+        connect_args = {"isolation_level": None, "timeout": timeout}
+        engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=connect_args)
         event.listen(engine, "do_connect", _make_for_owner)
         event.listen(engine, "connect", prepare)
         return engine
@@ -62,7 +65,7 @@ class SQLite(Database):
     async def _read(self, f: Callable[[Connection], T]) -> T:
         self._looks = 0
         try:
-            return self._read_on(self._reader, f)
+            return self._reader.run(f)
         except OperationalError as error:
             if not _is_interrupted(error):
                 raise
@@ -75,20 +78,10 @@ class SQLite(Database):
 
     def _read_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
         self._read_deadline = deadline
-        return self._read_on(self._long_reader, f)
+        return self._long_reader.run(f)
 
     def _is_over(self) -> bool:
         return time.monotonic() > self._read_deadline
-
-    def _read_on(self, engine: Engine, f: Callable[[Connection], T]) -> T:
-        """Close the connection where a read is broken off: the driver would compile that statement anew for ever."""
-        with engine.connect() as connection:
-            try:
-                return f(connection)
-            except OperationalError as error:
-                if _is_interrupted(error):
-                    connection.invalidate()
-                raise
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
         return await self._in_turn(self._write_thread, self._write_by, f)
@@ -97,8 +90,7 @@ class SQLite(Database):
 
     def _write_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
         self._write_deadline = deadline
-        with self._writer.begin() as connection:
-            return f(connection)
+        return self._writer.run(self._in_transaction, f)
 
     async def _in_turn(self, thread: Executor, run: Callable[[float, F], T], f: F) -> T:
         """Run it with its deadline; give up what has waited until then for those before it."""
@@ -111,7 +103,12 @@ class SQLite(Database):
 
         return await asyncio.get_running_loop().run_in_executor(thread, run_unless_over)
 
-    def _begin(self, connection: Connection) -> None:
+    def _in_transaction(self, connection: Connection, f: Callable[[Connection], T]) -> T:
+        with connection.begin():
+            self._lock(connection)
+            return f(connection)
+
+    def _lock(self, connection: Connection) -> None:
         """Take the lock, and give way to who waits for it: by SQLite's own way to wait some wait for seconds."""
         if self._gives_way:
             time.sleep(LOCK_PAUSE)
@@ -128,15 +125,45 @@ class SQLite(Database):
                 return
 
     def usage(self) -> tuple[int, int]:
-        pools = [cast("QueuePool", engine.pool) for engine in (self._reader, self._long_reader, self._writer)]
-        return sum(pool.checkedout() for pool in pools), len(pools)
+        return sum(line.is_in_use for line in self._lines), len(self._lines)
 
     async def close(self) -> None:
         self._read_deadline = 0.0
         self._read_thread.shutdown(cancel_futures=True)
         self._write_thread.shutdown()
-        for engine in self._reader, self._long_reader, self._writer:
-            engine.dispose()
+        for line in self._lines:
+            line.close()
+
+
+class Line:
+    """One connection, for one call at a time, that stays open: to be lent one by a pool takes as long as a query.
+
+    It is opened anew after an error that is none of ours: the driver compiles a statement that has been broken off anew
+    for ever.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+        self.is_in_use = False
+
+    def run(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self.is_in_use = True
+        try:
+            self._connection = self._connection or self._engine.connect()
+            return f(self._connection, *args, **kwargs)
+        except AppError:
+            raise
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self.is_in_use = False
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _make_for_owner(_dialect: object, _record: object, names: Sequence[str], _options: object) -> None:
