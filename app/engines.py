@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from sqlalchemy import URL
 
 from app.database import Database
-from app.postgresql import PostgreSQL
 from app.sqlite import SQLite
 
 WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
@@ -15,7 +14,13 @@ WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
 @asynccontextmanager
 async def connect(url: URL, wait: float = WAIT) -> AsyncIterator[Database]:
     """Open a database, lazily: the first `read` or `write` connects. `wait`: seconds that a statement may take."""
-    database = SQLite(url, wait) if url.drivername == "sqlite" else PostgreSQL(url, wait)
+    database: Database
+    if url.drivername == "sqlite":
+        database = SQLite(url, wait)
+    else:
+        from app.postgresql import PostgreSQL  # noqa: PLC0415 - its driver takes a twelfth of the time to start
+
+        database = PostgreSQL(url, wait)
     try:
         yield database
     finally:

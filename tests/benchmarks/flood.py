@@ -3,8 +3,9 @@
     python -m tests.benchmarks.flood [PAIRS] [SECONDS]
 
 The service has the first core; its clients, PostgreSQL and the flood, 16 logins with a wrong password in flight from a
-process of its own, have the second. Quiet and flooded runs take turns; the table shows medians. The machine should have
-nothing else to do.
+process of its own, have the second. Quiet and flooded runs take turns; the table shows medians. So do logins with the
+right password and nothing else, and a bare loop of the hash on the same core. The machine should have nothing
+else to do.
 """
 
 import asyncio
@@ -20,10 +21,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import httpx2
+from argon2 import PasswordHasher
 from sqlalchemy import make_url
 
+from app.auth.passwords import Cost
 from tests import postgres
 from tests.accounts import PASSWORD, bearer
 from tests.benchmarks.load import OTHER_CORES, SERVER_CORES, Script, ask, on, request, resident
@@ -35,7 +39,8 @@ LOGINS = 16
 TASKS = 200
 LEAD = 1.0  # seconds that a flood begins before it is measured
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-LOGIN = request("POST", "/auth/token", FORM, b"username=ada&password=a+wrong+password")
+WRONG = request("POST", "/auth/token", FORM, b"username=ada&password=a+wrong+password")
+RIGHT = request("POST", "/auth/token", FORM, urlencode({"username": "ada", "password": PASSWORD}).encode())
 
 
 class Service(NamedTuple):
@@ -62,10 +67,14 @@ def main() -> None:
         for url in f"sqlite:///{folder}/tasks.db", server:
             with serve(url) as service:
                 runs = [(measure(service, seconds), measure(service, seconds, LOGINS)) for _ in range(pairs)]
+                rates = [(log_in_only(service, seconds), hash_only(seconds)) for _ in range(pairs)]
             for name, same in zip(("none", f"{LOGINS} at once"), zip(*runs, strict=True), strict=True):
                 show(f"{make_url(url).drivername:<11} {name:>9}", same)
             ratio = median(flooded.p99 / quiet.p99 for quiet, flooded in runs)
             print(f"{'':<11} p99 x {ratio:.2f} (median of the pairs)")
+            logins, bare = map(median, zip(*rates, strict=True))
+            ratio = median(logins / bare for logins, bare in rates)
+            print(f"{'':<11} {logins:.1f} logins/s by themselves, {bare:.1f} hashes/s in a bare loop: x {ratio:.2f}")
 
 
 def show(title: str, runs: tuple[Run, ...]) -> None:
@@ -98,7 +107,7 @@ def serve(url: str) -> Iterator[Service]:
 
 def measure(service: Service, seconds: float, logins: int = 0) -> Run:
     with ProcessPoolExecutor(1) as other:
-        flood = other.submit(ask, service.port, log_in, logins, seconds + 2 * LEAD) if logins else None
+        flood = other.submit(ask, service.port, fail, logins, seconds + 2 * LEAD) if logins else None
         time.sleep(LEAD)
         before = busy(service.pid)
         load = ask(service.port, lambda _: repeat(service.get), READERS, seconds)
@@ -107,8 +116,32 @@ def measure(service: Service, seconds: float, logins: int = 0) -> Run:
     return Run(load.rate, load.p50 * 1e3, load.p99 * 1e3, logins_per_second, resident(service.pid), *shares)
 
 
-def log_in(_: int) -> Script:
-    return repeat(LOGIN)
+def log_in_only(service: Service, seconds: float) -> float:
+    return ask(service.port, succeed, LOGINS, seconds).rate
+
+
+def hash_only(seconds: float) -> float:
+    """Passwords a second, of the service's cost, that one thread of a process on the service's core checks."""
+    with on(SERVER_CORES), ProcessPoolExecutor(1) as other:
+        return other.submit(hash_for, seconds).result()
+
+
+def hash_for(seconds: float) -> float:
+    cost = Cost()
+    hasher = PasswordHasher(cost.passes, cost.memory, cost.lanes)
+    stored, count, began = hasher.hash(PASSWORD), 0, time.perf_counter()
+    while time.perf_counter() < began + seconds:
+        hasher.verify(stored, PASSWORD)
+        count += 1
+    return count / (time.perf_counter() - began)
+
+
+def fail(_: int) -> Script:
+    return repeat(WRONG)
+
+
+def succeed(_: int) -> Script:
+    return repeat(RIGHT)
 
 
 def repeat(request: bytes) -> Script:
