@@ -122,6 +122,20 @@ def test_sqlite_reads_wait_for_no_writer_and_a_write_waits_for_another_process(s
     other.close()
 
 
+def test_sqlite_reads_leave_nothing_open_that_would_keep_the_wal_from_being_emptied(sqlite_url: str) -> None:
+    other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
+
+    async def check(database: Database) -> None:
+        await database.write(insert)
+        of_users = text(f"{LIST_TO.text} JOIN users ON true")
+        assert await database.read(lambda c: next(iter(c.execute(of_users, {"most": 9}))).i) == 1
+        is_busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not is_busy
+
+    run(sqlite_url, check)
+    other.close()
+
+
 def test_sqlite_that_stays_locked_is_unavailable(sqlite_url: str) -> None:
     other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
 
