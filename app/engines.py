@@ -18,7 +18,7 @@ async def connect(url: URL, wait: float = WAIT) -> AsyncIterator[Database]:
     if url.drivername == "sqlite":
         database = SQLite(url, wait)
     else:
-        from app.postgresql import PostgreSQL  # noqa: PLC0415 - its driver takes a twelfth of the time to start
+        from app.postgresql import PostgreSQL  # noqa: PLC0415 - its driver takes some of the time to start
 
         database = PostgreSQL(url, wait)
     try:

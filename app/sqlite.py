@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
@@ -17,7 +17,6 @@ from sqlalchemy.pool import NullPool
 from app.database import Database, DatabaseUnavailable
 from app.errors import AppError
 
-P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F")
 
@@ -38,10 +37,10 @@ class SQLite(Database):
 
     def __init__(self, url: URL, wait: float) -> None:
         self._wait = wait
-        self._reader = Line(self._engine(url, wait, self._is_long))
-        self._long_reader = Line(self._engine(url, wait, self._is_over))
-        self._writer = Line(self._engine(url, 0))
-        self._lines = self._reader, self._long_reader, self._writer
+        self._reader = KeptConnection(self._engine(url, wait, self._is_long))
+        self._long_reader = KeptConnection(self._engine(url, wait, self._is_over))
+        self._writer = KeptConnection(self._engine(url, 0))
+        self._connections = self._reader, self._long_reader, self._writer
         self._read_thread = ThreadPoolExecutor(1, "sqlite-reader")
         self._write_thread = ThreadPoolExecutor(1, "sqlite-writer")
         self._looks = 0
@@ -90,7 +89,7 @@ class SQLite(Database):
 
     def _write_by(self, deadline: float, f: Callable[[Connection], T]) -> T:
         self._write_deadline = deadline
-        return self._writer.run(self._in_transaction, f)
+        return self._writer.run(lambda connection: self._in_transaction(connection, f))
 
     async def _in_turn(self, thread: Executor, run: Callable[[float, F], T], f: F) -> T:
         """Run it with its deadline; give up what has waited until then for those before it."""
@@ -125,21 +124,21 @@ class SQLite(Database):
                 return
 
     def usage(self) -> tuple[int, int]:
-        return sum(line.is_in_use for line in self._lines), len(self._lines)
+        return sum(connection.is_in_use for connection in self._connections), len(self._connections)
 
     async def close(self) -> None:
         self._read_deadline = 0.0
         self._read_thread.shutdown(cancel_futures=True)
         self._write_thread.shutdown()
-        for line in self._lines:
-            line.close()
+        for connection in self._connections:
+            connection.close()
 
 
-class Line:
+class KeptConnection:
     """One connection, for one call at a time, that stays open: to be lent one by a pool takes as long as a query.
 
-    It is opened anew after an error that is none of ours: the driver compiles a statement that has been broken off anew
-    for ever.
+    Any error but an `AppError` closes it, and the next call opens another: what state it is in is unknown, and after an
+    interrupt the driver would compile that statement again at each use.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -147,11 +146,12 @@ class Line:
         self._connection: Connection | None = None
         self.is_in_use = False
 
-    def run(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, f: Callable[[Connection], T]) -> T:
+        """Run `f` on it, opened if need be."""
         self.is_in_use = True
         try:
             self._connection = self._connection or self._engine.connect()
-            return f(self._connection, *args, **kwargs)
+            return f(self._connection)
         except AppError:
             raise
         except BaseException:
@@ -161,9 +161,9 @@ class Line:
             self.is_in_use = False
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def _make_for_owner(_dialect: object, _record: object, names: Sequence[str], _options: object) -> None:
