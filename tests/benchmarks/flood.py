@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.flood [PAIRS] [SECONDS]
 
-The service has the first core; its clients, PostgreSQL and the flood, 16 logins with a wrong password in flight from a
-process of its own, have the second. Quiet and flooded runs take turns; the table shows medians. So do logins with the
-right password and nothing else, and a bare loop of the hash on the same core. The machine should have nothing
-else to do.
+The service has the first core; its clients, PostgreSQL and the flood, 16 users' logins with a wrong password in flight
+from a process of its own, have the second. Quiet and flooded runs take turns; the table shows medians. Logins of 16
+users with the right password, alone, then take turns with a bare loop of the hash on the service's core; their medians
+stand below the table. The machine should have nothing else to do.
 """
 
 import asyncio
@@ -39,8 +39,6 @@ LOGINS = 16
 TASKS = 200
 LEAD = 1.0  # seconds that a flood begins before it is measured
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-WRONG = request("POST", "/auth/token", FORM, b"username=ada&password=a+wrong+password")
-RIGHT = request("POST", "/auth/token", FORM, urlencode({"username": "ada", "password": PASSWORD}).encode())
 
 
 class Service(NamedTuple):
@@ -89,7 +87,7 @@ def show(title: str, runs: tuple[Run, ...]) -> None:
 def serve(url: str) -> Iterator[Service]:
     """Start the service on its core, with a user who has tasks."""
     asyncio.run(migrate(make_url(url)))
-    settings = {"database_url": url, "secret_key": SECRET, "login_failures": 1_000_000, "log_requests": False}
+    settings = {"database_url": url, "secret_key": SECRET, "login_failures": 1_000_000, "registration_limit": 0}
     port = free_port()
     with ExitStack() as stack:
         with on(SERVER_CORES):
@@ -97,9 +95,9 @@ def serve(url: str) -> Iterator[Service]:
             process = stack.enter_context(started)
         wait_until_ready(f"http://127.0.0.1:{port}", process)
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            user = {"username": "ada", "password": PASSWORD}
-            client.post("/users", json=user).raise_for_status()
-            headers = bearer(client.post("/auth/token", data=user).raise_for_status().json()["access_token"])
+            for number in range(LOGINS):
+                client.post("/users", json=user(number)).raise_for_status()
+            headers = bearer(client.post("/auth/token", data=user(0)).raise_for_status().json()["access_token"])
             for n in range(TASKS):
                 client.post("/tasks/", json={"title": f"Task {n}"}, headers=headers).raise_for_status()
         yield Service(process.pid, port, request("GET", "/tasks/", headers))
@@ -117,7 +115,9 @@ def measure(service: Service, seconds: float, logins: int = 0) -> Run:
 
 
 def log_in_only(service: Service, seconds: float) -> float:
-    return ask(service.port, succeed, LOGINS, seconds).rate
+    load = ask(service.port, succeed, LOGINS, seconds)
+    assert not load.errors
+    return load.rate
 
 
 def hash_only(seconds: float) -> float:
@@ -136,12 +136,20 @@ def hash_for(seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
-def fail(_: int) -> Script:
-    return repeat(WRONG)
+def fail(number: int) -> Script:
+    return log_in(user(number) | {"password": "a wrong password"})
 
 
-def succeed(_: int) -> Script:
-    return repeat(RIGHT)
+def succeed(number: int) -> Script:
+    return log_in(user(number))
+
+
+def log_in(form: dict[str, str]) -> Script:
+    return repeat(request("POST", "/auth/token", FORM, urlencode(form).encode()))
+
+
+def user(number: int) -> dict[str, str]:
+    return {"username": f"user{number}", "password": PASSWORD}
 
 
 def repeat(request: bytes) -> Script:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import uvloop
 
 SERVER_CORES, OTHER_CORES = {0}, {1}
+ALL_CORES = os.sched_getaffinity(0)
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 Script = Generator[bytes, bytes, None]
@@ -37,7 +38,7 @@ class Load(NamedTuple):
 def on(cores: set[int]) -> Iterator[None]:
     """What starts meanwhile runs on these cores, where the machine has them."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores & before or before)
+    os.sched_setaffinity(0, cores & ALL_CORES or ALL_CORES)
     try:
         yield
     finally:

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.start [TIMES]
 
-From the start of `python -m app serve` on a database that is up to date to its first `GET /health/ready` that is 200,
-and what Python needs of it to import the application. Medians.
+From the start of `python -m app serve` on a database that is up to date to its first `GET /health/ready` that is 200;
+the memory a second later; and the CPU time to import `app.main` alone. Medians.
 """
 
 import asyncio
@@ -51,7 +51,9 @@ def start(url: str) -> Start:
     began = time.perf_counter()
     with command("app", "serve", "--port", str(port), database_url=url, secret_key=SECRET) as process:
         wait_until_ready(f"http://127.0.0.1:{port}", process)
-        return Start(time.perf_counter() - began, cpu_seconds(process.pid), resident(process.pid))
+        seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid)
+        time.sleep(1)  # the list of common passwords is still being read
+        return Start(seconds, cpu, resident(process.pid))
 
 
 if __name__ == "__main__":
