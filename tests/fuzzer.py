@@ -91,6 +91,8 @@ class Deviation(NamedTuple):
     operations: Sequence[str]
     answers: Sequence[str]
     reason: str
+    is_rare: bool = False
+    """Whether a long run may well not meet it."""
 
     def covers(self, failure: Failure, answer: str) -> bool:
         return self.check in failure.checks and failure.operation in self.operations and answer in self.answers

