@@ -72,7 +72,7 @@ LIVE_AND_OWN = (
 Execute = Callable[..., Awaitable[list[Row]]]
 execute: Execute
 hasher = PasswordHasher(2, 19456, 1, type=Type.ID)
-threads = ThreadPoolExecutor(os.cpu_count())
+threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
 
 async def leave(_: object) -> None:
