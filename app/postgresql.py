@@ -49,14 +49,26 @@ class PostgreSQL(Database):
         self._reader = self._engine.sync_engine
         event.listen(self._reader, "checkout", _refuse_closed)
         self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
+        self._free = asyncio.Semaphore(POOL_SIZE)
 
     async def _read(self, f: Callable[[Connection], T]) -> T:
-        return await self._again(_in_connection, self._reader, f)
+        return await self._in_turn(_in_connection, self._reader, f)
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
-        return await self._again(_in_transaction, self._writer, f)
+        return await self._in_turn(_in_transaction, self._writer, f)
 
     _write_one = _read
+
+    async def _in_turn(
+        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
+    ) -> T:
+        """Whoever has waited longest gets the next connection: the pool gives it to whoever asks at that moment."""
+        async with asyncio.timeout(POOL_WAIT):
+            await self._free.acquire()
+        try:
+            return await self._again(run, engine, f)
+        finally:
+            self._free.release()
 
     async def _again(
         self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]

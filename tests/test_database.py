@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.database import Database, DatabaseUnavailable, SchemaBehind
 from app.engines import WAIT, connect
-from app.postgresql import POOL_WAIT
+from app.postgresql import POOL_SIZE, POOL_WAIT
 
 TURNS = 30
 INSERT = (
@@ -198,6 +198,22 @@ def test_sqlite_whose_maker_never_ends_is_unavailable() -> None:
 
     asyncio.run(check())
     other.close()
+
+
+def test_postgresql_callers_get_a_connection_in_the_order_in_which_they_came(postgres_url: str) -> None:
+    """Whoever asks again at once does not get it before those who wait."""
+    turns = [0] * 3 * POOL_SIZE
+
+    async def check(database: Database) -> None:
+        async def read(caller: int) -> None:
+            while sum(turns) < TURNS * len(turns):
+                await database.read(count)
+                turns[caller] += 1
+
+        await asyncio.gather(*map(read, range(len(turns))))
+        assert min(turns) > TURNS / 2
+
+    run(postgres_url, check)
 
 
 def test_postgresql_connections_that_the_server_closed_are_replaced_unnoticed(postgres_url: str) -> None:
