@@ -59,10 +59,13 @@ def _is_interrupted() -> bool:
 
 
 def read_password() -> str:
-    """From a prompt, or from standard input: arguments are for everybody on the host to see."""
+    """Read it from a prompt, or from standard input. Everybody on the host can see a command's arguments.
+
+    Windows and some editors add a carriage return and a byte order mark, which nobody can type at a login.
+    """
     if sys.stdin.isatty():
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().removesuffix("\n")
+    return sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
 
 
 def valid(kind: Any, **fields: object) -> Any:

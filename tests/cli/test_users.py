@@ -1,6 +1,8 @@
 """python -m app users, sessions and purge: what an operator does, on the database that the service works on."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from fastapi.testclient import TestClient
@@ -8,7 +10,8 @@ from fastapi.testclient import TestClient
 from app.clock import utc_now
 from tests.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
 from tests.cli.runner import Run
-from tests.conftest import MovableClock, Sql, on_one_database
+from tests.conftest import SECRET, MovableClock, Sql, on_one_database
+from tests.processes import environment
 from tests.users.test_recovery import sent
 
 pytestmark = on_one_database
@@ -108,6 +111,16 @@ def test_a_password_that_is_set_is_good_at_once_for_who_had_guessed_too_often(cl
 
     assert can_log_in(client, NEW)
     assert client.post("/auth/token", data={"username": "bob", "password": PASSWORD}).status_code == 429
+
+
+def test_a_piped_password_is_what_can_be_typed(client: TestClient, database_url: str) -> None:
+    """PowerShell pipes a byte order mark in front, and a carriage return behind."""
+    piped = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
+    environ = environment(database_url=database_url, secret_key=SECRET)
+
+    subprocess.run([sys.executable, "-m", "app", "users", "add", "ada"], env=environ, input=piped, check=True)
+
+    assert can_log_in(client)
 
 
 @pytest.mark.parametrize(
