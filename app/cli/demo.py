@@ -9,8 +9,9 @@ from time import monotonic
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
+from app.auth.models import User
 from app.cli.run import hashed, with_database
 from app.clock import utc_now
 from app.columns import new_id
@@ -35,9 +36,12 @@ cli = typer.Typer()
 def demo(
     users: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many users to make.")] = 10,
     tasks: Annotated[int, typer.Option(min=0, help="How many tasks they have between them.")] = 1_000,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, even where the database has other accounts.")] = False,
 ) -> None:
-    """Make users and tasks to look at. The users have one password, which is printed and kept nowhere else."""
+    """Make users and tasks to look at. The users share one password, which is printed and kept nowhere else."""
     settings = load_settings()
+    if not yes and with_database(settings, lambda database: database.read(_has_others)):
+        typer.confirm("The database has accounts of others. Add users with one printed password?", abort=True)
     password, tag = secrets.token_urlsafe(12), secrets.token_hex(2)
     typer.echo(f"The users, demo-{tag}-1 and so on, log in with:")
     typer.echo(f"  curl {settings.public_url}/auth/token -F username=demo-{tag}-1 -F password={password}")
@@ -62,6 +66,11 @@ async def _fill(database: Database, password: str, tag: str, users: int, tasks: 
                 progress.advance(bar, len(batch))
     if database.dialect == "postgresql":
         await database.write(_analyze)
+
+
+def _has_others(connection: Connection) -> bool:
+    others = select(User.id).where(User.username.not_like("demo-%")).limit(1)
+    return connection.execute(others).one_or_none() is not None
 
 
 def _users(user_ids: list[str], tag: str, password_hash: str, now: datetime) -> Iterator[dict[str, Any]]:

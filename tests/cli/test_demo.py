@@ -5,7 +5,7 @@ import re
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
-from tests.accounts import Login
+from tests.accounts import Login, register
 from tests.cli.runner import Run
 from tests.conftest import MovableClock, Sql, on_one_database
 
@@ -38,6 +38,19 @@ def test_it_can_be_done_again(app: Run, sql: Sql) -> None:
         assert app("demo", "--users", "2", "--tasks", "0").exit_code == 0
 
     assert sql("SELECT count(*), count(DISTINCT username) FROM users") == [(4, 4)]
+
+
+def test_it_asks_before_it_adds_to_the_accounts_of_others(client: TestClient, app: Run, sql: Sql) -> None:
+    register(client, "ada")
+    few = ("demo", "--users", "1", "--tasks", "0")
+
+    for answer in "", "n\n":
+        assert app(*few, stdin=answer).exit_code == 1
+    assert sql("SELECT count(*) FROM users") == [(1,)]
+
+    assert app(*few, stdin="y\n").exit_code == 0
+    assert app(*few, "--yes").exit_code == 0
+    assert sql("SELECT count(*) FROM users") == [(3,)]
 
 
 @on_one_database
