@@ -2,14 +2,14 @@
 
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, Self
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any, Literal, NoReturn, Self
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from fastapi import Depends, Request
 from pydantic import (
@@ -24,10 +24,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from sqlalchemy.engine import URL
 
+from app.database_url import check_database_url, read_database_url
 from app.logs import LogFormat
 
 DAY = 86_400
@@ -43,7 +49,7 @@ PUBLISHED = {
     "a-string-secret-at-least-256-bits-long",  # jwt.io
     "0123456789abcdef0123456789abcdef",
 }
-SQLITE = b"SQLite format 3\0"
+AROUND_SECRET = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+\Z")
 HOST = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
 ORIGIN = re.compile(rf"\*|https?://{HOST}(:\d{{1,5}})?")
 
@@ -97,6 +103,14 @@ Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Imported = Annotated[ImportString[Callable[..., Awaitable[None]]], WrapValidator(_imported)]
 
 
+class LiteralEnvFile(DotEnvSettingsSource):
+    """The .env file, taken literally. dotenv would replace `${HOME}` in a secret by the home of each process."""
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        values = dotenv_values(file_path, interpolate=False)
+        return {name.lower(): value for name, value in values.items() if value}
+
+
 class Settings(BaseSettings):
     """What .env.example lists; times are in seconds."""
 
@@ -112,10 +126,12 @@ class Settings(BaseSettings):
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
+    fresh_login: int = Field(300, ge=0, le=DAY)
     login_failures: int = Field(10, ge=1, le=1_000_000)
     login_window: int = Field(900, ge=1, le=DAY)
     registration: Literal["open", "closed"] = "open"
     registration_limit: int = Field(60, ge=0, le=1_000_000)
+    tasks_limit: int = Field(100_000, ge=0, le=1_000_000_000)
     reset_hook: Imported | None = None
     trusted_proxies: Annotated[Listed, AfterValidator(_are_networks)] = ()
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
@@ -125,22 +141,19 @@ class Settings(BaseSettings):
     log_requests: bool = True
     metrics: bool = False
 
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls)
+
     @property
     def database(self) -> URL:
         """The parsed URL; `postgres` is spelled `postgresql` here."""
-        url = make_url(self.database_url)
-        return url.set(drivername="postgresql") if url.drivername == "postgres" else url
+        return read_database_url(self.database_url)
 
     @field_validator("database_url")
     @classmethod
     def _is_a_supported_database(cls, value: str) -> str:
-        url = _read_url(value)
-        if url.drivername == "sqlite":
-            if url.host or url.query or (url.database or ":").startswith((":", "file:")):
-                raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
-            _check_file(Path(str(url.database)))
-        elif url.drivername not in {"postgresql", "postgres"}:
-            raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")
+        check_database_url(value)
         return value
 
     @field_validator("secret_key", "secret_key_previous")
@@ -157,40 +170,24 @@ class Settings(BaseSettings):
         return self
 
 
-def _read_url(value: str) -> URL:
-    """The URL; one of no known database where the drivers could not read it."""
-    try:
-        url, port = make_url(value), urlsplit(value).port
-    except (ArgumentError, ValueError):
-        return URL.create("unreadable")
-    is_named = "\0" not in unquote(value) and ".." not in (url.host or "")
-    is_reachable = port != 0 and str(url.query.get("port", "5432")).isdigit()
-    return url if is_named and is_reachable else URL.create("unreadable")
-
-
-def _check_file(path: Path) -> None:
-    """Raises ValueError where there is something else than a SQLite database, or no place for one."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(SQLITE))
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise ValueError("the folder of the SQLite file does not exist") from None
-    except OSError:
-        raise ValueError("the SQLite file cannot be read") from None
-    else:
-        if head not in {b"", SQLITE}:
-            raise ValueError("the file is not a SQLite database")
-
-
 def check_secret(secret: str) -> None:
-    """Raises ValueError for a secret that is too short, easy to guess, or that jose takes for another kind of key."""
+    """Raise ValueError for a secret that is short, easy to guess, or another kind of key to jose.
+
+    White space at its ends is refused as well: an editor or a shell adds it on one host and not on the next.
+    """
+    if secret != strip_secret(secret):
+        raise ValueError("must not begin or end with white space or a byte order mark")
     if len(secret.encode()) < SECRET_BYTES:
         raise ValueError(
             f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     if UNFIT.search(secret) or secret in PUBLISHED or len(set(secret)) < SECRET_BYTES // 4:
         raise ValueError("must be random text, not a placeholder or a key pair's")
+
+
+def strip_secret(text: str) -> str:
+    """Remove the white space and byte order marks that editors and shells leave around a secret."""
+    return AROUND_SECRET.sub("", text)
 
 
 def load_settings() -> Settings:

@@ -13,6 +13,7 @@ GROUND = {
     "columns",
     "config",
     "database",
+    "database_url",
     "engines",
     "errors",
     "events",

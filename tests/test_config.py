@@ -21,10 +21,12 @@ DEFAULTS = {
     "access_token_ttl": 1800,
     "session_ttl": 2_592_000,
     "refresh_grace": 10,
+    "fresh_login": 300,
     "login_failures": 10,
     "login_window": 900,
     "registration": "open",
     "registration_limit": 60,
+    "tasks_limit": 100_000,
     "reset_hook": None,
     "trusted_proxies": (),
     "allowed_hosts": (),
@@ -34,6 +36,7 @@ DEFAULTS = {
     "log_requests": True,
     "metrics": False,
 }
+AROUND = [("", "\n"), ("", "\r\n"), (" ", ""), ("", "\t"), ("\ufeff", ""), ("", "\xa0"), ("", "\u3000")]
 BAD = {
     "DATABASE_URL": [
         "canary",
@@ -61,8 +64,13 @@ BAD = {
         "-----BEGIN PUBLIC KEY----- canary 0123456789",
         "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 canary",
         os.fsdecode(b"canary-0123456789-0123456789-abcdef-\xff"),
+        *(f"{before}canary-0123456789-0123456789-abcdef{after}" for before, after in AROUND),
     ],
-    "SECRET_KEY_PREVIOUS": ["canary", "canary-changethis-0123456789abcdef-x"],
+    "SECRET_KEY_PREVIOUS": [
+        "canary",
+        "canary-changethis-0123456789abcdef-x",
+        "canary-0123456789-0123456789-abcdef\n",
+    ],
     "PUBLIC_URL": [
         "canary",
         "canary.example",
@@ -77,10 +85,12 @@ BAD = {
     "ACCESS_TOKEN_TTL": ["canary", "0", "-1", "1.5", "1e3", "30m", "99999999999999999"],
     "SESSION_TTL": ["canary", "0", "-1", "1.5", "30d", "99999999999999999"],
     "REFRESH_GRACE": ["canary", "-1", "0.5", "99999999999999999"],
+    "FRESH_LOGIN": ["canary", "-1", "5m", "99999999999999999"],
     "LOGIN_FAILURES": ["canary", "0", "-1", "99999999999999999"],
     "LOGIN_WINDOW": ["canary", "0", "15m", "99999999999999999"],
     "REGISTRATION": ["canary", "true", "invite"],
     "REGISTRATION_LIMIT": ["canary", "-1", "99999999999999999"],
+    "TASKS_LIMIT": ["canary", "-1", "99999999999999999"],
     "RESET_HOOK": ["canary", "canary:send", "tests.accounts:canary", "tests.accounts", "tests.accounts:PASSWORD"],
     "TRUSTED_PROXIES": ["canary", "*", "canary.example", "10.0.0.1/8", "10.0.0.0/33", "127.0.0.1, canary"],
     "ALLOWED_HOSTS": ["https://canary.example", "canary.example:8000", "*.canary.example", "a, canary/b"],
@@ -145,10 +155,12 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ACCESS_TOKEN_TTL": "1",
         "SESSION_TTL": "2",
         "REFRESH_GRACE": "0",
+        "FRESH_LOGIN": "5",
         "LOGIN_FAILURES": "3",
         "LOGIN_WINDOW": "4",
         "REGISTRATION": "closed",
         "REGISTRATION_LIMIT": "0",
+        "TASKS_LIMIT": "6",
         "RESET_HOOK": "asyncio:sleep",
         "TRUSTED_PROXIES": "10.1.2.3, 10.2.0.0/16, fd00::/8",
         "ALLOWED_HOSTS": "Tasks.example,[::1]",
@@ -188,6 +200,28 @@ def test_a_dotenv_file_is_read_the_environment_wins_and_empty_is_the_default(mon
     monkeypatch.setenv("REFRESH_GRACE", "")
 
     assert load_settings().model_dump() == DEFAULTS | {"registration": "closed", "session_ttl": 90}
+
+
+def test_a_dotenv_file_is_taken_literally(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users who start the service, or run a command, must have one secret."""
+    secret = "Zk3m${HOME}Qp9xW4vR8tB1nL6cJ3hG5fD0sA"
+    Path(".env").write_text(f"SECRET_KEY='{secret}'\nDATABASE_URL=sqlite:///${{HOME}}.db\n")
+    monkeypatch.setenv("HOME", "/home/ada")
+
+    settings = load_settings()
+
+    assert settings.secret_key is not None
+    assert settings.secret_key.get_secret_value() == secret
+    assert settings.database_url == "sqlite:///${HOME}.db"
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffREGISTRATION=closed\n", "export REGISTRATION = 'closed'\r\n", "registration=closed"]
+)
+def test_a_dotenv_file_may_come_from_any_editor(text: str) -> None:
+    Path(".env").write_text(text)
+
+    assert load_settings().registration == "closed"
 
 
 def test_a_bad_value_in_a_dotenv_file_ends_the_start_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,11 +102,12 @@ def test_a_process_ends_with_one_line(sqlite_url: str, command: str, name: str) 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601, 0o777], ids=oct)
 def test_a_file_of_keys_that_is_open_to_every_user_is_refused(sqlite_url: str, mode: int) -> None:
     opened = key_file(private(key("ES256")), mode), kept_secret(KEPT, mode)
-    for path, settings in zip(opened, ({"jwt_private_key_file": opened[0], "secret_key": SECRET}, {}), strict=True):
+    names = f"JWT_PRIVATE_KEY_FILE: {opened[0]}", f"{opened[1]}"
+    for name, settings in zip(names, ({"jwt_private_key_file": opened[0], "secret_key": SECRET}, {}), strict=True):
         with pytest.raises(ValueError, match="is open to every user") as caught:
             load_tokens(Settings.model_validate({"database_url": sqlite_url} | settings))
 
-        assert str(caught.value).startswith(f"{path} is open")
+        assert str(caught.value).startswith(f"{name} is open")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440], ids=oct)

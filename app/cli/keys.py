@@ -54,7 +54,7 @@ def use(kid: Annotated[str, typer.Argument(help="Its id, as keys list has it.")]
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What is wrong with a file of keys is one line and exit code 1."""
+    """End the command with one line and exit code 1 where a file of keys is damaged, or cannot be read or written."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -49,7 +49,7 @@ def test_a_file_of_no_use_is_refused_in_words_that_show_nothing_of_it(name: str)
     with pytest.raises(ValueError, match="must") as caught:
         load_tokens(Settings(secret_key=SECRET, jwt_private_key_file=path))
 
-    assert str(caught.value) == f"{path} {reason}"
+    assert str(caught.value) == f"JWT_PRIVATE_KEY_FILE: {path} {reason}"
 
 
 def test_a_file_that_is_not_text_is_refused() -> None:
@@ -60,13 +60,22 @@ def test_a_file_that_is_not_text_is_refused() -> None:
     with pytest.raises(ValueError, match="must") as caught:
         load_tokens(Settings(secret_key=SECRET, jwt_private_key_file=path))
 
-    assert str(caught.value) == f"keys.pem {OTHERS}"
+    assert str(caught.value) == f"JWT_PRIVATE_KEY_FILE: keys.pem {OTHERS}"
 
 
-@pytest.mark.parametrize("path", ["no-such.pem", "."], ids=["missing", "a folder"])
-def test_a_file_that_cannot_be_read_is_an_error_of_the_system(path: str) -> None:
-    with pytest.raises(OSError, match=path):
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("no-such.pem", "No such file or directory"), (".", "Is a directory")],
+    ids=["missing", "a folder"],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_setting(path: str, why: str) -> None:
+    Path(path).resolve().parent.chmod(0o700)
+    Path.cwd().chmod(0o700)
+
+    with pytest.raises(ValueError, match="cannot be read") as caught:
         load_tokens(Settings(secret_key=SECRET, jwt_private_key_file=Path(path)))
+
+    assert str(caught.value) == f"JWT_PRIVATE_KEY_FILE: {path} cannot be read: {why}"
 
 
 @pytest.mark.parametrize("path", ["keys.pem", "no-such.pem"], ids=["damaged", "missing"])
@@ -77,7 +86,7 @@ def test_the_start_ends_with_one_line(sqlite_url: str, path: str) -> None:
     refused = CliRunner().invoke(cli, ["serve"], env=environ)
 
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.startswith("error: JWT_PRIVATE_KEY_FILE: ")
     assert refused.stderr.count("\n") == 1
     assert path in refused.stderr
     assert "canary" not in refused.stderr

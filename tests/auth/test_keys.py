@@ -92,6 +92,32 @@ def test_a_kept_secret_that_is_damaged_signs_nothing(tmp_path: Path, damaged: by
         signing_secrets(settings)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("", "\n"), ("", "\r\n"), ("\ufeff", ""), ("\ufeff", "\r\n"), ("\n ", " \t\n"), ("", "\xa0")]
+)
+def test_white_space_and_a_byte_order_mark_around_the_kept_secret_do_not_count(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    """An editor, a restore by copy and paste, or a volume adds them, and everybody would be logged out."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/tasks.db")
+    [secret] = signing_secrets(settings)
+    secret_file(settings).write_text(f"{before}{secret}{after}", "utf-8", newline="")
+
+    assert signing_secrets(settings) == [secret]
+
+
+def test_a_secret_that_cannot_be_kept_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/tasks.db")
+    secret_file(settings).mkdir(mode=0o700)
+
+    with pytest.raises(ValueError, match="cannot be read or made") as caught:
+        signing_secrets(settings)
+
+    assert str(caught.value) == (
+        f"{secret_file(settings)} cannot be read or made: Is a directory. Mend that, or set SECRET_KEY"
+    )
+
+
 def test_tokens_survive_a_restart(sqlite_url: str, clock: MovableClock, tmp_path: Path) -> None:
     settings = Settings(database_url=sqlite_url)
     with serving(clock, settings) as client:

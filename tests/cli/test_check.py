@@ -98,7 +98,7 @@ def test_a_key_file_that_everybody_can_read(app: Run) -> None:
 
     [fault] = faults(app, **GOOD, **pem)
 
-    assert fault.startswith("The keys are of no use: jwt.pem is open to every user of this host: chmod o= jwt.pem")
+    assert fault.startswith("JWT_PRIVATE_KEY_FILE: jwt.pem is open to every user of this host: chmod o= jwt.pem")
 
 
 def test_a_kept_secret_that_everybody_can_read(sqlite_url: str) -> None:
@@ -135,7 +135,7 @@ def test_a_key_file_that_is_none_on_an_installation_that_never_ran() -> None:
     Path("jwt.pem").touch(0o600)
 
     assert faults(run, jwt_private_key_file="jwt.pem") == [
-        "The keys are of no use: jwt.pem must begin with a private key: it signs."
+        "JWT_PRIVATE_KEY_FILE: jwt.pem must begin with a private key: it signs."
     ]
 
 

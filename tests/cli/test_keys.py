@@ -115,4 +115,6 @@ def test_a_file_that_is_open_to_everybody_is_one_line(settings_of_keys: dict[str
     refused = run("keys", *words, **settings_of_keys)
 
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert refused.stderr == "error: jwt.pem is open to every user of this host: chmod o= jwt.pem\n"
+    assert (
+        refused.stderr == "error: JWT_PRIVATE_KEY_FILE: jwt.pem is open to every user of this host: chmod o= jwt.pem\n"
+    )

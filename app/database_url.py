@@ -1,0 +1,52 @@
+"""DATABASE_URL: the databases that the service can use, and what makes a URL of one unusable."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+SQLITE_HEADER = b"SQLite format 3\0"
+
+
+def read_database_url(value: str) -> URL:
+    """Parse the URL; `postgres` is spelled `postgresql` here."""
+    url = make_url(value)
+    return url.set(drivername="postgresql") if url.drivername == "postgres" else url
+
+
+def check_database_url(value: str) -> None:
+    """Raise ValueError, without repeating the URL, where the service cannot use it."""
+    url = _parse(value)
+    if url.drivername == "sqlite":
+        if url.host or url.query or (url.database or ":").startswith((":", "file:")):
+            raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
+        _check_file(Path(str(url.database)))
+    elif url.drivername not in {"postgresql", "postgres"}:
+        raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")
+
+
+def _parse(value: str) -> URL:
+    """The URL; one of no known database where the drivers could not read it."""
+    try:
+        url, port = make_url(value), urlsplit(value).port
+    except (ArgumentError, ValueError):
+        return URL.create("unreadable")
+    is_named = "\0" not in unquote(value) and ".." not in (url.host or "")
+    is_reachable = port != 0 and str(url.query.get("port", "5432")).isdigit()
+    return url if is_named and is_reachable else URL.create("unreadable")
+
+
+def _check_file(path: Path) -> None:
+    """Raise ValueError where the path holds something other than a SQLite database, or cannot hold one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(SQLITE_HEADER))
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise ValueError("the folder of the SQLite file does not exist") from None
+    except OSError:
+        raise ValueError("the SQLite file cannot be read") from None
+    else:
+        if head not in {b"", SQLITE_HEADER}:
+            raise ValueError("the file is not a SQLite database")
