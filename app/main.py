@@ -33,9 +33,9 @@ from app.watch import Watch
 OTHER_ERROR = {"model": ErrorBody, "description": "Another error: what a request must be anywhere"}
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 CORS: Final[dict[str, Any]] = {
-    "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
-    "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"],
-    "expose_headers": ["ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+    "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+    "allow_headers": ["*"],  # those that are asked for, by name: a literal `*` would not cover Authorization
+    "expose_headers": ["Date", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
 }
 
 
