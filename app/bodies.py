@@ -20,6 +20,7 @@ OPENING = re.compile(rb"[\[{]")
 
 class InvalidJSON(InvalidInput):
     kind = "json_invalid"
+    code = "invalid_json"
 
     def __init__(self, message: str) -> None:
         super().__init__(("body",), message)

@@ -7,15 +7,14 @@ from collections.abc import Collection, Mapping
 from urllib.parse import unquote_to_bytes
 
 from opentelemetry import trace
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.error_responses import ErrorHandlers
 from app.errors import (
     AppError,
     BodyTooLarge,
     BodyTooSlow,
-    ErrorHandlers,
     HeadersTooLarge,
     InvalidInput,
     ShuttingDown,
@@ -191,10 +190,10 @@ def _limited(receive: Receive) -> Receive:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError as error:
-            raise HTTPException(408, BodyTooSlow.detail, BodyTooSlow.headers) from error
+            raise BodyTooSlow from error
         received += len(message.get("body", b""))
         if received > MAX_BODY_BYTES:
-            raise HTTPException(413, BodyTooLarge.detail)
+            raise BodyTooLarge
         is_whole = not message.get("more_body", False)
         return message
 

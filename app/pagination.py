@@ -21,11 +21,11 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.clock import EPOCH, MICROSECOND
 from app.columns import StorableText
 from app.database import AnyRow, AnySelect
-from app.errors import InvalidInput, header
+from app.errors import InvalidInput
+from app.openapi import describe, header
 
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
-
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
 
@@ -49,8 +49,14 @@ class PageOf(BaseModel, Generic[Item]):
 
 
 class BadCursor(InvalidInput):
+    code = "bad_cursor"
+
     def __init__(self) -> None:
         super().__init__(("query", "cursor"), "is not a cursor of this list, sort and filter")
+
+
+PAGE = {200: NEXT, **describe(BadCursor)}
+"""What a list answers, as FastAPI's `responses`."""
 
 
 class Page(NamedTuple):

@@ -22,7 +22,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import AppError, ErrorHandlers
+from app.error_responses import ErrorHandlers
+from app.errors import AppError
 from app.watch import declared
 
 UNKNOWN = (

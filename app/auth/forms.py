@@ -60,7 +60,7 @@ def form_of(fields: type[BaseModel]) -> dict[str, Any]:
     """A form as a request's body, for the document."""
     schema = fields.model_json_schema()
     del schema["title"]  # it would name the class in generated clients
-    content = {"application/x-www-form-urlencoded": {"schema": schema}}
+    content = {kind: {"schema": schema} for kind in ("application/x-www-form-urlencoded", "multipart/form-data")}
     return {"requestBody": {"content": content, "required": "required" in schema}}
 
 

@@ -6,14 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import BEARER_ERRORS, AccountUser, AppTokens, CurrentUser, TokenGrants
+from app.auth.dependencies import AccountUser, AppTokens, CurrentUser, TokenGrants
 from app.auth.errors import (
+    FieldRequired,
     HashingQueueFull,
     InvalidCredentials,
+    InvalidGrant,
     InvalidRequest,
-    InvalidToken,
-    OAuthError,
+    InvalidScope,
     SessionNotFound,
+    TokenReused,
     TooManyAttempts,
     UnsupportedGrantType,
 )
@@ -24,32 +26,31 @@ from app.auth.tokens import BadToken
 from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
-from app.database import DatabaseUnavailable, Db
-from app.errors import NO_STORE, AppError, BodyTooLarge, OAuthErrorBody, URLTooLong, describe
+from app.database import Db
+from app.error_responses import NO_STORE
 from app.events import record
-from app.pagination import NEXT, PageQuery
+from app.openapi import describe
+from app.pagination import PAGE, PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 
 KEYS_MAX_AGE = 300  # seconds
 
+FORM_ERRORS = (InvalidRequest, FieldRequired)
+GRANT_ERRORS = (
+    *(InvalidScope, UnsupportedGrantType, InvalidGrant, TokenReused),
+    *(InvalidCredentials, TooManyAttempts, HashingQueueFull),
+)
 
-OAUTH_ERRORS = {
-    **describe(
-        InvalidRequest, BodyTooLarge, URLTooLong, DatabaseUnavailable, HashingQueueFull, AppError, body=OAuthErrorBody
-    ),
-    "default": describe(OAuthError, body=OAuthErrorBody)[400],
-}
-
-forms = APIRouter(prefix="/auth", tags=["auth"], responses=OAUTH_ERRORS)
-router = APIRouter(prefix="/auth", tags=["auth"], responses=BEARER_ERRORS)
+forms = APIRouter(prefix="/auth", tags=["auth"], responses=describe(*FORM_ERRORS))
+router = APIRouter(prefix="/auth", tags=["auth"])
 well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
 
 @forms.post(
     "/token",
     response_model=TokenResponse,
-    responses=describe(InvalidCredentials, TooManyAttempts, body=OAuthErrorBody),
+    responses=describe(*FORM_ERRORS, *GRANT_ERRORS),
     openapi_extra=form_of(TokenFields),
 )
 async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
@@ -81,7 +82,6 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
 @forms.post(
     "/introspect",
     response_model=Introspection,
-    responses=describe(InvalidToken, body=OAuthErrorBody),
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
@@ -95,8 +95,8 @@ async def introspect_token(
     return _unstored(await db.read(introspect, claims, user, now))
 
 
-@router.get("/sessions/", response_model=SessionPage, responses={200: NEXT})
-@router.get("/sessions", include_in_schema=False)
+@router.get("/sessions", response_model=SessionPage, responses=PAGE)
+@router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
     user: AccountUser, query: Annotated[PageQuery, Query()], db: Db, now: Now, request: Request
 ) -> Response:
@@ -112,8 +112,8 @@ async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now
     record("session_revoked", session_id=session_id)
 
 
-@router.delete("/sessions/", status_code=204)
-@router.delete("/sessions", status_code=204, include_in_schema=False)
+@router.delete("/sessions", status_code=204)
+@router.delete("/sessions/", status_code=204, include_in_schema=False)
 async def delete_other_sessions(user: AccountUser, db: Db, now: Now) -> None:
     """End all of your sessions but this one."""
     await db.write(end_other_sessions, user, "revoked", now)
