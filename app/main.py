@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from functools import cache
 from ipaddress import IPv4Network, ip_network
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__, docs, health
@@ -19,6 +18,7 @@ from app.auth.passwords import Cost, Passwords
 from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
+from app.cors import CORS
 from app.engines import connect
 from app.error_responses import ErrorHandlers
 from app.logs import show
@@ -32,11 +32,6 @@ from app.users import router as users
 from app.watch import Watch
 
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
-CORS: Final[dict[str, Any]] = {
-    "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    "allow_headers": ["*"],  # those that are asked for, by name: a literal `*` would not cover Authorization
-    "expose_headers": ["Date", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
-}
 TAGS: Final = {
     "auth": "Log in, refresh, log out; sessions.",
     "users": "Accounts: registration, your own, and everybody's for administrators.",
@@ -101,7 +96,7 @@ def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     if settings.root_path:
         app.add_middleware(Prefix, prefix=settings.root_path)
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
+        app.add_middleware(CORS, errors=errors, origins=settings.cors_origins)
     is_https = settings.public_url.startswith("https://")
     app.add_middleware(Envelope, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
     if settings.log_requests or settings.metrics:

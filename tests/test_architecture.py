@@ -12,6 +12,7 @@ GROUND = {
     "clock",
     "columns",
     "config",
+    "cors",
     "database",
     "engines",
     "error_responses",

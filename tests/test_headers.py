@@ -12,6 +12,7 @@ from httpx2 import Response
 
 from app.config import Settings
 from app.main import create_app
+from app.testing import assert_oauth_error
 from tests.accounts import PASSWORD, create_task, log_in, refresh, sign_up
 from tests.conftest import CHEAP, SECRET, Serve
 from tests.key_pairs import key, private, written
@@ -341,6 +342,20 @@ def test_a_listed_origin_may_send_any_header(names: str, method: str) -> None:
     assert preflight.status_code == 200
     assert preflight.headers["Access-Control-Allow-Headers"] == names
     assert method in preflight.headers["Access-Control-Allow-Methods"].split(", ")
+
+
+@pytest.mark.parametrize(("origin", "method"), [("https://evil.example", "GET"), (ORIGIN, "TRACE")])
+def test_a_refused_preflight_has_the_shape_of_other_errors(origin: str, method: str) -> None:
+    client = unstarted(cors_origins=ORIGIN)
+    asked = {"Origin": origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": "canary"}
+
+    of_tasks, of_tokens = client.options("/tasks", headers=asked), client.options("/auth/token", headers=asked)
+
+    assert of_tasks.status_code == 400
+    assert of_tasks.json()["code"] == "cors_not_allowed"
+    assert of_tasks.headers["Content-Type"] == "application/json"
+    assert "canary" not in f"{of_tasks.text}{of_tasks.headers}"
+    assert_oauth_error(of_tokens, "invalid_request")
 
 
 @pytest.mark.parametrize(
