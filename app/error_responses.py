@@ -28,7 +28,6 @@ FRAMEWORK_CODES: Final = {
     405: "method_not_allowed",
 }
 REFUSALS = {"invalid_token", "insufficient_scope"}
-MAX_FAULTS = 100
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
@@ -63,9 +62,7 @@ class ErrorHandlers:
         return self.respond(request, status, error.detail, code, headers)
 
     async def validation_error(self, request: Request, error: RequestValidationError) -> Response:
-        return self.invalid(
-            request, [_without_input(fault) for fault in error.errors()[:MAX_FAULTS]], InvalidInput.code
-        )
+        return self.invalid(request, [_without_input(fault) for fault in error.errors()], InvalidInput.code)
 
     def unexpected_error(self, request: Request, error: Exception) -> Response:
         record("unexpected_error", reason=type(error).__name__)

@@ -24,6 +24,7 @@ from app.errors import (
 from app.events import Origin, origin
 
 MAX_URL_BYTES = 8 * 1024
+MAX_PARAMETERS = 64
 MAX_HEADER_BYTES = 16 * 1024
 MAX_AUTHORIZATION_BYTES = 8 * 1024
 MAX_BODY_BYTES = 128 * 1024
@@ -159,6 +160,8 @@ class Limits:
             raise BodyTooLarge
         if not self._is_host_allowed(scope):
             raise UnknownHost
+        if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+            raise InvalidInput(("query",), f"must have at most {MAX_PARAMETERS} parameters")
         if not _is_text(scope["query_string"]):
             raise InvalidInput(("query",), "must be UTF-8 text without NUL")
 

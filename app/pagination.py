@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, tupl
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
-from app.columns import StorableText
+from app.columns import Digits, StorableText
 from app.database import AnyRow, AnySelect
 from app.errors import InvalidInput
 from app.openapi import describe, header
@@ -35,7 +35,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)  # requests without a query share one
 
-    limit: int = Field(20, ge=1, le=100, description="The most items to answer with.")
+    limit: Digits = Field(20, ge=1, le=100, description="The most items to answer with.")
     cursor: StorableText | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
 
     def context(self, name: str) -> str:

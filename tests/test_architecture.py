@@ -25,6 +25,7 @@ GROUND = {
     "openapi",
     "pagination",
     "postgresql",
+    "queries",
     "server",
     "shortcut",
     "sqlite",

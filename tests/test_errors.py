@@ -22,6 +22,7 @@ from tests.conftest import CHEAP, MovableClock, on_one_database
 pytestmark = on_one_database
 
 CANARY = "canary7Q"
+UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 LIMIT = 128 * 1024
@@ -325,11 +326,52 @@ def test_a_plain_route_of_a_product_refuses_a_large_body_in_the_same_words(chunk
     assert (response.status_code, response.json()) == (413, TOO_LARGE)
 
 
-def test_of_many_faults_a_hundred_are_told(client: TestClient) -> None:
-    response = client.post("/users", json={f"x{n}": n for n in range(5000)})
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "/users", {"usernam": 1}, "Unknown field; did you mean username?"),
+        ("POST", "/users", {"Password": 1}, "Unknown field; did you mean password?"),
+        ("POST", "/tasks", {"titel": 1}, "Unknown field; did you mean title?"),
+        ("POST", "/tasks", {"dueAt": 1}, "Unknown field; did you mean due_at?"),
+        ("PATCH", f"/tasks/{UNKNOWN_ID}", {"stauts": 1}, "Unknown field; did you mean status?"),
+        ("PATCH", "/users/me", {"e-mail": 1}, "Unknown field; did you mean email?"),
+        ("PUT", "/users/me/password", {"old_password": 1}, "Unknown field; did you mean new_password?"),
+        ("POST", "/users/reset-password", {"resetToken": 1}, "Unknown field; did you mean reset_token?"),
+        ("POST", "/tasks", {"priority": 1}, "Unknown field"),
+        ("POST", "/tasks", {"": 1}, "Unknown field"),
+        ("POST", "/tasks", {"title" * 7: 1}, "Unknown field"),
+        ("PATCH", "/users/me", {CANARY: 1}, "Unknown field"),
+    ],
+)
+def test_the_nearest_known_field_is_offered(
+    client: TestClient, method: str, path: str, body: dict[str, int], message: str
+) -> None:
+    response = client.request(method, path, json=body, headers=sign_up(client).headers)
 
     assert response.status_code == 422
-    assert len(response.json()["detail"]) == 100
+    faults = [fault for fault in response.json()["detail"] if fault["type"] == "extra_forbidden"]
+    assert faults == [{"type": "extra_forbidden", "loc": ["body"], "msg": message}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({f"x{n}": n for n in range(15_000)})[: LIMIT - 100].encode(),
+        json.dumps({f"x{n}": n for n in range(200)}).encode(),
+        json.dumps({"username": [1] * 300}).encode(),
+        b'{"username": ' + b'""' * 300 + b"}",
+        b"[" * 300 + b"]" * 300,
+    ],
+    ids=["members, cut off", "members", "elements", "strings", "nesting"],
+)
+def test_a_body_of_very_many_parts_is_not_parsed(client: TestClient, body: bytes) -> None:
+    response = client.post("/users", content=body, headers={"Content-Type": JSON})
+
+    assert response.status_code == 422
+    assert response.json() == {
+        "detail": [{"type": "json_invalid", "loc": ["body"], "msg": "has too many members and elements"}],
+        "code": "invalid_json",
+    }
 
 
 def test_an_error_in_the_middle_of_an_answer_begins_no_other(settings: Settings, clock: MovableClock) -> None:

@@ -31,6 +31,7 @@ from app.error_responses import NO_STORE
 from app.events import record
 from app.openapi import describe
 from app.pagination import PAGE, PageQuery
+from app.queries import StrictRoute
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 
@@ -42,9 +43,9 @@ GRANT_ERRORS = (
     *(InvalidCredentials, TooManyAttempts, HashingQueueFull),
 )
 
-forms = APIRouter(prefix="/auth", tags=["auth"], responses=describe(*FORM_ERRORS))
-router = APIRouter(prefix="/auth", tags=["auth"])
-well_known = APIRouter(prefix="/.well-known", tags=["auth"])
+forms = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, responses=describe(*FORM_ERRORS))
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute)
+well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictRoute)
 
 
 @forms.post(
@@ -60,10 +61,8 @@ async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
     """
     match form.grant_type:
         case "" | "password":
-            form.require("username", "password")
             return _unstored(await grants.log_in(form.username, form.password, form.scopes))
         case "refresh_token":
-            form.require("refresh_token")
             return _unstored(await grants.refresh(form.refresh_token, form.scopes))
         case _:
             raise UnsupportedGrantType
