@@ -68,14 +68,14 @@ async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
             raise UnsupportedGrantType
 
 
-@forms.post("/revoke", response_class=Response, openapi_extra=form_of(TokenField))
+@forms.post("/revoke", openapi_extra=form_of(TokenField))
 async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     with suppress(BadToken):
         claims = tokens.read_any(token)
         if await db.write(end_session, claims.sid, "revoked", now):
             record("session_revoked", user_id=claims.sub, session_id=claims.sid)
-    return Response(headers=NO_STORE)
+    return Response("{}", headers=NO_STORE, media_type="application/json")  # some clients parse every 200
 
 
 @forms.post(
