@@ -1,5 +1,6 @@
 """What every table is declared with: the column types that PostgreSQL and SQLite share, and ids."""
 
+import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from sqlalchemy import CHAR, DateTime, Dialect, MetaData, String, TypeDecorator, Uuid
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeEngine
@@ -29,6 +30,17 @@ class Text(TypeDecorator[str]):
 
 StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """What `Text` takes, for schemas."""
+
+
+def _is_decimal(value: object) -> object:
+    """pydantic takes underscores, spaces and `1.0` too."""
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,19}", value):
+        raise ValueError("must be a whole number, in digits")
+    return value
+
+
+Digits = Annotated[int, BeforeValidator(_is_decimal)]
+"""A whole number in a URL."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -51,7 +51,8 @@ PUBLISHED = {
 }
 AROUND_SECRET = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+\Z")
 HOST = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
-ORIGIN = re.compile(rf"\*|https?://{HOST}(:\d{{1,5}})?")
+ORIGIN = re.compile(rf"\*|https?://{HOST}(:\d{{1,5}})?", re.IGNORECASE)
+OWN_PORT = re.compile(r"(http://.*):0*80$|(https://.*):0*443$")
 
 
 def _split(value: object) -> object:
@@ -74,7 +75,7 @@ def _are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(ORIGIN.fullmatch(part) for part in value):
         raise ValueError("must be origins without paths, separated by commas: https://tasks.example.com")
-    return value
+    return tuple(OWN_PORT.sub(r"\1\2", part.lower()) for part in value)  # as browsers send it (RFC 6454 §6.2)
 
 
 def _is_public_url(value: str) -> str:

@@ -31,10 +31,12 @@ UNDEFINED = {"42P01", "42703"}  # PostgreSQL's undefined_table and undefined_col
 
 class DatabaseUnavailable(Unavailable):
     detail = "The database is not available"
+    code = "database_unavailable"
 
 
 class SchemaBehind(Unavailable):
     detail = "The database's schema is not this version's: run python -m app migrate"
+    code = "schema_behind"
 
 
 class Database(ABC):

@@ -5,37 +5,38 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from functools import cache
 from ipaddress import IPv4Network, ip_network
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__, docs, health
 from app.auth import router as auth
+from app.auth.dependencies import BEARER_ERRORS
 from app.auth.keys import check_keys, load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
 from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
-from app.database import DatabaseUnavailable
+from app.cors import CORS
 from app.engines import connect
-from app.errors import INVALID_INPUT, AppError, BodyTooLarge, ErrorBody, ErrorHandlers, URLTooLong, describe
+from app.error_responses import ErrorHandlers
 from app.logs import show
 from app.metrics import Metrics, install
 from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
+from app.openapi import OTHER_ERROR, complete
 from app.shortcut import Shortcut
 from app.tasks import router as tasks
 from app.upkeep import bring_up_to_date
 from app.users import router as users
 from app.watch import Watch
 
-OTHER_ERROR = {"model": ErrorBody, "description": "Another error: what a request must be anywhere"}
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
-CORS: Final[dict[str, Any]] = {
-    "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
-    "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-ID"],
-    "expose_headers": ["ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+TAGS: Final = {
+    "auth": "Log in, refresh, log out; sessions.",
+    "users": "Accounts: registration, your own, and everybody's for administrators.",
+    "tasks": "Your tasks, and everybody's public ones.",
+    "health": "Whether the service works.",
 }
 
 
@@ -64,7 +65,10 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         description="Tasks behind OAuth2's password flow, with login done right.",
         lifespan=lifespan,
         redirect_slashes=False,
-        responses=describe(BodyTooLarge, URLTooLong, AppError, DatabaseUnavailable) | {"default": OTHER_ERROR},
+        responses={"default": OTHER_ERROR},
+        servers=[{"url": settings.root_path or "/"}],
+        license_info={"name": "MIT", "identifier": "MIT"},
+        openapi_tags=[{"name": name, "description": words} for name, words in TAGS.items()],
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
@@ -73,7 +77,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.clock = clock
     app.state.password_cost = password_cost
     for room in tasks.router, auth.forms, auth.router, auth.well_known, users.router, health.router:
-        app.include_router(room, responses={} if room is auth.forms else INVALID_INPUT)
+        app.include_router(room)
+    complete(app, auth.FORM_PATHS, BEARER_ERRORS)
     docs.install(app)
     app.state.metrics = Metrics() if settings.metrics else None
     if settings.metrics:
@@ -91,7 +96,7 @@ def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     if settings.root_path:
         app.add_middleware(Prefix, prefix=settings.root_path)
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
+        app.add_middleware(CORS, errors=errors, origins=settings.cors_origins)
     is_https = settings.public_url.startswith("https://")
     app.add_middleware(Envelope, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
     if settings.log_requests or settings.metrics:

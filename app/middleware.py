@@ -7,15 +7,14 @@ from collections.abc import Collection, Mapping
 from urllib.parse import unquote_to_bytes
 
 from opentelemetry import trace
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.error_responses import ErrorHandlers
 from app.errors import (
     AppError,
     BodyTooLarge,
     BodyTooSlow,
-    ErrorHandlers,
     HeadersTooLarge,
     InvalidInput,
     ShuttingDown,
@@ -25,6 +24,7 @@ from app.errors import (
 from app.events import Origin, origin
 
 MAX_URL_BYTES = 8 * 1024
+MAX_PARAMETERS = 64
 MAX_HEADER_BYTES = 16 * 1024
 MAX_AUTHORIZATION_BYTES = 8 * 1024
 MAX_BODY_BYTES = 128 * 1024
@@ -160,6 +160,8 @@ class Limits:
             raise BodyTooLarge
         if not self._is_host_allowed(scope):
             raise UnknownHost
+        if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+            raise InvalidInput(("query",), f"must have at most {MAX_PARAMETERS} parameters")
         if not _is_text(scope["query_string"]):
             raise InvalidInput(("query",), "must be UTF-8 text without NUL")
 
@@ -191,10 +193,10 @@ def _limited(receive: Receive) -> Receive:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError as error:
-            raise HTTPException(408, BodyTooSlow.detail, BodyTooSlow.headers) from error
+            raise BodyTooSlow from error
         received += len(message.get("body", b""))
         if received > MAX_BODY_BYTES:
-            raise HTTPException(413, BodyTooLarge.detail)
+            raise BodyTooLarge
         is_whole = not message.get("more_body", False)
         return message
 

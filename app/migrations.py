@@ -15,6 +15,7 @@ PATIENCE = 24 * 3600  # seconds that a migration, or another statement of an ope
 
 class SchemaUnknown(Unavailable):
     detail = "The database's schema is of another version, newer than this one"
+    code = "schema_unknown"
 
 
 def upgrade(connection: Connection) -> None:

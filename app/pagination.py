@@ -19,13 +19,13 @@ from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, tupl
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
-from app.columns import StorableText
+from app.columns import Digits, StorableText
 from app.database import AnyRow, AnySelect
-from app.errors import InvalidInput, header
+from app.errors import InvalidInput
+from app.openapi import describe, header
 
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
-
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
 
@@ -35,7 +35,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)  # requests without a query share one
 
-    limit: int = Field(20, ge=1, le=100, description="The most items to answer with.")
+    limit: Digits = Field(20, ge=1, le=100, description="The most items to answer with.")
     cursor: StorableText | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
 
     def context(self, name: str) -> str:
@@ -49,8 +49,14 @@ class PageOf(BaseModel, Generic[Item]):
 
 
 class BadCursor(InvalidInput):
+    code = "bad_cursor"
+
     def __init__(self) -> None:
         super().__init__(("query", "cursor"), "is not a cursor of this list, sort and filter")
+
+
+PAGE = {200: NEXT, **describe(BadCursor)}
+"""What a list answers, as FastAPI's `responses`."""
 
 
 class Page(NamedTuple):

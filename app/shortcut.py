@@ -22,7 +22,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import AppError, ErrorHandlers
+from app.error_responses import ErrorHandlers
+from app.errors import AppError
+from app.queries import QueryNames
 from app.watch import declared
 
 UNKNOWN = (
@@ -137,11 +139,14 @@ class Plan:
     """
 
     def __init__(self, dependant: Dependant) -> None:
+        self.query_names = QueryNames(dependant)
         self.steps: list[Step] = []
         self._numbers: dict[object, int] = {}
         self._add(dependant)
 
     async def __call__(self, request: Request) -> Response | None:
+        if request.scope["query_string"] and self.query_names.faults(request):
+            return None
         results: list[Any] = []
         for call, fixed, takes_request, takes_results, inputs in self.steps:
             values = dict(fixed)

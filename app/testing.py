@@ -42,7 +42,7 @@ CHEAP: Final = Cost(memory=8, passes=1)
 DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §5.2
 PARAMETER = r'([a-z_]+)="([^"\\]*)"'
 CHALLENGE = re.compile(f"Bearer {PARAMETER}(, {PARAMETER})*")
-OAUTH_KEYS: Final = {"detail", "error", "error_description"}
+OAUTH_KEYS: Final = {"detail", "code", "error", "error_description"}
 BEARER_STATUSES: Final = {None: 401, "invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403}
 
 BearerError = Literal["invalid_request", "invalid_token", "insufficient_scope"]
@@ -229,7 +229,7 @@ def assert_oauth_error(response: Response, error: str, status: int = 400) -> Non
     rules = {
         f"the status must be {status}": response.status_code == status,
         f"the error must be {error}": body.get("error") == error,
-        "the body must be detail, error and error_description, all text": body.keys() == OAUTH_KEYS
+        "the body must be detail, code, error and error_description, all text": body.keys() == OAUTH_KEYS
         and all(isinstance(value, str) for value in body.values()),
         "error_description must keep to RFC 6749's characters": DESCRIPTION.fullmatch(description),
         "Cache-Control must be no-store": response.headers.get("Cache-Control") == "no-store",
@@ -246,7 +246,7 @@ def assert_bearer_error(response: Response, error: BearerError | None) -> None:
     named: dict[str, str] = dict(re.findall(PARAMETER, "".join(challenges)))
     rules = {
         f"the status must be {status}": response.status_code == status,
-        "the body must have a detail": "detail" in _object(response),
+        "the body must have a detail and a code": _object(response).keys() >= {"detail", "code"},
         "there must be one Bearer challenge": len(challenges) == 1 and CHALLENGE.fullmatch(challenges[0]),
         "the challenge must name a realm": "realm" in named,
         f"the challenge's error must be {error}": named.get("error") == error,

@@ -187,7 +187,7 @@ def assert_error(answer: Answer, status: int, data: bytes) -> None:
         return
     body = json.loads(answer.body)
     is_form = data.split(b" ", 2)[1].startswith(b"/auth/") and b"/sessions" not in data
-    assert body.keys() == ({"detail", "error", "error_description"} if is_form else {"detail"})
+    assert body.keys() == ({"detail", "code", "error", "error_description"} if is_form else {"detail", "code"})
 
 
 @on_each_server

@@ -70,7 +70,7 @@ def test_a_page_forbids_what_is_inline_and_what_is_elsewhere(unstarted: TestClie
 def test_an_unknown_file_of_the_docs_is_not_found(unstarted: TestClient) -> None:
     for name in "", "x", "../core.py", "..%2fcore.py", "%00", "x" * 300:
         response = unstarted.get(f"/docs/files/{name}")
-        assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+        assert (response.status_code, response.json()) == (404, {"detail": "Not Found", "code": "not_found"})
 
 
 @pytest.fixture(scope="module")

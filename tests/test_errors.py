@@ -3,15 +3,18 @@
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from app.config import Settings
+from app.errors import AppError, NotFound
 from app.main import create_app
 from tests.accounts import PASSWORD, sign_up
 from tests.conftest import CHEAP, MovableClock, on_one_database
@@ -19,12 +22,13 @@ from tests.conftest import CHEAP, MovableClock, on_one_database
 pytestmark = on_one_database
 
 CANARY = "canary7Q"
+UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 LIMIT = 128 * 1024
 USER = json.dumps({"username": "ada", "password": PASSWORD}).encode()
 DEEP = b'{"title": ' + b"[" * 60_000 + b"]" * 60_000 + b"}"
-TOO_LARGE = {"detail": "The body is over 128 KiB"}
+TOO_LARGE = {"detail": "The body is over 128 KiB", "code": "body_too_large"}
 OAUTH_TOO_LARGE = TOO_LARGE | {"error": "invalid_request", "error_description": TOO_LARGE["detail"]}
 
 BAD_BODIES = {
@@ -135,7 +139,10 @@ def test_json_under_another_content_type_is_415(client: TestClient, content_type
     response = client.post("/users", content=USER, headers={"Content-Type": content_type})
 
     assert response.status_code == 415
-    assert response.json() == {"detail": "The body must be JSON, with Content-Type: application/json"}
+    assert response.json() == {
+        "detail": "The body must be JSON, with Content-Type: application/json",
+        "code": "unsupported_media_type",
+    }
 
 
 @pytest.mark.parametrize(
@@ -205,7 +212,7 @@ def test_a_body_over_the_limit_is_not_read_whole(
 def test_an_unknown_path_is_404(unstarted: TestClient, path: str) -> None:
     response = unstarted.get(path)
 
-    assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+    assert (response.status_code, response.json()) == (404, {"detail": "Not Found", "code": "not_found"})
 
 
 @pytest.mark.parametrize(
@@ -223,7 +230,10 @@ def test_an_unknown_method_is_405_with_those_that_are_known(
     """RFC 9110 §15.5.6."""
     response = unstarted.request(method, path)
 
-    assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})
+    assert (response.status_code, response.json()) == (
+        405,
+        {"detail": "Method Not Allowed", "code": "method_not_allowed"},
+    )
     assert set(response.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"} == allowed
 
 
@@ -244,15 +254,124 @@ def test_an_unexpected_error_tells_nothing(settings: Settings, clock: MovableClo
     with TestClient(app, raise_server_exceptions=False) as client:
         response = client.get("/broken")
 
-        assert (response.status_code, response.json()) == (500, {"detail": "Internal Server Error"})
+        assert (response.status_code, response.json()) == (
+            500,
+            {"detail": "Internal Server Error", "code": "internal_error"},
+        )
         assert client.get("/tasks/").status_code == 200
 
 
-def test_of_many_faults_a_hundred_are_told(client: TestClient) -> None:
-    response = client.post("/users", json={f"x{n}": n for n in range(5000)})
+def subclasses(error: type[AppError]) -> Iterator[type[AppError]]:
+    for each in error.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    errors: list[type[AppError]] = [AppError, *subclasses(AppError)]
+    codes = Counter(error.code for error in errors if error.__module__.startswith("app."))
+
+    assert len(codes) > 30
+    assert [code for code, count in codes.items() if count > 1] == []
+    assert all(re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", code) for code in codes)
+
+
+def test_an_error_without_a_code_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="TaskLost needs a code of its own"):
+        type("TaskLost", (NotFound,), {"detail": "The task is lost"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("PUT", "/tasks", 405, "method_not_allowed"),
+        ("GET", "/docs/files/none", 404, "not_found"),
+        ("GET", "/tasks/mine", 401, "not_authenticated"),
+        ("GET", "/tasks?limit=x", 422, "invalid_input"),
+        ("POST", "/users", 422, "invalid_input"),
+        ("GET", "/auth/token", 405, "method_not_allowed"),
+        ("POST", "/auth/token", 400, "invalid_request"),
+        ("POST", "/auth/token?x=%00", 400, "invalid_input"),
+        ("GET", "/teapot", 418, "http_418"),
+        ("GET", "/lookup", 500, "internal_error"),
+    ],
+)
+def test_every_error_is_told_to_programs(settings: Settings, method: str, path: str, status: int, code: str) -> None:
+    async def teapot() -> None:
+        raise HTTPException(418, "A teapot")
+
+    async def broken() -> None:
+        raise LookupError
+
+    app = create_app(settings, password_cost=CHEAP)
+    app.add_api_route("/teapot", teapot)
+    app.add_api_route("/lookup", broken)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.request(method, path)
+
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("chunks", [b" " * LIMIT + b" ", [b" " * LIMIT, b" "]], ids=["with its length", "chunked"])
+def test_a_plain_route_of_a_product_refuses_a_large_body_in_the_same_words(chunks: Any) -> None:
+    async def plant(fields: dict[str, str]) -> dict[str, str]:
+        return fields
+
+    app = create_app(Settings(database_url="sqlite:///./unused.db"), password_cost=CHEAP)
+    app.add_api_route("/plants", plant, methods=["POST"])
+
+    response = TestClient(app).post("/plants", content=chunks, headers={"Content-Type": JSON})
+
+    assert (response.status_code, response.json()) == (413, TOO_LARGE)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "/users", {"usernam": 1}, "Unknown field; did you mean username?"),
+        ("POST", "/users", {"Password": 1}, "Unknown field; did you mean password?"),
+        ("POST", "/tasks", {"titel": 1}, "Unknown field; did you mean title?"),
+        ("POST", "/tasks", {"dueAt": 1}, "Unknown field; did you mean due_at?"),
+        ("PATCH", f"/tasks/{UNKNOWN_ID}", {"stauts": 1}, "Unknown field; did you mean status?"),
+        ("PATCH", "/users/me", {"e-mail": 1}, "Unknown field; did you mean email?"),
+        ("PUT", "/users/me/password", {"old_password": 1}, "Unknown field; did you mean new_password?"),
+        ("POST", "/users/reset-password", {"resetToken": 1}, "Unknown field; did you mean reset_token?"),
+        ("POST", "/tasks", {"priority": 1}, "Unknown field"),
+        ("POST", "/tasks", {"": 1}, "Unknown field"),
+        ("POST", "/tasks", {"title" * 7: 1}, "Unknown field"),
+        ("PATCH", "/users/me", {CANARY: 1}, "Unknown field"),
+    ],
+)
+def test_the_nearest_known_field_is_offered(
+    client: TestClient, method: str, path: str, body: dict[str, int], message: str
+) -> None:
+    response = client.request(method, path, json=body, headers=sign_up(client).headers)
 
     assert response.status_code == 422
-    assert len(response.json()["detail"]) == 100
+    faults = [fault for fault in response.json()["detail"] if fault["type"] == "extra_forbidden"]
+    assert faults == [{"type": "extra_forbidden", "loc": ["body"], "msg": message}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({f"x{n}": n for n in range(15_000)})[: LIMIT - 100].encode(),
+        json.dumps({f"x{n}": n for n in range(200)}).encode(),
+        json.dumps({"username": [1] * 300}).encode(),
+        b'{"username": ' + b'""' * 300 + b"}",
+        b"[" * 300 + b"]" * 300,
+    ],
+    ids=["members, cut off", "members", "elements", "strings", "nesting"],
+)
+def test_a_body_of_very_many_parts_is_not_parsed(client: TestClient, body: bytes) -> None:
+    response = client.post("/users", content=body, headers={"Content-Type": JSON})
+
+    assert response.status_code == 422
+    assert response.json() == {
+        "detail": [{"type": "json_invalid", "loc": ["body"], "msg": "has too many members and elements"}],
+        "code": "invalid_json",
+    }
 
 
 def test_an_error_in_the_middle_of_an_answer_begins_no_other(settings: Settings, clock: MovableClock) -> None:

@@ -97,8 +97,8 @@ def ask(path: str, headers: list[Header], method: str = "GET", *, allowed_hosts:
     return asyncio.run(Exchange().run(app, method, path, headers, **scope)).status_code
 
 
-def oauth(detail: str) -> dict[str, str]:
-    return {"detail": detail, "error": "invalid_request", "error_description": detail}
+def oauth(detail: str, code: str) -> dict[str, str]:
+    return {"detail": detail, "code": code, "error": "invalid_request", "error_description": detail}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_url_is_8_kib_at_most(url: str, status: int) -> None:
     response = unstarted().get(url)
 
     assert response.status_code == status
-    assert status != 414 or response.json() == {"detail": URL_TOO_LONG}
+    assert status != 414 or response.json() == {"detail": URL_TOO_LONG, "code": "url_too_long"}
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_a_form_endpoint_refuses_a_long_url_and_large_headers_in_oauths_shape(pa
     long = unstarted().post(f"{path}?{'x' * 8192}")
     large = unstarted().post(path, headers={"X-Filler": "x" * 16384})
 
-    assert (long.status_code, long.json()) == (414, oauth(URL_TOO_LONG))
-    assert (large.status_code, large.json()) == (431, oauth(HEADERS_TOO_LARGE))
+    assert (long.status_code, long.json()) == (414, oauth(URL_TOO_LONG, "url_too_long"))
+    assert (large.status_code, large.json()) == (431, oauth(HEADERS_TOO_LARGE, "headers_too_large"))
 
 
 def test_any_host_is_answered_where_none_are_listed() -> None:
@@ -191,8 +191,8 @@ def test_a_host_that_is_not_listed_is_refused(host: str) -> None:
     refused = client.get("/openapi.json", headers=headers)
     form = client.post("/auth/token", headers=headers)
 
-    assert (refused.status_code, refused.json()) == (400, {"detail": UNKNOWN_HOST})
-    assert (form.status_code, form.json()) == (400, oauth(UNKNOWN_HOST))
+    assert (refused.status_code, refused.json()) == (400, {"detail": UNKNOWN_HOST, "code": "unknown_host"})
+    assert (form.status_code, form.json()) == (400, oauth(UNKNOWN_HOST, "unknown_host"))
     assert client.get("/health/live", headers=headers).status_code == 200
 
 
@@ -258,7 +258,9 @@ def test_a_body_that_is_not_there_in_10_seconds_is_408(path: str, header: Header
         response = runner.run(exchange.run(app_of(unstarted()), "POST", path, [(b"host", b"a"), header]))
 
     assert response.status_code == 408
-    assert response.json() == (oauth(TOO_SLOW) if path in FORMS else {"detail": TOO_SLOW})
+    assert response.json() == (
+        oauth(TOO_SLOW, "body_too_slow") if path in FORMS else {"detail": TOO_SLOW, "code": "body_too_slow"}
+    )
     assert response.headers["Connection"] == "close"
     assert response.headers["Cache-Control"] == "no-store"
     assert "X-Request-ID" in response.headers

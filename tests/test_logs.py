@@ -100,7 +100,8 @@ def test_a_process_writes_nothing_else(
 
     with serving(*words, log=log, database_url=sqlite_url, log_format=log_format, log_requests=True) as url:
         ada = {"username": "ada", "password": PASSWORD}
-        assert httpx2.post(f"{url}/users", json=ada, params={"access_token": "canary"}).status_code == 201
+        assert httpx2.post(f"{url}/users", json=ada, params={"access_token": "canary"}).status_code == 422
+        assert httpx2.post(f"{url}/users", json=ada).status_code == 201
         assert httpx2.post(f"{url}/auth/token", data=ada).status_code == 500
 
     lines = log.read_text().splitlines()
@@ -108,11 +109,11 @@ def test_a_process_writes_nothing_else(
     if log_format == "json":
         said = [json.loads(line) for line in lines]
         told = [(each["method"], each["route"], each["status"]) for each in said if each.get("event") == "request"]
-        assert told == [("POST", "/users", 201), ("POST", "/auth/token", 500)]
+        assert told == [("POST", "/users", 422), ("POST", "/users", 201), ("POST", "/auth/token", 500)]
         [error] = [each for each in said if each.get("level") == "ERROR"]
         assert "forged" in error["traceback"]
     else:
         assert all(re.match(rf"{TIME} \w+ |    ", line) for line in lines)
-        _, login = [line for line in lines if re.match(f"{TIME} request method=POST ", line)]
+        *_, login = [line for line in lines if re.match(f"{TIME} request method=POST ", line)]
         assert re.search(r" route=/auth/token status=500 ms=[0-9.]+ request_id=[0-9a-f]+ ip=127.0.0.1$", login)
         assert any("forged" in line for line in lines)

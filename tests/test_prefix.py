@@ -87,7 +87,7 @@ def test_the_docs_log_in_behind_the_prefix(client: TestClient) -> None:
 def test_a_path_that_only_looks_like_the_prefix_is_not_found(client: TestClient, path: str) -> None:
     response = client.get(path)
 
-    assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+    assert (response.status_code, response.json()) == (404, {"detail": "Not Found", "code": "not_found"})
 
 
 def test_without_a_prefix_there_is_none(serve: Serve) -> None:
@@ -95,7 +95,7 @@ def test_without_a_prefix_there_is_none(serve: Serve) -> None:
     login = sign_up(client)
 
     assert client.get("/api/tasks/").status_code == 404
-    assert client.get("/openapi.json").json().get("servers") is None
+    assert client.get("/openapi.json").json()["servers"] == [{"url": "/"}]
     made = client.post("/tasks/", json={"title": "Water"}, headers=login.headers)
     assert made.headers["Location"] == f"/tasks/{made.json()['id']}"
 
@@ -129,6 +129,7 @@ def test_an_unexpected_error_of_a_form_endpoint_is_oauths_under_the_prefix_too(s
     assert response.status_code == 500
     assert response.json() == {
         "detail": "Internal Server Error",
+        "code": "internal_error",
         "error": "server_error",
         "error_description": "Internal Server Error",
     }

@@ -36,7 +36,7 @@ def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> Non
     assert shown.count('"title":"Water the plants"') == 3
     assert '"refresh_token":' in shown
     assert "HTTP/1.1 200 OK" in shown
-    assert shown.endswith('{"detail":"The session was signed out"}')
+    assert shown.endswith('{"detail":"The session was signed out","code":"invalid_token"}')
 
 
 def test_the_suite_that_it_shows_passes(pytester: pytest.Pytester) -> None:

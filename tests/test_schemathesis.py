@@ -19,7 +19,7 @@ FUZZING: Final = {"examples": {"enabled": False}, "coverage": {"enabled": False}
 AUTHENTICATED: Final[dict[str, Any]] = {"with-security-parameters": False}
 """Spend no examples on bad tokens: those of the boundaries will do."""
 UNTHROTTLED = {"login_failures": 1_000_000, "registration_limit": 0}
-TASK_LISTS = ["GET /tasks/", "GET /tasks/mine", "GET /tasks/public"]
+TASK_LISTS = ["GET /tasks", "GET /tasks/mine", "GET /tasks/public"]
 CHANGES = ["PATCH /tasks/{task_id}", "DELETE /tasks/{task_id}"]
 NOT_AN_ID = "422 path.task_id: String should match pattern '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'"
 YEARS = "must be in the years 1970 to 9998 in UTC"
@@ -27,19 +27,19 @@ YEARS = "must be in the years 1970 to 9998 in UTC"
 DEVIATIONS = [
     Deviation(
         "positive_data_acceptance",
-        [*TASK_LISTS, "GET /auth/sessions/", "GET /users/"],
+        [*TASK_LISTS, "GET /auth/sessions", "GET /users"],
         ["422 query.cursor: is not a cursor of this list, sort and filter"],
         "A cursor is opaque: no schema can tell those that a list has given from others.",
     ),
     Deviation(
         "positive_data_acceptance",
-        [*TASK_LISTS, "POST /tasks/", "PATCH /tasks/{task_id}"],
+        [*TASK_LISTS, "POST /tasks", "PATCH /tasks/{task_id}"],
         [f"422 {place}: {YEARS}" for place in ("query.due_before", "query.due_after", "body.due_at")],
         "The format date-time has no bounds, and a pattern cannot count in UTC.",
     ),
     Deviation(
         "positive_data_acceptance",
-        ["POST /tasks/"],
+        ["POST /tasks"],
         ["422 header.Idempotency-Key: was used with another body"],
         "What the contract says of a key that comes with another body; what came before is in no schema.",
     ),
@@ -64,13 +64,13 @@ DEVIATIONS = [
     ),
     Deviation(
         "positive_data_acceptance",
-        ["POST /users/", "PUT /users/me/password", "POST /users/reset-password"],
+        ["POST /users", "PUT /users/me/password", "POST /users/reset-password"],
         ["422 body: The password is the username", "422 body: The password is on the list of common passwords"],
         "What a password must not be is too much for a schema.",
     ),
     Deviation(
         "positive_data_acceptance",
-        ["POST /users/", "PATCH /users/me"],
+        ["POST /users", "PATCH /users/me"],
         ["422 body.email: is not an e-mail address"],
         "The format email admits addresses that no mail can reach, such as those under .test.",
     ),

@@ -78,7 +78,7 @@ def test_postgresql_is_never_migrated_by_itself(postgres_server: URL) -> None:
     assert first == "PostgreSQL is not at the newest migration: run python -m app migrate\n"
     assert live.status_code == 200
     assert behind.status_code == unready.status_code == 503
-    assert behind.json() == unready.json() == {"detail": SCHEMA_BEHIND}
+    assert behind.json() == unready.json() == {"detail": SCHEMA_BEHIND, "code": "schema_behind"}
     assert migrate.stdout == "The schema is at the newest migration, and searches find every task.\n"
     assert ready.json() == {"status": "ok"}
 
@@ -95,7 +95,7 @@ def test_postgresql_may_be_away_at_the_start() -> None:
     assert first.startswith("database unavailable: ConnectionRefusedError")
     assert second == "PostgreSQL does not answer; /health/ready says when it does.\n"
     assert ready.status_code == 503
-    assert ready.json() == {"detail": "The database is not available"}
+    assert ready.json() == {"detail": "The database is not available", "code": "database_unavailable"}
     assert ready.headers["Retry-After"] == "1"
 
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.clock import get_now
-from app.errors import ErrorHandlers
+from app.error_responses import ErrorHandlers
 from app.shortcut import Shortcut
 from tests.accounts import PASSWORD, Login, bearer, create_task, sign_up
 from tests.conftest import MovableClock, Serve, on_one_database

@@ -191,7 +191,7 @@ def test_an_error_of_the_form_endpoints_is_told_by_all_that_clients_read(
 ) -> None:
     wrong = client.post("/auth/token", data={"username": user.username, "password": "wrong horse battery"})
     body = wrong.json()
-    shape = "the body must be detail, error and error_description, all text"
+    shape = "the body must be detail, code, error and error_description, all text"
     faults = [
         ("the status must be 401", altered(wrong, status=400)),
         ("the error must be invalid_grant", altered(wrong, json=body | {"error": "invalid_request"})),
@@ -228,7 +228,7 @@ def test_a_refusal_of_an_access_token_is_told_by_its_challenge(
     twice.headers = Headers([*bad.headers.multi_items(), ("WWW-Authenticate", challenge)])
     faults: list[tuple[str, BearerError | None, Response]] = [
         ("the status must be 401", "invalid_token", altered(bad, status=403)),
-        ("the body must have a detail", "invalid_token", altered(bad, json={})),
+        ("the body must have a detail and a code", "invalid_token", altered(bad, json={})),
         ("there must be one Bearer challenge", "invalid_token", altered(bad, {"WWW-Authenticate": ""})),
         ("there must be one Bearer challenge", "invalid_token", altered(bad, {"WWW-Authenticate": of_another_scheme})),
         ("there must be one Bearer challenge", "invalid_token", altered(bad, {"WWW-Authenticate": without_comma})),

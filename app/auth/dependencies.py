@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
-from fastapi import Depends, HTTPException, Request, Response, Security
+from fastapi import Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
-from app.auth.errors import REALM, InsufficientScope, InvalidToken, RepeatedCredentials
+from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.grants import Grants
 from app.auth.holders import Holder, Principal, get_principal
 from app.auth.passwords import Passwords
@@ -23,7 +23,7 @@ from app.bodies import JSONRoute
 from app.clock import Now
 from app.config import AppSettings
 from app.database import Database, Db
-from app.errors import AppError, UnsupportedMediaType, describe
+from app.errors import AppError, UnsupportedMediaType
 from app.events import identify
 
 P = ParamSpec("P")
@@ -34,7 +34,8 @@ class Bearer(OAuth2PasswordBearer):
     """FastAPI's scheme with a realm in the challenge. `tokenUrl` is relative, so that /docs logs in behind a prefix."""
 
     def __init__(self, *, auto_error: bool) -> None:
-        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, refreshUrl="auth/token", auto_error=auto_error)
+        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, refreshUrl="auth/token", auto_error=False)
+        self.is_required = auto_error
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         """The token; several Authorization headers are a malformed request (RFC 6750 §3.1).
@@ -45,11 +46,9 @@ class Bearer(OAuth2PasswordBearer):
         if others:
             raise RepeatedCredentials
         token = await super().__call__(request)
+        if token is None and self.is_required:
+            raise NotAuthenticated
         return header if token and not header.isascii() else token
-
-    def make_not_authenticated_error(self) -> HTTPException:
-        """No `error` where no token came (RFC 6750 §3.1)."""
-        return HTTPException(401, "Not authenticated", {"WWW-Authenticate": f'Bearer realm="{REALM}"'})
 
 
 async def get_tokens(request: Request) -> Tokens:
@@ -191,7 +190,7 @@ class UserRoute(JSONRoute):
         return handle_for_users
 
 
-BEARER_ERRORS = describe(RepeatedCredentials, InvalidToken, InsufficientScope)
+BEARER_ERRORS = (RepeatedCredentials, NotAuthenticated, InvalidToken, InsufficientScope)
 
 
 async def get_client(request: Request) -> Client:

@@ -10,6 +10,7 @@ AppError
 │   │   └── TokenReused
 │   └── InvalidCredentials    401: unknown, wrong and disabled alike
 ├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
+├── NotAuthenticated          401, without an `error`: no token came
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
 ├── InsufficientScope         403, `insufficient_scope`
 ├── InvalidResetToken         400
@@ -41,6 +42,7 @@ class OAuthError(AppError):
     status_code = 400
     error: str
     detail = "Another OAuth error"
+    code = "oauth_error"
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.detail
@@ -49,9 +51,12 @@ class OAuthError(AppError):
 class InvalidRequest(OAuthError):
     error = "invalid_request"
     detail = "A field is missing, sent twice or not text"
+    code = "invalid_request"
 
 
 class FieldRequired(InvalidRequest):
+    code = "field_required"
+
     def __init__(self, name: str) -> None:
         super().__init__(f"{name}: Field required")
 
@@ -59,22 +64,26 @@ class FieldRequired(InvalidRequest):
 class UnsupportedGrantType(OAuthError):
     error = "unsupported_grant_type"
     detail = "grant_type must be password or refresh_token"
+    code = "unsupported_grant_type"
 
 
 class InvalidScope(OAuthError):
     error = "invalid_scope"
     detail = "The scope does not exist or may not be had"
+    code = "invalid_scope"
 
 
 class InvalidGrant(OAuthError):
     error = "invalid_grant"
     detail = "The refresh token is not valid"
+    code = "invalid_grant"
 
 
 class TokenReused(InvalidGrant):
     """It was replaced, and somebody has a copy."""
 
     detail = END_REASONS["reuse"]
+    code = "token_reused"
 
 
 class InvalidCredentials(OAuthError):
@@ -83,6 +92,7 @@ class InvalidCredentials(OAuthError):
     status_code = 401
     error = "invalid_grant"
     detail = "Invalid credentials"
+    code = "invalid_credentials"
     headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012
 
 
@@ -90,13 +100,22 @@ class RepeatedCredentials(AppError):
     status_code = 400
     detail = "Several Authorization headers"
     error = "invalid_request"
+    code = "repeated_credentials"
     headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_request"'}  # noqa: RUF012
+
+
+class NotAuthenticated(AppError):
+    status_code = 401
+    detail = "Not authenticated"
+    code = "not_authenticated"
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}  # noqa: RUF012
 
 
 class InvalidToken(AppError):
     status_code = 401
     error = "invalid_token"
     detail = "The access token is not valid"
+    code = "invalid_token"
 
     def __init__(self, detail: str = detail) -> None:
         self.detail = detail
@@ -108,6 +127,7 @@ class InvalidToken(AppError):
 class InsufficientScope(Forbidden):
     error = "insufficient_scope"
     detail = "The access token lacks a scope"
+    code = "insufficient_scope"
 
     def __init__(self, needed: str) -> None:
         self.detail = f"The access token lacks the scope {needed}"
@@ -118,23 +138,29 @@ class InvalidResetToken(AppError):
     status_code = 400
     error = "invalid_token"
     detail = "The reset token is not valid, or no longer"
+    code = "invalid_reset_token"
 
 
 class WeakPassword(InvalidInput):
+    code = "weak_password"
+
     def __init__(self, message: str) -> None:
         super().__init__(("body",), message)
 
 
 class WrongPassword(Forbidden):
     detail = "The current password is wrong"
+    code = "wrong_password"
 
 
 class SessionNotFound(NotFound):
     detail = "Session not found"
+    code = "session_not_found"
 
 
 class TooManyAttempts(TooManyRequests):
     detail = "Too many attempts; try again later"
+    code = "too_many_attempts"
 
     def __init__(self, over: Mapping[str, datetime], now: datetime) -> None:
         """`over`: the keys of the limits that are, and when each of them begins anew."""
@@ -144,3 +170,4 @@ class TooManyAttempts(TooManyRequests):
 
 class HashingQueueFull(Unavailable):
     detail = "Too many passwords are being hashed"
+    code = "hashing_queue_full"

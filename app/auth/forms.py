@@ -1,7 +1,7 @@
 """The form endpoints: what RFC 6749 §3.2 and appendix B ask of a form, which form parsers let pass."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
@@ -53,6 +53,11 @@ class TokenField(BaseModel):
     token_type_hint: Annotated[Text, Field(description="Not needed: a token says itself what it is.")] = ""
 
 
+REQUIRED: Final = {
+    "": ("username", "password"),
+    "password": ("username", "password"),
+    "refresh_token": ("refresh_token",),
+}
 FIELDS: Final = TokenFields.model_fields | TokenField.model_fields
 
 
@@ -60,7 +65,7 @@ def form_of(fields: type[BaseModel]) -> dict[str, Any]:
     """A form as a request's body, for the document."""
     schema = fields.model_json_schema()
     del schema["title"]  # it would name the class in generated clients
-    content = {"application/x-www-form-urlencoded": {"schema": schema}}
+    content = {kind: {"schema": schema} for kind in ("application/x-www-form-urlencoded", "multipart/form-data")}
     return {"requestBody": {"content": content, "required": "required" in schema}}
 
 
@@ -105,7 +110,7 @@ class PasswordForm(OAuth2PasswordRequestForm):
         self.refresh_token = values.pop("refresh_token")
         super().__init__(**values)
 
-    def require(self, *names: Literal["username", "password", "refresh_token"]) -> None:
+    def require(self, *names: str) -> None:
         """Raises InvalidRequest for the first of the fields that is missing."""
         for name in names:
             if not getattr(self, name):
@@ -113,7 +118,10 @@ class PasswordForm(OAuth2PasswordRequestForm):
 
 
 async def get_token_form(fields: FormFields) -> PasswordForm:
-    return PasswordForm(fields)
+    """Raises FieldRequired for what its grant needs."""
+    form = PasswordForm(fields)
+    form.require(*REQUIRED.get(form.grant_type or "", ()))
+    return form
 
 
 async def get_form_token(fields: FormFields) -> str:

@@ -6,14 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import BEARER_ERRORS, AccountUser, AppTokens, CurrentUser, TokenGrants
+from app.auth.dependencies import AccountUser, AppTokens, CurrentUser, TokenGrants
 from app.auth.errors import (
+    FieldRequired,
     HashingQueueFull,
     InvalidCredentials,
+    InvalidGrant,
     InvalidRequest,
-    InvalidToken,
-    OAuthError,
+    InvalidScope,
     SessionNotFound,
+    TokenReused,
     TooManyAttempts,
     UnsupportedGrantType,
 )
@@ -24,32 +26,32 @@ from app.auth.tokens import BadToken
 from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
-from app.database import DatabaseUnavailable, Db
-from app.errors import NO_STORE, AppError, BodyTooLarge, OAuthErrorBody, URLTooLong, describe
+from app.database import Db
+from app.error_responses import NO_STORE
 from app.events import record
-from app.pagination import NEXT, PageQuery
+from app.openapi import describe
+from app.pagination import PAGE, PageQuery
+from app.queries import StrictRoute
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 
 KEYS_MAX_AGE = 300  # seconds
 
+FORM_ERRORS = (InvalidRequest, FieldRequired)
+GRANT_ERRORS = (
+    *(InvalidScope, UnsupportedGrantType, InvalidGrant, TokenReused),
+    *(InvalidCredentials, TooManyAttempts, HashingQueueFull),
+)
 
-OAUTH_ERRORS = {
-    **describe(
-        InvalidRequest, BodyTooLarge, URLTooLong, DatabaseUnavailable, HashingQueueFull, AppError, body=OAuthErrorBody
-    ),
-    "default": describe(OAuthError, body=OAuthErrorBody)[400],
-}
-
-forms = APIRouter(prefix="/auth", tags=["auth"], responses=OAUTH_ERRORS)
-router = APIRouter(prefix="/auth", tags=["auth"], responses=BEARER_ERRORS)
-well_known = APIRouter(prefix="/.well-known", tags=["auth"])
+forms = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, responses=describe(*FORM_ERRORS))
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute)
+well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictRoute)
 
 
 @forms.post(
     "/token",
     response_model=TokenResponse,
-    responses=describe(InvalidCredentials, TooManyAttempts, body=OAuthErrorBody),
+    responses=describe(*FORM_ERRORS, *GRANT_ERRORS),
     openapi_extra=form_of(TokenFields),
 )
 async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
@@ -59,29 +61,26 @@ async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
     """
     match form.grant_type:
         case "" | "password":
-            form.require("username", "password")
             return _unstored(await grants.log_in(form.username, form.password, form.scopes))
         case "refresh_token":
-            form.require("refresh_token")
             return _unstored(await grants.refresh(form.refresh_token, form.scopes))
         case _:
             raise UnsupportedGrantType
 
 
-@forms.post("/revoke", response_class=Response, openapi_extra=form_of(TokenField))
+@forms.post("/revoke", openapi_extra=form_of(TokenField))
 async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     with suppress(BadToken):
         claims = tokens.read_any(token)
         if await db.write(end_session, claims.sid, "revoked", now):
             record("session_revoked", user_id=claims.sub, session_id=claims.sid)
-    return Response(headers=NO_STORE)
+    return Response("{}", headers=NO_STORE, media_type="application/json")  # some clients parse every 200
 
 
 @forms.post(
     "/introspect",
     response_model=Introspection,
-    responses=describe(InvalidToken, body=OAuthErrorBody),
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
@@ -95,8 +94,8 @@ async def introspect_token(
     return _unstored(await db.read(introspect, claims, user, now))
 
 
-@router.get("/sessions/", response_model=SessionPage, responses={200: NEXT})
-@router.get("/sessions", include_in_schema=False)
+@router.get("/sessions", response_model=SessionPage, responses=PAGE)
+@router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
     user: AccountUser, query: Annotated[PageQuery, Query()], db: Db, now: Now, request: Request
 ) -> Response:
@@ -112,8 +111,8 @@ async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now
     record("session_revoked", session_id=session_id)
 
 
-@router.delete("/sessions/", status_code=204)
-@router.delete("/sessions", status_code=204, include_in_schema=False)
+@router.delete("/sessions", status_code=204)
+@router.delete("/sessions/", status_code=204, include_in_schema=False)
 async def delete_other_sessions(user: AccountUser, db: Db, now: Now) -> None:
     """End all of your sessions but this one."""
     await db.write(end_other_sessions, user, "revoked", now)

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import BEARER_ERRORS, UserRoute
+from app.auth.dependencies import UserRoute
 from app.clock import Now
 from app.columns import PathId
-from app.errors import describe, header
-from app.pagination import NEXT
+from app.openapi import describe, header
+from app.pagination import PAGE
 from app.tasks import service
 from app.tasks.dependencies import (
     OPTIONAL,
@@ -20,7 +20,7 @@ from app.tasks.dependencies import (
     TaskWriter,
     etag,
 )
-from app.tasks.errors import TaskChanged, TaskNotFound
+from app.tasks.errors import IdempotencyKeyReused, TaskChanged, TaskNotFound
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 from app.tasks.service import TaskFields
 
@@ -31,19 +31,18 @@ router = APIRouter(
     prefix="/tasks",
     tags=["tasks"],
     route_class=UserRoute,
-    responses=BEARER_ERRORS,
 )
 
 
-@router.get("/", response_model=TaskPage, responses={200: NEXT}, openapi_extra=OPTIONAL)
-@router.get("", response_model=TaskPage, include_in_schema=False)
+@router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
+@router.get("/", response_model=TaskPage, include_in_schema=False)
 async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List your tasks; without a token, everyone's public ones."""
     page = await user.find(service.list_tasks, query)
     return page.response(request, query)
 
 
-@router.get("/mine", response_model=TaskPage, responses={200: NEXT})
+@router.get("/mine", response_model=TaskPage, responses=PAGE)
 @router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> Response:
     """List your tasks."""
@@ -51,7 +50,7 @@ async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> 
     return page.response(request, query)
 
 
-@router.get("/public", response_model=TaskPage, responses={200: NEXT}, openapi_extra=OPTIONAL)
+@router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
 @router.get("/public/", response_model=TaskPage, include_in_schema=False)
 async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List everyone's public tasks, signed in or not."""
@@ -59,8 +58,8 @@ async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: R
     return page.response(request, query)
 
 
-@router.post("/", status_code=201, response_model=TaskRead, responses={201: CREATED})
-@router.post("", status_code=201, response_model=TaskRead, include_in_schema=False)
+@router.post("", status_code=201, response_model=TaskRead, responses={201: CREATED, **describe(IdempotencyKeyReused)})
+@router.post("/", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
     fields: TaskCreate, user: TaskWriter, now: Now, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:

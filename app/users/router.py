@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import RowMapping
 
 from app.auth.dependencies import (
-    BEARER_ERRORS,
     AccountUser,
     AdminUser,
     AppLimiter,
@@ -15,16 +14,16 @@ from app.auth.dependencies import (
     LoginClient,
     TokenGrants,
 )
-from app.auth.errors import HashingQueueFull, InsufficientScope, InvalidResetToken, TooManyAttempts, WrongPassword
+from app.auth.errors import HashingQueueFull, InvalidResetToken, TooManyAttempts, WeakPassword, WrongPassword
 from app.auth.throttle import count
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
-from app.database import DatabaseUnavailable, Db
-from app.errors import describe
+from app.database import Db
 from app.events import record
-from app.pagination import NEXT
+from app.openapi import describe
+from app.pagination import PAGE
 from app.users import service
 from app.users.errors import (
     LastAdministrator,
@@ -49,16 +48,13 @@ from app.users.schemas import (
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=JSONRoute)
 
-BUSY = (TooManyAttempts, HashingQueueFull, DatabaseUnavailable)
-REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, *BUSY)
-PASSWORD_ERRORS = BEARER_ERRORS | describe(InsufficientScope, WrongPassword, *BUSY)
-RESET_ERRORS = describe(InvalidResetToken, HashingQueueFull, DatabaseUnavailable)
-DELETE_ERRORS = BEARER_ERRORS | describe(LastAdministrator)
-ADMIN_ERRORS = BEARER_ERRORS | describe(UserNotFound)
+REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
+PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
+RESET_ERRORS = describe(InvalidResetToken, WeakPassword, HashingQueueFull)
 
 
-@router.post("/", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
-@router.post("", status_code=201, response_model=UserRead, include_in_schema=False)
+@router.post("", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
+@router.post("/", status_code=201, response_model=UserRead, include_in_schema=False)
 async def register(
     fields: UserCreate,
     settings: AppSettings,
@@ -80,13 +76,13 @@ async def register(
     return user
 
 
-@router.get("/me", response_model=UserRead, responses=BEARER_ERRORS)
+@router.get("/me", response_model=UserRead)
 async def read_profile(user: AccountUser, db: Db) -> RowMapping:
     """Read your profile."""
     return await db.read(service.get_profile, user)
 
 
-@router.patch("/me", response_model=UserRead, responses=BEARER_ERRORS)
+@router.patch("/me", response_model=UserRead)
 async def change_profile(changes: UserUpdate, user: AccountUser, db: Db, now: Now) -> RowMapping:
     """Change the fields that are given; null clears."""
     return await db.write(service.update_profile, user, changes, now)
@@ -103,7 +99,7 @@ async def set_password(
     record("password_changed")
 
 
-@router.delete("/me", status_code=204, responses=DELETE_ERRORS)
+@router.delete("/me", status_code=204, responses=describe(LastAdministrator))
 async def delete_account(user: AccountUser, db: Db) -> None:
     """Delete your account, with your tasks and sessions."""
     await db.write(service.delete_profile, user)
@@ -128,21 +124,21 @@ async def reset_password(
     record("password_reset", user_id=account.id)
 
 
-@router.get("/", response_model=UserPage, responses={200: NEXT, **BEARER_ERRORS})
-@router.get("", response_model=UserPage, include_in_schema=False)
+@router.get("", response_model=UserPage, responses=PAGE)
+@router.get("/", response_model=UserPage, include_in_schema=False)
 async def list_users(_: AdminUser, query: Annotated[UserQuery, Query()], db: Db, request: Request) -> Response:
     """List everyone, or those whose usernames begin so, by username. For administrators."""
     page = await db.read(service.list_users, query)
     return page.response(request, query)
 
 
-@router.get("/{user_id}", response_model=UserRead, responses=ADMIN_ERRORS)
+@router.get("/{user_id}", response_model=UserRead, responses=describe(UserNotFound))
 async def read_user(user_id: PathId, _: AdminUser, db: Db) -> RowMapping:
     """Read a user. For administrators."""
     return await db.read(service.get_user, user_id)
 
 
-@router.patch("/{user_id}", response_model=UserRead, responses=ADMIN_ERRORS | describe(LastAdministrator))
+@router.patch("/{user_id}", response_model=UserRead, responses=describe(UserNotFound, LastAdministrator))
 async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db, now: Now) -> RowMapping:
     """Disable, promote, or the opposite. Disabling ends every session of theirs. For administrators."""
     user = await db.write(service.change_user, user_id, changes, now)
@@ -152,21 +148,21 @@ async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db
     return user
 
 
-@router.delete("/{user_id}", status_code=204, responses=ADMIN_ERRORS | describe(LastAdministrator))
+@router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
 async def delete_user(user_id: PathId, _: AdminUser, db: Db) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
     await db.write(service.delete_user, user_id)
     record("user_deleted", target_id=user_id)
 
 
-@router.delete("/{user_id}/sessions", status_code=204, responses=ADMIN_ERRORS)
+@router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))
 async def end_user_sessions(user_id: PathId, _: AdminUser, db: Db, now: Now) -> None:
     """End every session of a user. For administrators."""
     await db.write(service.end_sessions, user_id, now)
     record("session_revoked", target_id=user_id, reason="all")
 
 
-@router.post("/{user_id}/reset-token", status_code=201, responses=ADMIN_ERRORS | describe(UserDisabled, ResetNotSent))
+@router.post("/{user_id}/reset-token", status_code=201, responses=describe(UserNotFound, UserDisabled, ResetNotSent))
 async def issue_reset_token(
     user_id: PathId, _: AdminUser, settings: AppSettings, tokens: AppTokens, db: Db, now: Now
 ) -> ResetToken:

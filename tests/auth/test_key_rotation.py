@@ -46,7 +46,10 @@ def test_a_rotation_in_three_steps_logs_nobody_out(
     clock.move(seconds=1800)
     for login in first, second:
         expired = client.get("/tasks/mine", headers=login.headers)
-        assert (expired.status_code, expired.json()) == (401, {"detail": "The access token has expired"})
+        assert (expired.status_code, expired.json()) == (
+            401,
+            {"detail": "The access token has expired", "code": "invalid_token"},
+        )
     fourth = log_in(client)
     client = serve(jwt_private_key_file=written(private(new)))
     assert list(published(client)) == [thumbprint(new)]

@@ -144,7 +144,8 @@ def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql)
     ((status, body, headers),) = answers
     assert status == 401
     assert body == (
-        b'{"detail":"Invalid credentials","error":"invalid_grant","error_description":"Invalid credentials"}'
+        b'{"detail":"Invalid credentials","code":"invalid_credentials",'
+        b'"error":"invalid_grant","error_description":"Invalid credentials"}'
     )
     assert dict(headers)["www-authenticate"] == "Bearer"
     assert len(traces) == 1

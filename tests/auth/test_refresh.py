@@ -127,7 +127,12 @@ def test_too_wide_a_scope_is_refused_and_uses_nothing_up(client: TestClient, clo
 
     detail = "The scope does not exist or may not be had"
     assert response.status_code == 400
-    assert response.json() == {"detail": detail, "error": "invalid_scope", "error_description": detail}
+    assert response.json() == {
+        "detail": detail,
+        "code": "invalid_scope",
+        "error": "invalid_scope",
+        "error_description": detail,
+    }
     clock.move(minutes=1)
     assert refreshed(client, login.refresh_token).scope == "tasks:read tasks:write"
 

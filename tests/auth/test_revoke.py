@@ -15,13 +15,13 @@ def revoke(client: TestClient, token: str, **fields: str) -> Response:
 
 
 def assert_done(response: Response) -> None:
-    assert (response.status_code, response.content) == (200, b"")
+    assert (response.status_code, response.content) == (200, b"{}")
     assert response.headers["Cache-Control"] == "no-store"
 
 
 def assert_ended(client: TestClient, login: Login) -> None:
     answer = client.get("/tasks/mine", headers=login.headers)
-    assert (answer.status_code, answer.json()) == (401, {"detail": SIGNED_OUT})
+    assert (answer.status_code, answer.json()) == (401, {"detail": SIGNED_OUT, "code": "invalid_token"})
     assert refresh(client, login.refresh_token).json()["detail"] == SIGNED_OUT
 
 
@@ -105,14 +105,14 @@ def test_an_unknown_token_is_done_with_and_ends_nothing(client: TestClient, serv
 
 
 @pytest.mark.parametrize(
-    ("form", "detail"),
+    ("form", "code", "detail"),
     [
-        ("token_type_hint=access_token", "token: Field required"),
-        ("token=", "token: Field required"),
-        ("token=a&token=b", "token: Field sent more than once"),
+        ("token_type_hint=access_token", "field_required", "token: Field required"),
+        ("token=", "field_required", "token: Field required"),
+        ("token=a&token=b", "invalid_request", "token: Field sent more than once"),
     ],
 )
-def test_a_token_that_is_missing_or_repeated_is_refused(client: TestClient, form: str, detail: str) -> None:
+def test_a_token_that_is_missing_or_repeated_is_refused(client: TestClient, form: str, code: str, detail: str) -> None:
     login = sign_up(client)
 
     response = client.post(
@@ -123,5 +123,5 @@ def test_a_token_that_is_missing_or_repeated_is_refused(client: TestClient, form
     )
 
     assert response.status_code == 400
-    assert response.json() == {"detail": detail, "error": "invalid_request", "error_description": detail}
+    assert response.json() == {"detail": detail, "code": code, "error": "invalid_request", "error_description": detail}
     assert client.get("/tasks/mine", headers=login.headers).status_code == 200

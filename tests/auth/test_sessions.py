@@ -10,7 +10,7 @@ from httpx2 import Response
 from tests.accounts import Login, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import MovableClock, Sql
 
-NOT_FOUND = {"detail": "Session not found"}
+NOT_FOUND = {"detail": "Session not found", "code": "session_not_found"}
 
 
 def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, Any]]:
@@ -27,7 +27,10 @@ def current_id(client: TestClient, login: Login) -> str:
 
 def assert_signed_out(client: TestClient, login: Login) -> None:
     answer = client.get("/tasks/mine", headers=login.headers)
-    assert (answer.status_code, answer.json()) == (401, {"detail": "The session was signed out"})
+    assert (answer.status_code, answer.json()) == (
+        401,
+        {"detail": "The session was signed out", "code": "invalid_token"},
+    )
     assert refresh(client, login.refresh_token).json()["detail"] == "The session was signed out"
 
 

@@ -24,7 +24,7 @@ from tests.conftest import SECRET, MovableClock, Serve, Sql
 NEW = "another long one"
 OTHER_SECRET = "another-key-for-tests-9876543210fedcba"
 WRONG = "wrong horse battery"
-WAIT = {"detail": "Too many attempts; try again later"}
+WAIT = {"detail": "Too many attempts; try again later", "code": "too_many_attempts"}
 OAUTH_WAIT = WAIT | {"error": "temporarily_unavailable", "error_description": WAIT["detail"]}
 
 

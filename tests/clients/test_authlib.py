@@ -135,7 +135,10 @@ def test_after_it_revokes_either_token_neither_works(
 
     assert answer.status_code == 200
     refused = session.get(f"{url}/tasks/mine")
-    assert (refused.status_code, refused.json()) == (401, {"detail": "The session was signed out"})
+    assert (refused.status_code, refused.json()) == (
+        401,
+        {"detail": "The session was signed out", "code": "invalid_token"},
+    )
     with pytest.raises(OAuthError) as caught:
         connect(token=session.token).get(f"{url}/tasks/mine")
     assert caught.value.error == "invalid_grant"

@@ -16,11 +16,11 @@ import sys
 from generated import AuthenticatedClient, Client
 from generated.api.auth import issue_token
 from generated.api.tasks import list_own_tasks
-from generated.models import IssueTokenBody
+from generated.models import IssueTokenDataBody
 
 url, username, password = sys.argv[1:]
 with Client(url) as client:
-    tokens = issue_token.sync(client=client, body=IssueTokenBody(username=username, password=password))
+    tokens = issue_token.sync(client=client, body=IssueTokenDataBody(username=username, password=password))
 with AuthenticatedClient(url, tokens.access_token) as client:
     print([task.title for task in list_own_tasks.sync(client=client).items])
 """

@@ -99,7 +99,7 @@ def test_anothers_task_public_or_not_is_the_same_as_none(client: TestClient) -> 
             changed = client.patch(f"/tasks/{id_}", json={"title": "Bob's"}, headers=headers)
             deleted = client.delete(f"/tasks/{id_}", headers=headers)
             assert [changed.status_code, deleted.status_code] == [404, 404]
-            assert changed.content == deleted.content == b'{"detail":"Task not found"}'
+            assert changed.content == deleted.content == b'{"detail":"Task not found","code":"task_not_found"}'
     assert [client.get(f"/tasks/{task['id']}", headers=ada.headers).json() for task in tasks] == tasks
 
 
@@ -171,7 +171,7 @@ def test_any_number_of_stale_etags_is_answered_with_the_reason(client: TestClien
     response = client.patch(url, json={"status": "done"}, headers={**login.headers, "If-Match": if_match})
 
     assert response.status_code == 412
-    assert response.json() == {"detail": "The task has changed since the ETag in If-Match"}
+    assert response.json() == {"detail": "The task has changed since the ETag in If-Match", "code": "task_changed"}
 
 
 def test_of_two_writers_with_one_etag_one_is_told(client: TestClient) -> None:

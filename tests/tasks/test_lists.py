@@ -49,7 +49,7 @@ def test_ones_own_list_needs_a_token(client: TestClient) -> None:
     response = client.get("/tasks/mine")
 
     assert response.status_code == 401
-    assert response.json() == {"detail": "Not authenticated"}
+    assert response.json() == {"detail": "Not authenticated", "code": "not_authenticated"}
 
 
 def test_an_expired_token_is_refused_where_none_would_do(client: TestClient, clock: MovableClock) -> None:

@@ -35,7 +35,7 @@ def test_anothers_private_task_is_the_same_as_none(client: TestClient) -> None:
     for headers in {}, bob.headers, {"If-None-Match": "*"}:
         answers = [client.get(f"/tasks/{id_}", headers=headers) for id_ in (task["id"], MISSING)]
         assert [answer.status_code for answer in answers] == [404, 404]
-        assert [answer.content for answer in answers] == [b'{"detail":"Task not found"}'] * 2
+        assert [answer.content for answer in answers] == [b'{"detail":"Task not found","code":"task_not_found"}'] * 2
         assert answers[0].headers == answers[1].headers
 
 

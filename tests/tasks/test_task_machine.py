@@ -26,7 +26,7 @@ from tests.machines import LONG, SHORT
 
 OWNERS = ("ada", "bob", "eve")
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
-NOT_FOUND = b'{"detail":"Task not found"}'
+NOT_FOUND = b'{"detail":"Task not found","code":"task_not_found"}'
 SAME = {"2026-11-30T13:00:00+01:00": "2026-11-30T12:00:00Z"}  # in another zone
 
 # What is likely stands more than once.

@@ -138,7 +138,10 @@ def test_who_is_disabled_is_out_at_once_and_comes_back_with_a_login(
     assert disabled.status_code == 200
     assert disabled.json()["is_active"] is False
     assert disabled.json()["updated_at"] == "2026-11-23T09:00:01Z"
-    assert client.get("/tasks/mine", headers=ada.headers).json() == {"detail": "The user was disabled"}
+    assert client.get("/tasks/mine", headers=ada.headers).json() == {
+        "detail": "The user was disabled",
+        "code": "invalid_token",
+    }
     assert refresh(client, ada.refresh_token).status_code == 400
     assert client.post("/auth/token", data={"username": "ada", "password": "correct horse battery"}).status_code == 401
     assert client.get("/tasks/mine", headers=bob.headers).status_code == 200
@@ -195,7 +198,10 @@ def test_every_session_of_a_user_ends(client: TestClient, root: Login) -> None:
 
     assert (response.status_code, response.content) == (204, b"")
     for login in first, second:
-        assert client.get("/tasks/mine", headers=login.headers).json() == {"detail": "The session was signed out"}
+        assert client.get("/tasks/mine", headers=login.headers).json() == {
+            "detail": "The session was signed out",
+            "code": "invalid_token",
+        }
     assert client.get("/tasks/mine", headers=bob.headers).status_code == 200
     assert client.get("/tasks/mine", headers=log_in(client).headers).status_code == 200
 

@@ -40,7 +40,7 @@ def test_every_other_session_ends_at_once_and_this_one_lives(client: TestClient)
 
     refused = client.get("/tasks/mine", headers=other.headers)
     assert refused.status_code == 401
-    assert refused.json() == {"detail": "The password was changed"}
+    assert refused.json() == {"detail": "The password was changed", "code": "invalid_token"}
     assert refresh(client, other.refresh_token).json()["detail"] == "The password was changed"
     assert client.get("/tasks/mine", headers=this.headers).status_code == 200
     assert client.get("/tasks/mine", headers=refreshed(client, this.refresh_token).headers).status_code == 200
@@ -53,7 +53,7 @@ def test_a_wrong_current_password_changes_nothing(client: TestClient) -> None:
     for current in "wrong horse battery", PASSWORD.upper(), f"{PASSWORD} ", "", NEW:
         response = change(client, this, current=current)
         assert response.status_code == 403
-        assert response.json() == {"detail": "The current password is wrong"}
+        assert response.json() == {"detail": "The current password is wrong", "code": "wrong_password"}
 
     assert can_log_in(client, PASSWORD)
     assert client.get("/tasks/mine", headers=other.headers).status_code == 200

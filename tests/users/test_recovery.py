@@ -52,7 +52,7 @@ def reset(client: TestClient, token: str, password: str = NEW) -> Response:
 
 def assert_refused(response: Response) -> None:
     assert response.status_code == 400
-    assert response.json() == {"detail": "The reset token is not valid, or no longer"}
+    assert response.json() == {"detail": "The reset token is not valid, or no longer", "code": "invalid_reset_token"}
 
 
 def can_log_in(client: TestClient, password: str) -> bool:
@@ -66,7 +66,10 @@ def test_it_sets_a_new_password_and_ends_every_session(client: TestClient, root:
 
     assert (response.status_code, response.content) == (204, b"")
     for login in first, second:
-        assert client.get("/tasks/mine", headers=login.headers).json() == {"detail": "The password was changed"}
+        assert client.get("/tasks/mine", headers=login.headers).json() == {
+            "detail": "The password was changed",
+            "code": "invalid_token",
+        }
         assert refresh(client, login.refresh_token).status_code == 400
     assert client.get("/tasks/mine", headers=bob.headers).status_code == 200
     assert can_log_in(client, NEW)
@@ -168,7 +171,7 @@ def test_none_is_issued_to_who_is_disabled(client: TestClient, root: Login) -> N
 
     refused = client.post(f"/users/{user_id}/reset-token", headers=root.headers)
 
-    assert (refused.status_code, refused.json()) == (409, {"detail": "The user is disabled"})
+    assert (refused.status_code, refused.json()) == (409, {"detail": "The user is disabled", "code": "user_disabled"})
 
 
 def test_who_had_guessed_too_often_can_log_in(client: TestClient, root: Login) -> None:
@@ -240,7 +243,7 @@ def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, sql: Sql, ca
         response = client.post(f"/users/{root_id}/reset-token", headers=root.headers)
 
     assert response.status_code == 503
-    assert response.json() == {"detail": "The reset token could not be sent"}
+    assert response.json() == {"detail": "The reset token could not be sent", "code": "reset_not_sent"}
     assert "the reset hook failed: OSError" in caplog.text
     assert "no route" not in caplog.text
 

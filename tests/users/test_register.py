@@ -57,7 +57,7 @@ def test_a_name_is_taken_in_any_letter_case(client: TestClient, sql: Sql) -> Non
     answers = [post(client, username=username) for username in ("Ada", "ada", "ADA")]
 
     assert [answer.status_code for answer in answers] == [409, 409, 409]
-    assert all(answer.json() == {"detail": "The username is taken"} for answer in answers)
+    assert all(answer.json() == {"detail": "The username is taken", "code": "username_taken"} for answer in answers)
     assert sql(COUNT) == [(1,)]
 
 
@@ -73,7 +73,7 @@ def test_nobody_registers_while_registration_is_closed(serve: Serve, sql: Sql) -
     response = post(serve(registration="closed"))
 
     assert response.status_code == 403
-    assert response.json() == {"detail": "Registration is closed"}
+    assert response.json() == {"detail": "Registration is closed", "code": "registration_closed"}
     assert sql(COUNT) == [(0,)]
 
 
