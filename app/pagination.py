@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -151,7 +151,7 @@ class Order:
         return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, self.id_of(row))
 
 
-@cache
+@lru_cache(512)
 def _range(order: Order, rows_of: AnySelect, stretch: Stretch, dialect: str) -> AnySelect:
     """The query for a stretch, made once: to make it takes longer than to run it."""
     columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]

@@ -43,6 +43,7 @@ COUNT = select(func.count()).select_from(MATCHES.subquery())
 VALUE = func.json_each(bindparam("values", type_=String)).table_valued("value")
 IS_FOUND = Task.id.in_(select(NUMBERS.c.task_id).where(NUMBERS.c.number.in_(select(VALUE.c.value))))
 LACKS_ONE = select(VALUE.c.value).where(func.instr(Task.words, VALUE.c.value) == 0).correlate(Task).exists()
+HAS_EACH = HAS_WORDS & ~LACKS_ONE
 
 # The words stand in the statement, for PostgreSQL to see how common they are: of a parameter it expects few rows. Of
 # words that its statistics do not have it expects one task in 200, and would walk along a list for them: hence HITS.
@@ -127,7 +128,7 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     numbers = connection.execute(MATCHES, match).scalars().all()
     if len(numbers) < FEW and _is_longer(connection, listed, len(numbers) ** 2 // 4):
         return Found(IS_FOUND, {"values": json.dumps(numbers)}, by_id=True)
-    return Found(HAS_WORDS & ~LACKS_ONE, {"values": json.dumps([f" {word} " for word in words])})
+    return Found(HAS_EACH, {"values": json.dumps([f" {word} " for word in words])})
 
 
 def _is_longer(connection: Connection, listed: str, length: int) -> bool:

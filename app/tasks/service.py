@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -207,24 +207,24 @@ def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Hol
     order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
     order = HIDDEN[order] if found and found.are_few else order
     tasks = BY_ID[tasks] if found and found.by_id else tasks
-    rows_of = _filtered(tasks, frozenset(given), order, found and found.condition)
+    rows_of = _filtered(tasks, frozenset(given), order.key is Task.due_at, found and found.condition)
     values = {**(owner._asdict() if owner else {}), **given, **(found.values if found else {})}
     return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values)
 
 
-@cache
+@lru_cache(512)
 def _filtered(
-    tasks: AnySelect, names: frozenset[str], order: Order, condition: ColumnElement[bool] | None
+    tasks: AnySelect, names: frozenset[str], is_by_due: bool, condition: ColumnElement[bool] | None
 ) -> AnySelect:
-    """In another order than its own, a range of times is hidden from the planners: they would read it all, and sort it.
+    """Add the filters. `condition` is one of the constants of `search`: this cache knows it by identity.
 
-    Its two ends are hidden differently, or PostgreSQL takes them for a range again, of which it expects few rows.
+    In another order than by due date, the planners must not see a range of due dates: they would read all of it, and
+    sort it. Its two ends are hidden differently, or PostgreSQL takes them for a range again, and expects few rows.
     """
-    is_ordered = order.key is Task.due_at
     conditions = {
         "status": Task.status == bindparam("status"),
-        "due_before": (Task.due_at if is_ordered else _hidden(Task.due_at)) < bindparam("due_before"),
-        "due_after": (Task.due_at if is_ordered else _hidden(Task.due_at, 3)) > bindparam("due_after"),
+        "due_before": (Task.due_at if is_by_due else _hidden(Task.due_at)) < bindparam("due_before"),
+        "due_after": (Task.due_at if is_by_due else _hidden(Task.due_at, 3)) > bindparam("due_after"),
     }
     if condition is not None:
         tasks = tasks.where(condition)

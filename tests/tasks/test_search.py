@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from unicodedata import normalize
 
@@ -370,3 +372,30 @@ def test_marks_without_end_are_cut(text: str) -> None:
 
     assert words[-1] == "kite"
     assert len("".join(words)) < 200
+
+
+def caches() -> dict[str, Any]:
+    modules = [module for name, module in sys.modules.items() if name.startswith("app.")]
+    functions = {f"{module.__name__}.{name}": f for module in modules for name, f in vars(module).items()}
+    return {name: f.cache_info() for name, f in functions.items() if isinstance(f, type(lru_cache(str)))}
+
+
+def test_every_cache_has_a_bound() -> None:
+    assert [name for name, cache in caches().items() if cache.maxsize is None] == []
+    assert len(caches()) > 3
+
+
+def test_searches_leave_nothing_in_the_caches(client: TestClient, clock: MovableClock, database_url: str) -> None:
+    """A statement made for one search would be kept for good."""
+    ada = sign_up(client)
+    owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
+    create_many(database_url, clock, owner_id, 40, title="Water the plants")
+
+    def search_often() -> dict[str, int]:
+        for number in range(25):
+            for path, login in ("/tasks/mine", ada), ("/tasks/public", None):
+                search(client, f"water plants {number}", login, path)
+                search(client, f"water {'the ' * number}", login, path)
+        return {name: cache.currsize for name, cache in caches().items()}
+
+    assert search_often() == search_often()
