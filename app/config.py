@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     login_window: int = Field(900, ge=1, le=DAY)
     registration: Literal["open", "closed"] = "open"
     registration_limit: int = Field(60, ge=0, le=1_000_000)
+    tasks_limit: int = Field(100_000, ge=0, le=1_000_000_000)
     reset_hook: Imported | None = None
     trusted_proxies: Annotated[Listed, AfterValidator(_are_networks)] = ()
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()

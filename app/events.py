@@ -27,6 +27,7 @@ Event = Literal[
     "user_registered",
     "user_changed",
     "user_deleted",
+    "task_removed",
     "access_refused",
     "throttled",
     "unexpected_error",

@@ -2,18 +2,19 @@
 
 import hashlib
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
@@ -26,8 +27,16 @@ from app.errors import InvalidInput, header
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
+MAX_BYTES = 2**20  # of the items of a page that has more than one
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
+
+
+def _is_decimal(value: object) -> object:
+    """pydantic would take `1_0` for a number, as Python does."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
+        raise ValueError("must be a whole number, in digits")
+    return value
 
 
 class PageQuery(BaseModel):
@@ -35,7 +44,9 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)  # requests without a query share one
 
-    limit: int = Field(20, ge=1, le=100, description="The most items to answer with.")
+    limit: Annotated[int, BeforeValidator(_is_decimal)] = Field(
+        20, ge=1, le=100, description="The most items to answer with. A page of about 1 MiB ends earlier."
+    )
     cursor: StorableText | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
 
     def context(self, name: str) -> str:
@@ -55,22 +66,38 @@ class BadCursor(InvalidInput):
 
 class Page(NamedTuple):
     rows: Sequence[AnyRow]
-    next_cursor: str | None
+    is_last: bool
+    cursor_after: Callable[[AnyRow], str]
+    """The cursor of the page that begins behind a row."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
+    @property
+    def next_cursor(self) -> str | None:
+        return None if self.is_last else self.cursor_after(self.rows[-1])
+
     def response(self, request: Request, query: PageQuery) -> Response:
         """`PageOf` the rows as JSON, with RFC 8288's `Link` to the next page. Rows become bytes once, unvalidated.
 
+        It ends before the body gets too large, and the next page begins there.
         The link repeats what the list knows and nothing else: a token that somebody put into the URL stays out of it.
         """
         fields = self.rows[0]._fields if self.rows else ()
-        items = [dict(zip(fields, row, strict=False)) for row in self.rows]
-        body = to_json({"items": items, "next_cursor": self.next_cursor})
+        items: list[bytes] = []
+        size = 0
+        for row in self.rows:
+            item = to_json(dict(zip(fields, row, strict=False)))
+            size += len(item)
+            if size > MAX_BYTES and items:
+                break
+            items.append(item)
+        is_whole = len(items) == len(self.rows)
+        next_cursor = self.next_cursor if is_whole else self.cursor_after(self.rows[len(items) - 1])
+        body = b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), to_json(next_cursor))
         headers = {}
-        if self.next_cursor:
-            parameters = f"cursor={self.next_cursor}"
+        if next_cursor:
+            parameters = f"cursor={next_cursor}"
             if known := {x: y for x, y in request.query_params.items() if x in query.model_fields_set - {"cursor"}}:
                 parameters = f"{urlencode(known)}&{parameters}"
             headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
@@ -134,8 +161,8 @@ class Order:
                 _range(self, rows_of, stretch, connection.dialect.name), {**values, **position, **limit}
             ).all()
             if len(rows) > query.limit:
-                return Page(rows[: query.limit], _encode(self._position(rows[query.limit - 1]), context))
-        return Page(rows, None)
+                break
+        return Page(rows[: query.limit], len(rows) <= query.limit, lambda row: _encode(self._position(row), context))
 
     def _stretches(self, after: Position | None) -> Iterator[Stretch]:
         is_beyond = after is not None
