@@ -139,6 +139,7 @@ class TaskQuery(PageQuery):
         None,
         max_length=200,
         exclude_if=operator.not_,  # a cursor from before there was a search stays good
-        description="Words, all of which are in the title or the description, whatever their case and accents. "
+        description="Words that the title or the description has, all of them, whatever their case and accents. "
+        "The last one may be the beginning of a word. Of a task the first 2,000 different words count. "
         "Without letters and digits it filters nothing.",
     )

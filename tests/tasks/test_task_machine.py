@@ -50,7 +50,7 @@ if_matches = st.sampled_from(["", "", "current", "stale", "weak", "*", "stale an
 paths = st.sampled_from(["/tasks/", "/tasks", "/tasks/mine", "/tasks/public"])
 sorts = {"sort": st.sampled_from(["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"])}
 narrow = {"status": st.sampled_from(["todo", "doing"]), "due_before": due_times, "due_after": due_times}
-searches = {"q": st.sampled_from(["read", "NOTE", "iv", "g write", "?"])}
+searches = {"q": st.sampled_from(["read", "NOTE", "iv", "g write", "note w", "?"])}
 filters: st.SearchStrategy[dict[str, str]] = st.one_of(
     *[st.fixed_dictionaries({}, optional=sorts)] * 2,
     st.fixed_dictionaries({}, optional=sorts | searches),
@@ -377,7 +377,7 @@ class Tasks(RuleBasedStateMachine):
                 and status in {None, task.shown["status"]}
                 and (not before or 0 < due_at < before)
                 and (not after or due_at > after)
-                and words(walk.filters.get("q")) <= words(task.shown["title"]) | words(task.shown["description"])
+                and is_found(walk.filters.get("q"), f"{task.shown['title']} {task.shown['description'] or ''}")
             )
 
         return {id_: place(task.shown) for id_, task in self.tasks.items() if meets(task)}
@@ -399,8 +399,13 @@ def in_utc(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: SAME.get(value, value) for name, value in fields.items()}
 
 
-def words(text: str | None) -> set[str]:
-    return set(re.findall(r"[^\W_]+", normalize("NFKD", text or "").casefold()))
+def is_found(q: str | None, text: str) -> bool:
+    *others, last = words(q or "") or [""]
+    return {*others} <= {*words(text)} and (not last or any(word.startswith(last) for word in words(text)))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", normalize("NFKD", text).casefold())
 
 
 def microseconds(time: str | None) -> int:
