@@ -12,7 +12,7 @@ from app.columns import StorableText
 from app.pagination import PageOf, PageQuery
 
 RFC3339: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d[Tt ](\d\d):\d\d:(\d\d))(?:(\.\d{1,6})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d[Tt ](\d\d):\d\d:(\d\d))(?:(\.\d{1,6})\d*)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 UNENCODED: Final = re.compile(r"\S+ \d\d:\d\d", re.ASCII)  # a `+` in a URL is a space
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # whatever the zone, both databases can hold it in UTC

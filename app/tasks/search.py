@@ -31,6 +31,7 @@ from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
 MOST: Final = 2_000  # different words of a task: those behind them are not found
+BLOCK: Final = 2_500  # characters that are spelled at a time: what is behind the first so many words costs nothing
 # Accents, Arabic and Hebrew marks, the Arabic tatweel, and what chooses the look of an emoji.
 UNCOUNTED: Final = re.compile(
     "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
@@ -85,13 +86,11 @@ def _spell(code: int) -> str:
     """What a character is to search: letters, a word by itself, the end of a word, or nothing at all."""
     character = chr(code)
     kind = category(character)
-    if kind == "Cf" and character != ZERO_WIDTH_SPACE:  # it joins: a soft hyphen, or a mark of direction
-        return ""
-    if kind not in {"Mn", "Mc"} and kind[0] not in "LN":
-        return " "
+    if kind[0] not in "LN" and kind not in {"Mn", "Mc"}:
+        return "" if kind == "Cf" and character != ZERO_WIDTH_SPACE else " "  # format joins: a soft hyphen, for one
     if UNSPACED.match(character):
         return f" {character} "
-    with_stroke = WITH_STROKE.fullmatch(name(character, ""))
+    with_stroke = WITH_STROKE.fullmatch(name(character, "")) if kind == "Ll" else None
     return with_stroke[1].lower() if with_stroke else LETTERS.get(character, character)
 
 
@@ -107,12 +106,21 @@ SPELLING: Final = Spelling()
 def split(*texts: str | None) -> list[str]:
     """The words of some texts: runs of letters, digits and marks, whatever their case, form and accents.
 
-    Each character of a script without spaces is a word, and so is each of its marks.
+    Each character of a script without spaces is a word, and so is each of its marks. Texts of very many different words
+    are not read to their end.
     """
     text = MARKS.sub(r"\1", " ".join(filter(None, texts)))
     folded = normalize("NFKD", text).casefold()
-    spelled = normalize("NFC", UNCOUNTED.sub("", folded)).translate(SPELLING)
-    return [word[:LONGEST] for word in spelled.split()]
+    composed = normalize("NFC", UNCOUNTED.sub("", folded))
+    words: list[str] = []
+    rest = ""
+    for start in range(0, len(composed), BLOCK):
+        spelled = rest + composed[start : start + BLOCK].translate(SPELLING)
+        whole, _, rest = spelled.rpartition(" ")
+        words += [word[:LONGEST] for word in whole.split()]
+        if len(words) > MOST and len(set(words)) > MOST:
+            return words
+    return [*words, rest[:LONGEST]] if rest else words
 
 
 def spell_words(title: str, description: str | None) -> str:

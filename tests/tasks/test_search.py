@@ -217,6 +217,7 @@ def test_a_task_of_many_words_is_found_by_any(client: TestClient) -> None:
     create_task(client, ada, "many", description=description)
 
     assert [search(client, f"w{number} w1499", ada) for number in (0, 750, 1_499, 1_500)] == [["many"]] * 3 + [[]]
+    assert spell_words("many", description).split() == ["many", *description.split()]
 
 
 def test_the_first_2000_words_of_a_task_are_found(client: TestClient) -> None:
