@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import accumulate
 from operator import attrgetter
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -84,17 +85,12 @@ class Page(NamedTuple):
         The link repeats what the list knows and nothing else: a token that somebody put into the URL stays out of it.
         """
         fields = self.rows[0]._fields if self.rows else ()
-        items: list[bytes] = []
-        size = 0
-        for row in self.rows:
-            item = to_json(dict(zip(fields, row, strict=False)))
-            size += len(item)
-            if size > MAX_BYTES and items:
-                break
-            items.append(item)
-        is_whole = len(items) == len(self.rows)
-        next_cursor = self.next_cursor if is_whole else self.cursor_after(self.rows[len(items) - 1])
-        body = b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), to_json(next_cursor))
+        items = [dict(zip(fields, row, strict=False)) for row in self.rows]
+        next_cursor = self.next_cursor
+        body = to_json({"items": items, "next_cursor": next_cursor})
+        if len(body) > MAX_BYTES and (count := _how_many_fit(items)) < len(items):
+            next_cursor = self.cursor_after(self.rows[count - 1])
+            body = to_json({"items": items[:count], "next_cursor": next_cursor})
         headers = {}
         if next_cursor:
             parameters = f"cursor={next_cursor}"
@@ -102,6 +98,12 @@ class Page(NamedTuple):
                 parameters = f"{urlencode(known)}&{parameters}"
             headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
         return Response(body, headers=headers, media_type="application/json")
+
+
+def _how_many_fit(items: Sequence[object]) -> int:
+    """How many may stand on a page of MAX_BYTES: at least one."""
+    sizes = accumulate(len(to_json(item)) for item in items)
+    return max(1, sum(size <= MAX_BYTES for size in sizes))
 
 
 class Position(NamedTuple):
