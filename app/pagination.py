@@ -28,7 +28,8 @@ from app.errors import InvalidInput, header
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
-MAX_BYTES = 2**20  # of the items of a page that has more than one
+MAX_BYTES = 2**20  # of a page that has more than one item
+CHUNK = 32  # rows that are read before their size is looked at
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
 
@@ -146,25 +147,45 @@ class Order:
     """What comes back in a cursor, or ValueError where that is no `id`."""
 
     def page(
-        self, connection: Connection, rows_of: AnySelect, query: PageQuery, name: str, values: Mapping[str, object]
+        self,
+        connection: Connection,
+        rows_of: AnySelect,
+        query: PageQuery,
+        name: str,
+        values: Mapping[str, object],
+        size_of: Callable[[AnyRow], int] = lambda _: 0,
     ) -> Page:
         """Read one page of the list of that name: of the rows of a query, with the values of its parameters.
+
+        `size_of` tells how many bytes a row has at least: those beyond MAX_BYTES are not read.
 
         Raises:
             BadCursor: the cursor is not of this list in this order with these filters.
         """
         context = query.context(name)
         after = _decode(query.cursor, context, self.parse_id) if query.cursor is not None else None
+
+        def cursor_after(row: AnyRow) -> str:
+            return _encode(self._position(row), context)
+
         position = {"after_key": after.key, "after_id": after.id} if after else {}
         rows: list[AnyRow] = []
+        size = 0
         for stretch in self._stretches(after):
             limit = {"limit": query.limit + 1 - len(rows)}
-            rows += connection.execute(
+            found = connection.execute(
                 _range(self, rows_of, stretch, connection.dialect.name), {**values, **position, **limit}
-            ).all()
-            if len(rows) > query.limit:
-                break
-        return Page(rows[: query.limit], len(rows) <= query.limit, lambda row: _encode(self._position(row), context))
+            )
+            while size <= MAX_BYTES:
+                chunk = found.fetchmany(CHUNK)
+                rows += chunk
+                if len(chunk) < CHUNK:
+                    break
+                size += sum(map(size_of, chunk))
+            found.close()
+            if len(rows) > query.limit or size > MAX_BYTES:
+                return Page(rows[: query.limit], False, cursor_after)
+        return Page(rows, True, cursor_after)
 
     def _stretches(self, after: Position | None) -> Iterator[Stretch]:
         is_beyond = after is not None

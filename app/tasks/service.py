@@ -25,7 +25,7 @@ from app.auth.errors import InvalidToken
 from app.auth.holders import IS_LIVE, USERNAME, Holder, Principal
 from app.auth.models import User
 from app.columns import JSONTime, new_id
-from app.database import AnySelect, DatabaseUnavailable
+from app.database import AnyRow, AnySelect, DatabaseUnavailable
 from app.pagination import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
@@ -166,7 +166,11 @@ def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Hol
     tasks = BY_ID[tasks] if found and found.by_id else tasks
     rows_of = _filtered(tasks, frozenset(given), order.key is Task.due_at, found and found.condition)
     values = {**(owner._asdict() if owner else {}), **given, **(found.values if found else {})}
-    return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values)
+    return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values, _size)
+
+
+def _size(task: AnyRow) -> int:
+    return len(task.description.encode()) if task.description else 0
 
 
 @lru_cache(512)
