@@ -21,7 +21,7 @@ LOCK = (
     .where(IS_ONE, IS_OWN)
     .with_for_update()
 )
-UPDATE = (  # and what else stands in the parameters
+UPDATE = (  # SQLAlchemy sets the columns that the parameters name
     update(Task)
     .where(IS_ONE, IS_OWN)
     .values(version=Task.version + 1)
@@ -56,7 +56,7 @@ def update_task(
     whole = fields
     if sent.keys() & READ_ONLY or len(texts) == 1:  # the task is locked, or changes at once would lose words
         task = _lock(connection, values) | {"owner": user.username}
-        for name in sent.keys() & READ_ONLY:
+        for name in sorted(sent.keys() & READ_ONLY):
             if sent[name] != task[name]:
                 raise ReadOnlyField(name)
         whole = task | fields
@@ -87,7 +87,7 @@ def delete_task(connection: Connection, user: Principal, task_id: str, versions:
 
 
 def _lock(connection: Connection, values: TaskFields) -> TaskFields:
-    """Lock a task of one's own, and read what may be compared with a change, or stays.
+    """Lock a task of one's own until the transaction ends, and read it.
 
     Raises:
         TaskNotFound, TaskChanged
