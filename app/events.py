@@ -27,6 +27,7 @@ Event = Literal[
     "user_registered",
     "user_changed",
     "user_deleted",
+    "task_removed",
     "access_refused",
     "throttled",
     "unexpected_error",
@@ -56,7 +57,7 @@ def identify(user_id: str, session_id: str) -> None:
 def record(event: Event, **facts: str | None) -> None:
     """Log that it happened: `user_id`, `session_id` where they are not the request's own, and `reason`.
 
-    Where an administrator did it to somebody, they are `target_id`.
+    Where an administrator did it to somebody, they are `target_id`. A task that was removed is `task_id`.
     """
     logger.info(Line({"time": utc_now().isoformat(), "event": event, **origin.get()._asdict(), **facts}))
     if listen := listener.get():

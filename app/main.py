@@ -3,7 +3,7 @@
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
-from functools import cache
+from functools import lru_cache
 from ipaddress import IPv4Network, ip_network
 from typing import Final
 
@@ -119,7 +119,7 @@ def __getattr__(name: str) -> FastAPI:
     return _app()
 
 
-@cache
+@lru_cache(1)
 def _app() -> FastAPI:
     """uvicorn asks twice. What there is by then stays: to search it for garbage again took 20 ms a time."""
     settings = load_settings()

@@ -1,7 +1,7 @@
 """The schema: bring it to the newest migration, and say whether it is there."""
 
 import re
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -43,7 +43,7 @@ def is_current(connection: Connection) -> bool:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() == newest()
 
 
-@cache
+@lru_cache(1)
 def newest() -> str:
     """The revision that no other builds on."""
     scripts = "".join(path.read_text() for path in (ROOT / "alembic" / "versions").glob("*.py"))

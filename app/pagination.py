@@ -6,7 +6,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -27,6 +28,9 @@ from app.openapi import describe, header
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
+MAX_BYTES = 2**20  # of a page that has more than one item
+CHUNK = 32  # rows that are read before their size is looked at
+
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
 
 
@@ -35,7 +39,9 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)  # requests without a query share one
 
-    limit: Digits = Field(20, ge=1, le=100, description="The most items to answer with.")
+    limit: Digits = Field(
+        20, ge=1, le=100, description="The most items to answer with. A page of about 1 MiB ends earlier."
+    )
     cursor: StorableText | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
 
     def context(self, name: str) -> str:
@@ -61,26 +67,43 @@ PAGE = {200: NEXT, **describe(BadCursor)}
 
 class Page(NamedTuple):
     rows: Sequence[AnyRow]
-    next_cursor: str | None
+    is_last: bool
+    cursor_after: Callable[[AnyRow], str]
+    """The cursor of the page that begins behind a row."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
+    @property
+    def next_cursor(self) -> str | None:
+        return None if self.is_last else self.cursor_after(self.rows[-1])
+
     def response(self, request: Request, query: PageQuery) -> Response:
         """`PageOf` the rows as JSON, with RFC 8288's `Link` to the next page. Rows become bytes once, unvalidated.
 
+        It ends before the body gets too large, and the next page begins there.
         The link repeats what the list knows and nothing else: a token that somebody put into the URL stays out of it.
         """
         fields = self.rows[0]._fields if self.rows else ()
         items = [dict(zip(fields, row, strict=False)) for row in self.rows]
-        body = to_json({"items": items, "next_cursor": self.next_cursor})
+        next_cursor = self.next_cursor
+        body = to_json({"items": items, "next_cursor": next_cursor})
+        if len(body) > MAX_BYTES and (count := _how_many_fit(items)) < len(items):
+            next_cursor = self.cursor_after(self.rows[count - 1])
+            body = to_json({"items": items[:count], "next_cursor": next_cursor})
         headers = {}
-        if self.next_cursor:
-            parameters = f"cursor={self.next_cursor}"
+        if next_cursor:
+            parameters = f"cursor={next_cursor}"
             if known := {x: y for x, y in request.query_params.items() if x in query.model_fields_set - {"cursor"}}:
                 parameters = f"{urlencode(known)}&{parameters}"
             headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
         return Response(body, headers=headers, media_type="application/json")
+
+
+def _how_many_fit(items: Sequence[object]) -> int:
+    """How many may stand on a page of MAX_BYTES: at least one."""
+    sizes = accumulate(len(to_json(item)) for item in items)
+    return max(1, sum(size <= MAX_BYTES for size in sizes))
 
 
 class Position(NamedTuple):
@@ -123,25 +146,45 @@ class Order:
     """What comes back in a cursor, or ValueError where that is no `id`."""
 
     def page(
-        self, connection: Connection, rows_of: AnySelect, query: PageQuery, name: str, values: Mapping[str, object]
+        self,
+        connection: Connection,
+        rows_of: AnySelect,
+        query: PageQuery,
+        name: str,
+        values: Mapping[str, object],
+        size_of: Callable[[AnyRow], int] = lambda _: 0,
     ) -> Page:
         """Read one page of the list of that name: of the rows of a query, with the values of its parameters.
+
+        `size_of` tells how many bytes a row has at least: those beyond MAX_BYTES are not read.
 
         Raises:
             BadCursor: the cursor is not of this list in this order with these filters.
         """
         context = query.context(name)
         after = _decode(query.cursor, context, self.parse_id) if query.cursor is not None else None
+
+        def cursor_after(row: AnyRow) -> str:
+            return _encode(self._position(row), context)
+
         position = {"after_key": after.key, "after_id": after.id} if after else {}
         rows: list[AnyRow] = []
+        size = 0
         for stretch in self._stretches(after):
             limit = {"limit": query.limit + 1 - len(rows)}
-            rows += connection.execute(
+            found = connection.execute(
                 _range(self, rows_of, stretch, connection.dialect.name), {**values, **position, **limit}
-            ).all()
-            if len(rows) > query.limit:
-                return Page(rows[: query.limit], _encode(self._position(rows[query.limit - 1]), context))
-        return Page(rows, None)
+            )
+            while size <= MAX_BYTES:
+                chunk = found.fetchmany(CHUNK)
+                rows += chunk
+                if len(chunk) < CHUNK:
+                    break
+                size += sum(map(size_of, chunk))
+            found.close()
+            if len(rows) > query.limit or size > MAX_BYTES:
+                return Page(rows[: query.limit], False, cursor_after)
+        return Page(rows, True, cursor_after)
 
     def _stretches(self, after: Position | None) -> Iterator[Stretch]:
         is_beyond = after is not None
@@ -157,7 +200,7 @@ class Order:
         return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, self.id_of(row))
 
 
-@cache
+@lru_cache(512)
 def _range(order: Order, rows_of: AnySelect, stretch: Stretch, dialect: str) -> AnySelect:
     """The query for a stretch, made once: to make it takes longer than to run it."""
     columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]

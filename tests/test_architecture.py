@@ -37,13 +37,26 @@ FLOORS = [
     {"router"},
     {"dependencies"},
     {"grants", "forms", "recovery"},
+    {"changes"},
     {"service"},
-    {"holders", "search"},
+    {"holders", "quota", "search"},
     {"keys", "models", "passwords", "throttle", "tokens"},
     {"schemas"},
     {"errors"},
 ]
-WEBLESS = {"grants", "service", "search", "holders", "throttle", "models", "keys", "passwords", "tokens"}
+WEBLESS = {
+    "grants",
+    "changes",
+    "service",
+    "quota",
+    "search",
+    "holders",
+    "throttle",
+    "models",
+    "keys",
+    "passwords",
+    "tokens",
+}
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",

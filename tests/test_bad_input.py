@@ -375,7 +375,7 @@ TEXTS = [
     "  spaces around  ",
     "line\r\nline\ttab\x01\x1b\x7f\x85",
     "e\u0301 is not \u00e9",
-    "\N{ZERO WIDTH SPACE}\N{RIGHT-TO-LEFT OVERRIDE}\N{LINE SEPARATOR}",
+    "\N{ZERO WIDTH SPACE}\N{RIGHT-TO-LEFT OVERRIDE}a\N{LINE SEPARATOR}",
     "\ufeff, \ufffd, \ufffe, \uffff, \U0010ffff",
     "[" * 200,
     r"%00 %FF + & \u0000 \ud800 NaN 1e999",

@@ -274,6 +274,9 @@ def administer(visitor: Visitor, stage: Stage) -> None:
     reset_token = ask("POST", f"{url}/reset-token", headers=root).json()["reset_token"]
     for token in reset_token, reset_token, FORGED:
         ask("POST", "/users/reset-password", json={"reset_token": token, "new_password": NEW_PASSWORD})
+    theirs = bearer(visitor.token(username="eve", password=NEW_PASSWORD).json()["access_token"])
+    task = ask("POST", "/tasks/", json={"title": "Buy pills", "is_public": True}, headers=theirs).json()
+    ask("DELETE", f"/tasks/{task['id']}", headers=root)
     ask("DELETE", f"{url}/sessions", headers=root)
     for is_active in False, True:
         ask("PATCH", url, json={"is_active": is_active}, headers=root)

@@ -1,6 +1,7 @@
 """One set of migrations for both databases, up and down, in step with the models."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from uuid import UUID
@@ -103,6 +104,42 @@ def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, data
     assert [found(q) for q in ("2000", "2001", "2002")] == [["Task 2000"], ["Task 2001"], []]
     assert found("task", "/tasks/public") == ["Task 2001"]
     run(database_url, lambda connection: write_words(connection, 1))  # as who finds that another process was faster
+
+
+def test_words_by_older_rules_are_written_again(client: TestClient, database_url: str) -> None:
+    def sql(statement: str) -> None:
+        run(database_url, lambda connection: connection.exec_driver_sql(statement))
+
+    ada = sign_up(client)
+    for title in "Łódź", "ซื้อนม", "Land\u00adschaft", "Plain", "Café":
+        create_task(client, ada, title, description="kept", is_public=True)
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "0005"))
+    for title, words in ("Łódź", "łodz"), ("ซื้อนม", "ซื้อนม"), ("Land\u00adschaft", "land schaft"), ("Plain", "mine"):
+        sql(f"UPDATE tasks SET words = ' {words} kept ' WHERE title = '{title}'")
+
+    def found(path: str = "/tasks/mine") -> list[int]:
+        words = ("lodz", "นม", "landschaft", "plain", "mine", "caf", "kept")
+        return [len(client.get(path, params={"q": q}, headers=ada.headers).json()["items"]) for q in words]
+
+    assert found()[:4] == [0, 0, 0, 0]
+
+    asyncio.run(migrate(make_url(database_url)))
+
+    assert found() == found("/tasks/public") == [1, 1, 1, 0, 1, 1, 5]
+    if database_url.startswith("sqlite"):
+        sql("INSERT INTO task_words (task_words) VALUES ('integrity-check')")
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "0005"))
+    assert found() == [1, 1, 1, 0, 1, 1, 5]
+    asyncio.run(migrate(make_url(database_url)))
+
+
+@pytest.mark.parametrize("text", ["a", "É", "ß", "Ж", "λ", "漢字", "かな", "한국어", "हिन्दी", "\U0001f331", "İ", "ﬁ"])
+def test_words_that_stay_are_not_written_again(text: str) -> None:
+    """To write those of millions of tasks takes a while."""
+    scripts = ScriptDirectory.from_config(Config(ALEMBIC_INI))
+    changed = re.compile(f"[{scripts.get_revision('0009').module.CHANGED}]")
+
+    assert (changed.search(text) is not None) == (text == "İ")
 
 
 def make_old_tasks(connection: Connection, numbers: Iterable[int]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from app.auth.errors import HashingQueueFull, WeakPassword
@@ -142,7 +142,7 @@ def normalize(password: str) -> str:
     return unicodedata.normalize("NFC", password) if len(password) <= 4 * MAX_LENGTH else password
 
 
-@cache
+@lru_cache(1)
 def _common_passwords() -> frozenset[str]:
     from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 - some 10 MiB that only this needs
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -215,7 +215,7 @@ def _add(connection: Connection, limits: Iterable[Limit], now: datetime, number:
     return {of[row.key]: row.resets_at for row in rows if row.hits > of[row.key].most}
 
 
-@cache
+@lru_cache(64)
 def _adding(dialect: str, counts: int, number: int) -> ReturningInsert[str, int, datetime]:
     """The statement for so many counts: to make it takes longer than to run it."""
     begun, changed = max(number, 0), Throttle.hits + number

@@ -29,7 +29,7 @@ IdempotencyKey = Annotated[
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 TAGS = re.compile(rf"{TAG}(?:[ \t]*,[ \t,]*{TAG}){{0,99}}")
-OURS = re.compile(r'"[1-9][0-9]{0,8}"')
+OURS = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
 
 
 def etag(version: int) -> str:
@@ -39,9 +39,15 @@ def etag(version: int) -> str:
 async def get_if_match(
     request: Request, _: Annotated[str | None, Header(alias="If-Match", description="Only if the ETag is this.")] = None
 ) -> frozenset[int] | None:
-    """The versions that a change may meet; None for any. Weak tags match none (RFC 9110 §13.1.1)."""
+    """The versions that a change may meet; None for any.
+
+    A weak form of our tag counts too, though RFC 9110 §13.1.1 has it match nothing. A proxy that compresses makes our
+    tag weak, and the version that the tag counts stays the same.
+    """
     tags = _entity_tags(request, "if-match")
-    return None if tags is None or tags == ["*"] else frozenset(int(tag[1:-1]) for tag in tags if OURS.fullmatch(tag))
+    if tags is None or tags == ["*"]:
+        return None
+    return frozenset(int(ours[1]) for tag in tags if (ours := OURS.fullmatch(tag)))
 
 
 async def get_if_none_match(

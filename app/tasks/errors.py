@@ -2,11 +2,13 @@
 
 AppError
 ├── TaskNotFound          404
+├── TooManyTasks          409
 ├── TaskChanged           412
-└── IdempotencyKeyReused  422
+├── IdempotencyKeyReused  422
+└── ReadOnlyField         422
 """
 
-from app.errors import InvalidInput, NotFound, PreconditionFailed
+from app.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 
 
 class TaskNotFound(NotFound):
@@ -14,6 +16,11 @@ class TaskNotFound(NotFound):
 
     detail = "Task not found"
     code = "task_not_found"
+
+
+class TooManyTasks(Conflict):
+    detail = "You have as many tasks as this service allows: delete some first"
+    code = "too_many_tasks"
 
 
 class TaskChanged(PreconditionFailed):
@@ -26,3 +33,12 @@ class IdempotencyKeyReused(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__(("header", "Idempotency-Key"), "was used with another body")
+
+
+class ReadOnlyField(InvalidInput):
+    """A field that nobody can change differs from the task's."""
+
+    code = "read_only_field"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("body", name), "is read-only and not what the task has now: leave it out, or read it again")

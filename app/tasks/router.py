@@ -6,9 +6,11 @@ from pydantic_core import to_json
 from app.auth.dependencies import UserRoute
 from app.clock import Now
 from app.columns import PathId
+from app.config import AppSettings
+from app.events import record
 from app.openapi import describe, header
 from app.pagination import PAGE
-from app.tasks import service
+from app.tasks import changes, service
 from app.tasks.dependencies import (
     OPTIONAL,
     Filters,
@@ -20,7 +22,7 @@ from app.tasks.dependencies import (
     TaskWriter,
     etag,
 )
-from app.tasks.errors import IdempotencyKeyReused, TaskChanged, TaskNotFound
+from app.tasks.errors import IdempotencyKeyReused, ReadOnlyField, TaskChanged, TaskNotFound, TooManyTasks
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 from app.tasks.service import TaskFields
 
@@ -58,13 +60,23 @@ async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: R
     return page.response(request, query)
 
 
-@router.post("", status_code=201, response_model=TaskRead, responses={201: CREATED, **describe(IdempotencyKeyReused)})
+@router.post(
+    "",
+    status_code=201,
+    response_model=TaskRead,
+    responses={201: CREATED, **describe(IdempotencyKeyReused, TooManyTasks)},
+)
 @router.post("/", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
-    fields: TaskCreate, user: TaskWriter, now: Now, request: Request, idempotency_key: IdempotencyKey = None
+    fields: TaskCreate,
+    user: TaskWriter,
+    settings: AppSettings,
+    now: Now,
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Create a task."""
-    task = await user.make(service.create_task, fields, idempotency_key, now)
+    task = await user.make(service.create_task, fields, idempotency_key, settings.tasks_limit, now)
     response = _response(task, 201)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/tasks/{task['id']}"
     return response
@@ -84,16 +96,20 @@ async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: If
     return _response(task)
 
 
-@router.patch("/{task_id}", response_model=TaskRead, responses={200: ETAG, **describe(TaskNotFound, TaskChanged)})
-async def change_task(task_id: PathId, changes: TaskUpdate, user: TaskWriter, if_match: IfMatch, now: Now) -> Response:
+@router.patch(
+    "/{task_id}", response_model=TaskRead, responses={200: ETAG, **describe(TaskNotFound, TaskChanged, ReadOnlyField)}
+)
+async def change_task(task_id: PathId, fields: TaskUpdate, user: TaskWriter, if_match: IfMatch, now: Now) -> Response:
     """Change the fields that are given of a task of yours."""
-    return _response(await user.write(service.update_task, task_id, changes, if_match, now))
+    return _response(await user.write(changes.update_task, task_id, fields, if_match, now))
 
 
 @router.delete("/{task_id}", status_code=204, responses=describe(TaskNotFound, TaskChanged))
 async def delete_task(task_id: PathId, user: TaskWriter, if_match: IfMatch) -> None:
-    """Delete a task of yours."""
-    await user.write(service.delete_task, task_id, if_match)
+    """Delete a task of yours. An administrator, with the scope `admin`, may delete a public task of anybody."""
+    owner_id = await user.write(changes.delete_task, task_id, if_match)
+    if user.claims and user.claims.sub != owner_id:
+        record("task_removed", target_id=owner_id, task_id=task_id)
 
 
 def _response(task: TaskFields, status_code: int = 200) -> Response:

@@ -6,20 +6,32 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from app.columns import StorableText
 from app.pagination import PageOf, PageQuery
 
-RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ](\d\d):\d\d:(\d\d))(?:(\.\d{1,6})\d*)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+UNENCODED: Final = re.compile(r"\S+ \d\d:\d\d", re.ASCII)  # a `+` in a URL is a space
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # whatever the zone, both databases can hold it in UTC
 
 
-def _is_rfc3339(value: object) -> object:
-    """pydantic takes numbers, and text of digits, for seconds since the epoch."""
-    if not isinstance(value, str) or not RFC3339.fullmatch(value):
-        raise ValueError("must be an RFC 3339 time with a zone: 2026-11-23T09:00:00Z")
-    return value
+def _in_microseconds(value: object) -> object:
+    """Check that it is RFC 3339, and cut what is beyond microseconds.
+
+    pydantic would take numbers, and text of digits, for seconds since the epoch; and it refuses more digits.
+    """
+    if not isinstance(value, str) or not (match := RFC3339.fullmatch(value)):
+        hint = "; a + in a URL must be written as %2B" if isinstance(value, str) and UNENCODED.fullmatch(value) else ""
+        raise ValueError(f"must be an RFC 3339 time with a zone: 2026-11-23T09:00:00Z{hint}")
+    time, hour, second, fraction, zone = match.groups()
+    if hour == "24":
+        raise ValueError("must have an hour from 00 to 23: midnight is 00:00:00 of the next day")
+    if second == "60":
+        raise ValueError("must have a second from 00 to 59: a leap second cannot be stored")
+    return time + (fraction or "") + zone
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -30,28 +42,47 @@ def _in_utc(value: datetime) -> datetime:
     return value
 
 
-def _is_not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be blank")
+def _has_something_visible(value: str) -> str:
+    if not VISIBLE.search(value):
+        raise ValueError("must have a visible character")
     return value
 
 
 Time = Annotated[
     AwareDatetime,
-    Field(description=f"RFC 3339, to the microsecond at most, in the years {FIRST_YEAR} to {LAST_YEAR} in UTC."),
-    BeforeValidator(_is_rfc3339),
+    Field(
+        description="RFC 3339 with a zone, without leap seconds. Digits beyond microseconds are cut off. "
+        f"In the years {FIRST_YEAR} to {LAST_YEAR} in UTC."
+    ),
+    BeforeValidator(_in_microseconds),
     AfterValidator(_in_utc),
 ]
-NOT_BLANK = {"pattern": r"^[^\x00]*[^\x00\s\x1c-\x1f\x85][^\x00]*$"}  # for the document: what str.strip() leaves
+
+# White space, control and format characters, fillers, variation selectors, and the empty braille pattern. The names of
+# those beyond the BMP are spelled differently in Python and in a JSON schema: the document does without.
+INVISIBLE: Final = (
+    r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+)
+BEYOND: Final = (
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+VISIBLE: Final = re.compile(f"[^{INVISIBLE}{BEYOND}]")
+HAS_VISIBLE: Final = {"pattern": rf"^[^\x00]*[^{INVISIBLE}][^\x00]*$"}
 Title = Annotated[
     StorableText,
-    Field(min_length=1, max_length=200, examples=["Water the plants"], json_schema_extra=NOT_BLANK),
-    AfterValidator(_is_not_blank),
+    Field(min_length=1, max_length=200, examples=["Water the plants"], json_schema_extra=HAS_VISIBLE),
+    AfterValidator(_has_something_visible),
 ]
 Description = Annotated[StorableText, Field(max_length=10_000)]
-Status = Literal["todo", "doing", "done"]
+TaskStatus = TypeAliasType("TaskStatus", Literal["todo", "doing", "done"])
 IsPublic = Annotated[bool, Field(strict=True, description="Whether everyone may read it.")]
-Sort = Literal["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"]
+TaskSort = TypeAliasType(
+    "TaskSort", Literal["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"]
+)
+
+
+READ_ONLY: Final = Field(json_schema_extra={"readOnly": True})
 
 
 class TaskCreate(BaseModel):
@@ -59,28 +90,35 @@ class TaskCreate(BaseModel):
 
     title: Title
     description: Description | None = None
-    status: Status = "todo"
+    status: TaskStatus = "todo"
     due_at: Time | None = None
     is_public: IsPublic = False
 
 
 class TaskUpdate(TypedDict, total=False):
-    """The fields that are given change; null clears `description` and `due_at`."""
+    """The fields that are given change; null clears `description` and `due_at`.
+
+    The read-only fields of a task may be sent back as they were read.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     title: Title
     description: Description | None
-    status: Status
+    status: TaskStatus
     due_at: Time | None
     is_public: IsPublic
+    id: Annotated[str, READ_ONLY]
+    owner: Annotated[str, READ_ONLY]
+    created_at: Annotated[Time, READ_ONLY]
+    updated_at: Annotated[Time, READ_ONLY]
 
 
 class TaskRead(BaseModel):
     id: str = Field(json_schema_extra={"format": "uuid"})
     title: str
     description: str | None
-    status: Status
+    status: TaskStatus
     due_at: datetime | None
     is_public: bool
     owner: str = Field(description="The owner's username.")
@@ -93,14 +131,15 @@ class TaskPage(PageOf[TaskRead]):
 
 
 class TaskQuery(PageQuery):
-    sort: Sort = Field("-created_at", description="By `due_at`, tasks without one come last in either direction.")
-    status: Status | None = None
+    sort: TaskSort = Field("-created_at", description="By `due_at`, tasks without one come last in either direction.")
+    status: TaskStatus | None = None
     due_before: Time | None = None
     due_after: Time | None = None
     q: StorableText | None = Field(
         None,
         max_length=200,
         exclude_if=operator.not_,  # a cursor from before there was a search stays good
-        description="Words, all of which are in the title or the description, whatever their case and accents. "
+        description="Words that the title or the description has, all of them, whatever their case and accents. "
+        "The last one may be the beginning of a word. Of a task the first 2,000 different words count. "
         "Without letters and digits it filters nothing.",
     )

@@ -7,9 +7,11 @@ the migration), with a token for the owner and one for public tasks beside them:
 
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, NamedTuple
-from unicodedata import category, normalize
+from unicodedata import category, name, normalize
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,10 +30,25 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
-ACCENTS: Final = re.compile("[\u0300-\u036f\ufe00-\ufe0f]")  # and what chooses the look of an emoji
+MOST: Final = 2_000  # different words of a task: those behind them are not found
+BLOCK: Final = 2_500  # characters that are spelled at a time: what is behind the first so many words costs nothing
+# Accents, Arabic and Hebrew marks, the Arabic tatweel, and what chooses the look of an emoji.
+UNCOUNTED: Final = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
+    "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0898-\u089f\u08ca-\u08e1\u08e3-\u08ff\ufe00-\ufe0f]"
+)
 # What follows 16 characters that may be marks: to normalise a run of marks takes time by the square of its length.
 MARKS: Final = re.compile(r"((?:[^\x00-\u02ff\w]|[\uff9e\uff9f]){16})(?:[^\x00-\u02ff\w]|[\uff9e\uff9f])+")
-UNSPACED: Final = re.compile("[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")  # Chinese and Japanese
+# Chinese, Japanese, and what Unicode calls South East Asian: Thai, Lao, Burmese, Khmer and their like.
+UNSPACED: Final = re.compile(
+    "[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf]"
+)
+# Letters that Unicode does not take apart count as in CLDR's Latin-ASCII: those with a stroke or hook by their names.
+LETTERS: Final = {"æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ŋ": "n", "\u0131": "i", "ɵ": "o", "ʉ": "u"}
+WITH_STROKE: Final = re.compile("LATIN SMALL LETTER (?:DOTLESS )?([A-Z]) WITH .+")
+ZERO_WIDTH_SPACE: Final = "\u200b"
+PREFIX: Final = 3  # characters of which SQLite has indexed beginnings, too (see the migration)
 FEW: Final = 2_000  # tasks at most that SQLite reads by their ids and sorts
 MANY: Final = 20_000  # tasks in a list: whether there are more of them is not asked
 
@@ -41,8 +58,10 @@ NUMBERS = table("task_numbers", column("number"), column("task_id"))
 MATCHES = select(INDEX.c.rowid).where(INDEX.c.task_words.op("MATCH")(bindparam("match"))).limit(bindparam("limit"))
 COUNT = select(func.count()).select_from(MATCHES.subquery())
 VALUE = func.json_each(bindparam("values", type_=String)).table_valued("value")
-IS_FOUND = Task.id.in_(select(NUMBERS.c.task_id).where(NUMBERS.c.number.in_(select(VALUE.c.value))))
+NUMBER = func.json_each(bindparam("numbers", type_=String)).table_valued("value")
 LACKS_ONE = select(VALUE.c.value).where(func.instr(Task.words, VALUE.c.value) == 0).correlate(Task).exists()
+HAS_EACH = HAS_WORDS & ~LACKS_ONE
+IS_FOUND = HAS_EACH & Task.id.in_(select(NUMBERS.c.task_id).where(NUMBERS.c.number.in_(select(NUMBER.c.value))))
 
 # The words stand in the statement, for PostgreSQL to see how common they are: of a parameter it expects few rows. Of
 # words that its statistics do not have it expects one task in 200, and would walk along a list for them: hence HITS.
@@ -64,11 +83,15 @@ class Found(NamedTuple):
 
 @lru_cache(4096)
 def _spell(code: int) -> str:
-    """What a character is to search: itself, a word by itself, or none of one."""
+    """What a character is to search: letters, a word by itself, the end of a word, or nothing at all."""
     character = chr(code)
-    if category(character) not in {"Mn", "Mc"} and category(character)[0] not in "LN":
-        return " "
-    return f" {character} " if UNSPACED.match(character) else character
+    kind = category(character)
+    if kind[0] not in "LN" and kind not in {"Mn", "Mc"}:
+        return "" if kind == "Cf" and character != ZERO_WIDTH_SPACE else " "  # format joins: a soft hyphen, for one
+    if UNSPACED.match(character):
+        return f" {character} "
+    with_stroke = WITH_STROKE.fullmatch(name(character, "")) if kind == "Ll" else None
+    return with_stroke[1].lower() if with_stroke else LETTERS.get(character, character)
 
 
 class Spelling:
@@ -80,20 +103,29 @@ class Spelling:
 SPELLING: Final = Spelling()
 
 
-def words_of(*texts: str | None) -> list[str]:
-    """The different words of some texts: runs of letters, digits and marks, whatever their case, form and accents.
+def split(*texts: str | None) -> list[str]:
+    """The words of some texts: runs of letters, digits and marks, whatever their case, form and accents.
 
-    Each character of Chinese and Japanese, which have no spaces, is a word by itself.
+    Each character of a script without spaces is a word, and so is each of its marks. Texts of very many different words
+    are not read to their end.
     """
     text = MARKS.sub(r"\1", " ".join(filter(None, texts)))
     folded = normalize("NFKD", text).casefold()
-    spelled = normalize("NFC", ACCENTS.sub("", folded)).translate(SPELLING)
-    return list(dict.fromkeys(word[:LONGEST] for word in spelled.split()))
+    composed = normalize("NFC", UNCOUNTED.sub("", folded))
+    words: list[str] = []
+    rest = ""
+    for start in range(0, len(composed), BLOCK):
+        spelled = rest + composed[start : start + BLOCK].translate(SPELLING)
+        whole, _, rest = spelled.rpartition(" ")
+        words += [word[:LONGEST] for word in whole.split()]
+        if len(words) > MOST and len(set(words)) > MOST:
+            return words
+    return [*words, rest[:LONGEST]] if rest else words
 
 
 def spell_words(title: str, description: str | None) -> str:
-    """What `Task.words` holds: each word between two spaces."""
-    return f" {' '.join(words_of(title, description))} "
+    """What `Task.words` holds: each different word between two spaces, so many at most."""
+    return f" {' '.join(islice(dict.fromkeys(split(title, description)), MOST))} "
 
 
 WITHOUT_WORDS = select(Task.id, Task.title, Task.description).where(~HAS_WORDS).order_by(Task.id)
@@ -114,20 +146,46 @@ def lacks_words(connection: Connection) -> bool:
 
 
 def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
-    """Look for an owner's tasks, or the public ones, with all words of `q`; None where it has none."""
-    words = words_of(q)
-    if not words:
+    """Look for an owner's tasks, or the public ones, with all words of `q`; None where it has none.
+
+    The last word may be the beginning of a task's word, unless it is a character of a script without spaces.
+    """
+    *others, last = split(q) or [""]
+    if not last:
         return None
+    is_whole = UNSPACED.match(last) is not None
+    others = list(dict.fromkeys(others))
     if connection.dialect.name == "postgresql":
-        lexemes = {"words": " & ".join(f"'{word}'" for word in words)}
+        lexemes = {"words": " & ".join([*(f"'{word}'" for word in others), f"'{last}'{'' if is_whole else ':*'}"])}
         hits = (HITS_OF_OWNER, lexemes | {"user_id": owner_id}) if owner_id else (HITS_IN_PUBLIC, lexemes)
         return Found(HAS_LEXEMES, lexemes, are_few=len(connection.execute(*hits).all()) < FEW)
     listed = f'"_{owner_id or "public"}"'
-    match = {"match": " ".join([listed, *(f'"{word}"' for word in words)]), "limit": FEW}
-    numbers = connection.execute(MATCHES, match).scalars().all()
+    terms = [listed, *(f'"{word}"' for word in others)]
+    words = {"values": json.dumps([*(f" {word} " for word in others), f" {last}{' ' if is_whole else ''}"])}
+    numbers = _match(connection, terms, last, is_whole=is_whole)
     if len(numbers) < FEW and _is_longer(connection, listed, len(numbers) ** 2 // 4):
-        return Found(IS_FOUND, {"values": json.dumps(numbers)}, by_id=True)
-    return Found(HAS_WORDS & ~LACKS_ONE, {"values": json.dumps([f" {word} " for word in words])})
+        return Found(IS_FOUND, words | {"numbers": json.dumps(numbers)}, by_id=True)
+    return Found(HAS_EACH, words)
+
+
+def _match(connection: Connection, terms: Sequence[str], last: str, *, is_whole: bool) -> Sequence[int]:
+    """Ask SQLite's index for tasks with all terms and with the last word, or one that begins with it.
+
+    It answers short beginnings at once. For a longer one it first gathers all tasks that have it, whoever's they are.
+    So it is asked for less: for the short one, which may be rare, and for the whole word, which may be common. The
+    tasks that are found need not all have the last word.
+    """
+
+    def ask(term: str) -> Sequence[int]:
+        match = {"match": " ".join([*terms, term]), "limit": FEW}
+        return connection.execute(MATCHES, match).scalars().all()
+
+    numbers = ask(f'"{last}"' if is_whole else f'"{last[:PREFIX]}"*')
+    if len(numbers) == FEW and len(last) > PREFIX:
+        numbers = ask(f'"{last}"')
+        if len(numbers) < FEW:
+            numbers = ask(f'"{last}"*')
+    return numbers
 
 
 def _is_longer(connection: Connection, listed: str, length: int) -> bool:

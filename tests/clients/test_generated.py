@@ -50,6 +50,8 @@ def test_a_generated_client_logs_in_and_lists_tasks(
     shown = python(tmp_path, "-c", USE, url, ada["username"], ada["password"])
 
     assert shown == "['Water the plants']\n"
+    models = {path.stem for path in (tmp_path / "generated" / "models").glob("*.py")}
+    assert {name for name in models if "status" in name or "sort" in name} == {"task_status", "task_sort"}
 
 
 def python(folder: Path, *words: str) -> str:

@@ -1,12 +1,16 @@
 """POST /tasks/: what a task may be, and that it comes back as it went in."""
 
 import json
+import re
+import sys
 from typing import Any
+from unicodedata import category
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.tasks.schemas import VISIBLE
 from tests.accounts import Login, create_task, faults, log_in, sign_up
 from tests.conftest import MovableClock, Sql
 
@@ -146,7 +150,7 @@ def test_every_other_text_comes_back_as_it_went_in(client: TestClient) -> None:
         "  spaces around  ",
         "line\r\nline\ttab\x01\x1b\x7f\x85",
         "e\u0301 is not \u00e9",
-        "\N{ZERO WIDTH SPACE}",
+        "a\N{ZERO WIDTH SPACE}",
         "\N{RIGHT-TO-LEFT OVERRIDE}abc\N{LINE SEPARATOR}",
         "\ufeffBOM, \ufffe, \uffff, \ufffd",
         "\U0010ffff",
@@ -187,6 +191,9 @@ def test_times_are_answered_in_utc_to_the_microsecond(client: TestClient) -> Non
         "2026-11-23T23:30:00-12:00": "2026-11-24T11:30:00Z",
         "2026-11-23T09:00:00.000001+05:45": "2026-11-23T03:15:00.000001Z",
         "2026-11-23T09:00:00.5Z": "2026-11-23T09:00:00.500000Z",
+        "2026-11-23T09:00:00.1234567Z": "2026-11-23T09:00:00.123456Z",
+        "2026-11-23T09:00:00.0000000+02:00": "2026-11-23T07:00:00Z",
+        "2026-11-23T09:00:00.999999999999Z": "2026-11-23T09:00:00.999999Z",
         "2028-02-29T23:59:59.999999Z": "2028-02-29T23:59:59.999999Z",
         "1970-01-01T14:00:00+14:00": "1970-01-01T00:00:00Z",
         "9998-12-31T11:59:59.999999-12:00": "9998-12-31T23:59:59.999999Z",
@@ -205,7 +212,10 @@ def test_what_is_no_time_with_a_zone_is_refused(client: TestClient, sql: Sql) ->
         "2026-11-23T09:00:00",
         "2026-11-23",
         "2026-11-23T09:00Z",
-        "2026-11-23T09:00:00.1234567Z",
+        "2026-11-23T09:00:001Z",
+        "2026-11-23T09:00:00.Z",
+        "2026-11-23T09:00:00,5Z",
+        "2016-12-31T23:59:60Z",
         "2026-11-23T09:00:00+24:00",
         "2026-11-23T09:00:00+0100",
         "2026-11-23T24:00:00Z",
@@ -232,6 +242,79 @@ def test_what_is_no_time_with_a_zone_is_refused(client: TestClient, sql: Sql) ->
         time: [["body", "due_at"]] for time in answers
     }
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
+
+
+def test_a_time_that_clocks_show_but_no_database_holds_is_refused_with_the_reason(client: TestClient) -> None:
+    login = sign_up(client)
+    reasons = {
+        "2016-12-31T23:59:60Z": "must have a second from 00 to 59: a leap second cannot be stored",
+        "2026-11-23T24:00:00Z": "must have an hour from 00 to 23: midnight is 00:00:00 of the next day",
+        "2026-11-23T09:00:00": "must be an RFC 3339 time with a zone: 2026-11-23T09:00:00Z",
+    }
+
+    for time, reason in reasons.items():
+        created = client.post("/tasks/", json={"title": "Due", "due_at": time}, headers=login.headers)
+        listed = client.get("/tasks/mine", params={"due_before": time}, headers=login.headers)
+        assert [answer.json()["detail"][0]["msg"] for answer in (created, listed)] == [reason, reason]
+
+
+INVISIBLE = [
+    *(
+        "\u200b\u200b",
+        "\u3164",
+        "\u115f",
+        "\u1160",
+        "\uffa0",
+        "\u2800",
+        "\ufeff",
+        "\u00ad",
+        "\u2060",
+        "\u180e",
+        "\u034f",
+    ),
+    *(
+        "\u200c\u200d",
+        "\u202e",
+        "\u2066",
+        "\ufe0f",
+        "\U000e0100",
+        "\U000e0020\U000e007f",
+        "\x07",
+        "\x1b",
+        "\x7f",
+        "\x9f",
+    ),
+    *("\u00a0", "\u3000", "\u2028", "\x1c", "\x85", "\u061c", "\ufff9", "\U0001d173", " \u200b\t\u3164\n"),
+]
+
+
+def test_a_title_has_a_visible_character(client: TestClient) -> None:
+    login = sign_up(client)
+    task = create_task(client, login)
+
+    for title in INVISIBLE:
+        for method, url in ("POST", "/tasks/"), ("PATCH", f"/tasks/{task['id']}"):
+            answer = client.request(method, url, json={"title": title}, headers=login.headers)
+            assert faults(answer) == [["body", "title"]], ascii(title)
+            assert answer.json()["detail"][0]["msg"] == "must have a visible character"
+            assert create_task(client, login, f"{title[:99]}a{title[:99]}")
+
+
+def test_every_white_space_control_and_format_character_is_invisible() -> None:
+    characters = map(chr, range(sys.maxunicode + 1))
+    invisible = [c for c in characters if c.isspace() or category(c) in {"Cc", "Cf", "Zs", "Zl", "Zp"}]
+
+    assert [c for c in invisible if VISIBLE.search(c)] == []
+
+
+def test_the_document_says_what_a_visible_character_is(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    patterns = [re.compile(schemas[name]["properties"]["title"]["pattern"]) for name in ("TaskCreate", "TaskUpdate")]
+    visible = ["a", " a\x1b", "\u0e19", "\U0001f331", "\u0627", "\ufffd", "\u2588", "1", "\u200b_"]
+
+    for pattern in patterns:
+        assert [title for title in visible if not pattern.search(title)] == []
+        assert [title for title in INVISIBLE if title.isascii() or title <= "\uffff" if pattern.search(title)] == []
 
 
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}], ids=["plain", "key"])

@@ -123,6 +123,17 @@ def test_a_list_is_in_the_order_asked_for_and_undated_tasks_are_last_in_either_d
     assert titles(client, "/tasks/mine", login) == expected["-created_at"]
 
 
+def test_a_plus_in_a_url_must_be_encoded(client: TestClient) -> None:
+    login = sign_up(client)
+
+    encoded = client.get("/tasks/mine?due_before=2026-11-23T12:00:00%2B02:00", headers=login.headers)
+    plain = client.get("/tasks/mine?due_before=2026-11-23T12:00:00+02:00", headers=login.headers)
+
+    assert encoded.status_code == 200
+    assert faults(plain) == [["query", "due_before"]]
+    assert plain.json()["detail"][0]["msg"].endswith("a + in a URL must be written as %2B")
+
+
 def test_a_query_that_means_nothing_is_refused(client: TestClient) -> None:
     queries = [
         "limit=0",
@@ -130,6 +141,12 @@ def test_a_query_that_means_nothing_is_refused(client: TestClient) -> None:
         "limit=-1",
         "limit=9223372036854775808",
         "limit=many",
+        "limit=1_0",
+        "limit=+1",
+        "limit=1.0",
+        "limit=%201",
+        "limit=\u0661",
+        "limit=",
         "status=late",
         "status=",
         "sort=title",

@@ -1,0 +1,58 @@
+"""Beginnings of words in SQLite's index; the words of some tasks are to be written again.
+
+Revision: 0009
+Revises: 0005
+
+The rules of what a word is have changed for some letters and marks. Tasks that have one of these lose their words here,
+and `app.upkeep` writes them again, some tasks at a time. All other tasks keep theirs: these are the same by both rules.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0005"
+
+# Letters with strokes; Hebrew and Arabic; scripts without spaces; characters of format. With some of their neighbours.
+CHANGED = (
+    "\u00ad\u00c6\u00d0\u00d8\u00de\u00e6\u00f0\u00f8\u00fe\u0110-\u0111\u0126-\u0127\u0130-\u0131\u0138\u0141-\u0142"
+    "\u014a-\u014b\u0152-\u0153\u0166-\u0167\u0180-\u02b8\u0591-\u08ff\u0e00-\u0eff\u1000-\u109f\u1780-\u180e\u1950-\u19ff"
+    "\u1a20-\u1aaf\u1d00-\u1dbf\u1e9a-\u1e9f\u1efa-\u1eff\u200c-\u200f\u210f\u202a-\u202e\u2060-\u206f\u2c60-\u2c7f\ua720-\ua7ff"
+    "\ua9e0-\ua9ff\uaa60-\uaadf\uab30-\uab6f\ufb1d-\ufdff\ufe70-\ufeff\ufff9-\ufffb\U000110bd-\U000110cd"
+    "\U00010780-\U000107bf\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U0001d6a4-\U0001d6a5\U0001df00-\U0001dfff"
+    "\U0001ee00-\U0001eeff\U000e0001-\U000e007f"
+)
+HAS_CHANGED = {
+    "sqlite": f"coalesce(title || description, title) GLOB '*[{CHANGED}]*'",
+    "postgresql": f"coalesce(title || description, title) ~ '[{CHANGED}]'",
+}
+WRITE_AGAIN = "UPDATE tasks SET words = NULL WHERE words IS NOT NULL AND "
+MAKE_INDEX = (
+    "CREATE VIRTUAL TABLE task_words USING fts5 "
+    "(words, content='', columnsize=0, detail=none, tokenize='ascii tokenchars ''_-'''{})"
+)
+FILL_INDEX = (
+    "INSERT INTO task_words (rowid, words) "
+    "SELECT number, words || '_' || owner_id || CASE WHEN is_public THEN ' _public' ELSE '' END "
+    "FROM tasks JOIN task_numbers ON task_id = id WHERE words IS NOT NULL ORDER BY number"
+)
+
+
+def upgrade() -> None:
+    dialect = op.get_context().dialect.name
+    op.execute(sa.text(WRITE_AGAIN + HAS_CHANGED[dialect]))
+    if dialect == "sqlite":
+        _make_index(", prefix='1 2 3'")
+
+
+def downgrade() -> None:
+    """Words by the new rules stay: the older version finds them as they are written."""
+    if op.get_context().dialect.name == "sqlite":
+        _make_index("")
+
+
+def _make_index(options: str) -> None:
+    """Replace the index of words: FTS5 takes no other options later."""
+    op.execute("DROP TABLE task_words")
+    op.execute(MAKE_INDEX.format(options))
+    op.execute(FILL_INDEX)

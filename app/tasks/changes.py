@@ -1,0 +1,105 @@
+"""One task that exists: change it, delete it."""
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Boolean, Connection, String, and_, bindparam, delete, or_, select, update
+
+from app.auth.holders import Principal
+from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
+from app.tasks.models import Task
+from app.tasks.schemas import TaskUpdate
+from app.tasks.search import spell_words
+from app.tasks.service import TaskFields, columns_of
+
+# Made once: to make a statement takes longer than to run it.
+IS_ONE, IS_OWN = Task.id == bindparam("task_id"), Task.owner_id == bindparam("user_id")
+IS_VERSION = Task.version.in_(bindparam("versions", expanding=True))
+IS_DELETABLE = or_(IS_OWN, and_(bindparam("is_admin", type_=Boolean), Task.is_public))
+LOCK = (
+    select(Task.id, Task.title, Task.description, Task.created_at, Task.updated_at, Task.version)
+    .where(IS_ONE, IS_OWN)
+    .with_for_update()
+)
+UPDATE = (  # SQLAlchemy sets the columns that the parameters name
+    update(Task)
+    .where(IS_ONE, IS_OWN)
+    .values(version=Task.version + 1)
+    .returning(*columns_of(bindparam("username", type_=String)), Task.version)
+)
+UPDATE_VERSION = UPDATE.where(IS_VERSION)
+DELETE = delete(Task).where(IS_ONE, IS_DELETABLE).returning(Task.owner_id)
+DELETE_VERSION = DELETE.where(IS_VERSION)
+EXISTS = select(Task.id).where(IS_ONE, IS_DELETABLE)
+TEXTS: Final = {"title", "description"}
+READ_ONLY: Final = {"id", "owner", "created_at", "updated_at"}
+
+
+def update_task(
+    connection: Connection,
+    user: Principal,
+    task_id: str,
+    changes: TaskUpdate,
+    versions: frozenset[int] | None,
+    now: datetime,
+) -> TaskFields:
+    """Change a task of the user's, if it is at one of the versions.
+
+    Raises:
+        TaskNotFound, TaskChanged
+        ReadOnlyField: a field that is sent along is not what the task has.
+    """
+    values: TaskFields = {"task_id": task_id, "user_id": user.user_id, "is_admin": False, "versions": versions}
+    sent: TaskFields = {**changes}
+    fields = {name: value for name, value in sent.items() if name not in READ_ONLY}
+    texts = fields.keys() & TEXTS
+    whole = fields
+    if sent.keys() & READ_ONLY or len(texts) == 1:  # the task is locked, or changes at once would lose words
+        task = _lock(connection, values) | {"owner": user.username}
+        for name in sorted(sent.keys() & READ_ONLY):
+            if sent[name] != task[name]:
+                raise ReadOnlyField(name)
+        whole = task | fields
+    if texts:
+        fields["words"] = spell_words(whole["title"], whole["description"])
+    change = UPDATE if versions is None else UPDATE_VERSION
+    new = {"updated_at": now, "username": user.username}
+    changed = connection.execute(change, {**values, **fields, **new}).one_or_none()
+    if changed is None:
+        raise _refusal(connection, values)
+    return changed._asdict()
+
+
+def delete_task(connection: Connection, user: Principal, task_id: str, versions: frozenset[int] | None) -> str:
+    """Delete a task, if it is at one of the versions: one of the user's, or for administrators a public one.
+
+    Returns:
+        the id of its owner.
+
+    Raises:
+        TaskNotFound, TaskChanged
+    """
+    values = {"task_id": task_id, "user_id": user.user_id, "is_admin": "admin" in user.scopes, "versions": versions}
+    owner_id = connection.execute(DELETE if versions is None else DELETE_VERSION, values).scalar_one_or_none()
+    if owner_id is None:
+        raise _refusal(connection, values)
+    return str(owner_id)
+
+
+def _lock(connection: Connection, values: TaskFields) -> TaskFields:
+    """Lock a task of one's own until the transaction ends, and read it.
+
+    Raises:
+        TaskNotFound, TaskChanged
+    """
+    task = connection.execute(LOCK, values).one_or_none()
+    if task is None:
+        raise TaskNotFound
+    if values["versions"] is not None and task.version not in values["versions"]:
+        raise TaskChanged
+    return task._asdict()
+
+
+def _refusal(connection: Connection, values: TaskFields) -> TaskNotFound | TaskChanged:
+    """Why no row was met."""
+    return TaskNotFound() if connection.execute(EXISTS, values).one_or_none() is None else TaskChanged()

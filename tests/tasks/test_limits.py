@@ -1,0 +1,105 @@
+"""What bounds tasks: how many an owner may have, and how large a page gets."""
+
+import asyncio
+from uuid import UUID
+
+from fastapi.testclient import TestClient
+from sqlalchemy import make_url
+
+from app.engines import connect
+from app.tasks.quota import MOST_REMEMBERED, has_room, remembered
+from tests.accounts import create_task, sign_up
+from tests.conftest import MovableClock, Serve, Sql
+from tests.tasks.test_pages import SORTS, in_one, walk
+from tests.tasks.test_search import create_many
+
+MIB = 2**20
+EMOJI = "\N{GRINNING FACE}"
+
+
+def test_an_owner_has_at_most_so_many_tasks(serve: Serve) -> None:
+    client = serve(tasks_limit=3)
+    ada, bob = sign_up(client), sign_up(client, "bob")
+    tasks = [create_task(client, ada) for _ in range(3)]
+
+    refused = client.post("/tasks/", json={"title": "One more"}, headers=ada.headers)
+
+    assert refused.status_code == 409
+    assert refused.json()["detail"] == "You have as many tasks as this service allows: delete some first"
+    assert create_task(client, bob)
+    assert client.patch(f"/tasks/{tasks[0]['id']}", json={"status": "done"}, headers=ada.headers).status_code == 200
+    client.delete(f"/tasks/{tasks[0]['id']}", headers=ada.headers)
+    assert create_task(client, ada)
+    assert client.post("/tasks/", json={"title": "One more"}, headers=ada.headers).status_code == 409
+    client.post("/auth/revoke", data={"token": ada.refresh_token})
+    assert client.post("/tasks/", json={"title": "One more"}, headers=ada.headers).status_code == 401
+
+
+def test_without_a_limit_there_is_none(serve: Serve) -> None:
+    client = serve(tasks_limit=0)
+    ada = sign_up(client)
+
+    assert all(create_task(client, ada) for _ in range(3))
+
+
+def test_a_repeat_is_answered_at_the_limit_too(serve: Serve, sql: Sql) -> None:
+    client = serve(tasks_limit=1)
+    ada = sign_up(client)
+    key = ada.headers | {"Idempotency-Key": "a key"}
+    first = client.post("/tasks/", json={"title": "First"}, headers=key)
+
+    assert client.post("/tasks/", json={"title": "First"}, headers=key).content == first.content
+    assert client.post("/tasks/", json={"title": "Second"}, headers=key).status_code == 422
+    other = ada.headers | {"Idempotency-Key": "another"}
+    assert client.post("/tasks/", json={"title": "First"}, headers=other).status_code == 409
+    assert sql("SELECT count(*) FROM tasks") == [(1,)]
+
+
+def test_what_other_processes_insert_counts(serve: Serve, clock: MovableClock, sql: Sql, database_url: str) -> None:
+    client = serve(tasks_limit=40)
+    ada = sign_up(client)
+    create_task(client, ada)
+    owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
+    create_many(database_url, clock, owner_id, 30)
+
+    statuses = [client.post("/tasks/", json={"title": "x"}, headers=ada.headers).status_code for _ in range(12)]
+
+    assert statuses == [201] * 9 + [409] * 3
+    assert sql("SELECT count(*) FROM tasks") == [(40,)]
+
+
+def test_few_owners_are_remembered(database_url: str) -> None:
+    owners = [str(UUID(int=number)) for number in range(MOST_REMEMBERED + 10)]
+
+    async def ask_for_all() -> list[bool]:
+        async with connect(make_url(database_url)) as database:
+            return await database.read(lambda connection: [has_room(connection, owner, 9) for owner in owners])
+
+    assert all(asyncio.run(ask_for_all()))
+    assert len(remembered) <= MOST_REMEMBERED
+
+
+def test_a_page_ends_at_about_a_mebibyte(client: TestClient, clock: MovableClock) -> None:
+    ada = sign_up(client)
+    for number in range(60):
+        clock.move(microseconds=number % 2)
+        due_at = None if number % 3 else "2026-12-01T12:00:00Z"
+        create_task(client, ada, f"{number}", description=EMOJI * 10_000, due_at=due_at, is_public=True)
+
+    whole = [task["title"] for task in client.get("/tasks/mine?limit=10", headers=ada.headers).json()["items"]]
+    for sort in SORTS:
+        for url, login in (f"/tasks/mine?limit=100&sort={sort}", ada), (f"/tasks/public?limit=100&sort={sort}", None):
+            body = client.get(url, headers=login.headers if login else None).content
+            assert 0.9 * MIB < len(body) < 1.1 * MIB
+            pages = walk(client, url, login)
+            assert [len(page) for page in pages] == [26, 26, 8]
+            assert sorted(in_one(pages), key=int) == [str(number) for number in range(60)]
+    assert in_one(walk(client, "/tasks/mine?limit=100", ada))[:10] == whole
+
+
+def test_a_page_has_one_task_however_large(client: TestClient) -> None:
+    ada = sign_up(client)
+    for number in range(2):
+        create_task(client, ada, f"{number}", description="\x01" * 10_000)
+
+    assert [len(page) for page in walk(client, "/tasks/mine?limit=1", ada)] == [1, 1]
