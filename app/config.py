@@ -112,6 +112,7 @@ class Settings(BaseSettings):
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
+    fresh_login: int = Field(300, ge=0, le=DAY)
     login_failures: int = Field(10, ge=1, le=1_000_000)
     login_window: int = Field(900, ge=1, le=DAY)
     registration: Literal["open", "closed"] = "open"

@@ -40,7 +40,7 @@ OAUTH_CODES = {
     500: "server_error",
     503: "temporarily_unavailable",
 }
-REFUSALS = {"invalid_token", "insufficient_scope"}
+REFUSALS = {"invalid_token", "insufficient_scope", "insufficient_user_authentication"}
 MAX_FAULTS = 100
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")

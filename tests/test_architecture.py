@@ -31,14 +31,17 @@ MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"au
 FLOORS = [
     {"router"},
     {"dependencies"},
-    {"grants", "forms", "recovery"},
+    {"access", "forms", "grants", "recovery", "refresh"},
     {"service"},
     {"holders", "search"},
     {"keys", "models", "passwords", "throttle", "tokens"},
-    {"schemas"},
+    {"claims", "schemas"},
     {"errors"},
 ]
-WEBLESS = {"grants", "service", "search", "holders", "throttle", "models", "keys", "passwords", "tokens"}
+WEBLESS = {
+    *("access", "grants", "refresh", "service", "search", "holders"),
+    *("throttle", "models", "keys", "passwords", "tokens", "claims"),
+}
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",

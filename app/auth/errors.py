@@ -11,13 +11,15 @@ AppError
 │   └── InvalidCredentials    401: unknown, wrong and disabled alike
 ├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
+├── StaleLogin                401, `insufficient_user_authentication` (RFC 9470 §3)
 ├── InsufficientScope         403, `insufficient_scope`
 ├── InvalidResetToken         400
 ├── WeakPassword              422
 ├── WrongPassword             403
 ├── SessionNotFound           404
 ├── TooManyAttempts           429
-└── HashingQueueFull          503
+├── HashingQueueFull          503
+└── ClockBehind               503
 """
 
 from collections.abc import Mapping
@@ -33,6 +35,7 @@ END_REASONS = {
     "revoked": "The session was signed out",
     "password_changed": "The password was changed",
     "disabled": "The user was disabled",
+    "demoted": "The user is no longer an administrator",
     "reuse": "The session was ended because a replaced refresh token was used again",
 }
 
@@ -105,6 +108,17 @@ class InvalidToken(AppError):
         }
 
 
+class StaleLogin(AppError):
+    status_code = 401
+    code = "insufficient_user_authentication"
+    error = "insufficient_user_authentication"
+    detail = "The login is too old for this: log in again"
+
+    def __init__(self, max_age: int) -> None:
+        challenge = f'Bearer realm="{REALM}", error="{self.error}", error_description="{self.detail}"'
+        self.headers = {"WWW-Authenticate": f'{challenge}, max_age="{max_age}"'}
+
+
 class InsufficientScope(Forbidden):
     error = "insufficient_scope"
     detail = "The access token lacks a scope"
@@ -144,3 +158,9 @@ class TooManyAttempts(TooManyRequests):
 
 class HashingQueueFull(Unavailable):
     detail = "Too many passwords are being hashed"
+
+
+class ClockBehind(Unavailable):
+    code = "clock_behind"
+    detail = "This host's clock is behind: it says that the refresh token is not issued yet"
+    headers = {"Retry-After": "30"}  # noqa: RUF012
