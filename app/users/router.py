@@ -61,7 +61,7 @@ RESET_ERRORS = describe(InvalidResetToken, HashingQueueFull, DatabaseUnavailable
 DELETE_ERRORS = FRESH_ERRORS | describe(LastAdministrator)
 ADMIN_ERRORS = BEARER_ERRORS | describe(UserNotFound)
 SENT: dict[int | str, dict[str, Any]] = {
-    202: {"model": ResetSent, "description": "The token has been sent to the user's e-mail address"}
+    202: {"model": ResetSent, "description": "The token has been sent to the user"}
 }
 
 
@@ -192,14 +192,13 @@ async def issue_reset_token(
 ) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
-    It voids the token before. Where `RESET_HOOK` is set and the user has an e-mail address, the token goes there, and
-    the answer is 202 without it: administrators do not choose passwords.
+    It voids the token before. Where `RESET_HOOK` is set, it sends the token to the user, and the answer is 202 without
+    it: administrators do not choose passwords.
     """
     reset = await admin.write(issue_reset, tokens, user_id, now)
     record("reset_token_issued", target_id=user_id)
+    expires_in = int(TTL.total_seconds())
     if settings.reset_hook:
         await send(settings.reset_hook, reset)
-    expires_in = int(TTL.total_seconds())
-    if settings.reset_hook and reset.email:
         return JSONResponse(ResetSent(expires_in=expires_in).model_dump(), 202)
     return JSONResponse(ResetToken(reset_token=reset.reset_token, expires_in=expires_in).model_dump(), 201)
