@@ -27,7 +27,7 @@ FRAMEWORK_CODES: Final = {
     404: NotFound.code,
     405: "method_not_allowed",
 }
-REFUSALS = {"invalid_token", "insufficient_scope"}
+REFUSALS = {"invalid_token", "insufficient_scope", "insufficient_user_authentication"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 

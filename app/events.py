@@ -25,6 +25,7 @@ Event = Literal[
     "password_reset",
     "reset_token_issued",
     "user_registered",
+    "email_changed",
     "user_changed",
     "user_deleted",
     "task_removed",

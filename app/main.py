@@ -15,6 +15,7 @@ from app.auth import router as auth
 from app.auth.dependencies import BEARER_ERRORS
 from app.auth.keys import check_keys, load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
+from app.auth.refresh import Uses
 from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
@@ -50,6 +51,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.database = database
             app.state.tokens = load_tokens(settings)
+            app.state.uses = Uses(settings.refresh_grace)
             app.state.limiter = Limiter(settings, signing_secrets(settings)[0])
             app.state.passwords = passwords
             usages = {"hashing_queue": passwords.usage, "database_connections": database.usage}

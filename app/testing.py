@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Self, cast
 from uuid import uuid4
@@ -34,7 +35,7 @@ from app.config import Settings
 from app.engines import connect
 from app.main import create_app
 from app.upkeep import bring_up_to_date
-from app.users.service import change_user
+from app.users.service import create_user
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
 PASSWORD: Final = "correct horse battery"  # noqa: S105
@@ -43,9 +44,15 @@ DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §5.2
 PARAMETER = r'([a-z_]+)="([^"\\]*)"'
 CHALLENGE = re.compile(f"Bearer {PARAMETER}(, {PARAMETER})*")
 OAUTH_KEYS: Final = {"detail", "code", "error", "error_description"}
-BEARER_STATUSES: Final = {None: 401, "invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403}
+BEARER_STATUSES: Final = {
+    None: 401,
+    "invalid_request": 400,
+    "invalid_token": 401,
+    "insufficient_scope": 403,
+    "insufficient_user_authentication": 401,
+}
 
-BearerError = Literal["invalid_request", "invalid_token", "insufficient_scope"]
+BearerError = Literal["invalid_request", "invalid_token", "insufficient_scope", "insufficient_user_authentication"]
 MakeApp = Callable[[Settings], FastAPI]
 Serve = Callable[..., TestClient]
 LogIn = Callable[..., "Login"]
@@ -148,9 +155,7 @@ def user(client: TestClient) -> User:
 @pytest.fixture
 def admin(client: TestClient) -> User:
     """A registered administrator, root."""
-    user_id = register(client, "root")["id"]
-    state, portal = cast("FastAPI", client.app).state, cast("BlockingPortal", client.portal)
-    portal.call(state.database.write, change_user, user_id, {"is_admin": True}, state.clock())
+    add_user(client, "root", is_admin=True)
     return User("root", PASSWORD)
 
 
@@ -214,6 +219,14 @@ def register(client: TestClient, username: str = "ada", **fields: Any) -> dict[s
     return _body(client.post("/users", json={"username": username, "password": PASSWORD} | fields), 201)
 
 
+def add_user(client: TestClient, username: str, *, is_admin: bool = False) -> None:
+    """Add a user as the command line does, which may give a reserved name and make an administrator."""
+    state, portal = cast("FastAPI", client.app).state, cast("BlockingPortal", client.portal)
+    password_hash = portal.call(state.passwords.hash, PASSWORD, username)
+    add = partial(create_user, is_admin=is_admin)
+    portal.call(state.database.write, add, username, password_hash, state.clock())
+
+
 def log_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: str) -> Login:
     return Login.of(client.post("/auth/token", data={"username": username, "password": password} | fields))
 
@@ -239,7 +252,10 @@ def assert_oauth_error(response: Response, error: str, status: int = 400) -> Non
 
 
 def assert_bearer_error(response: Response, error: BearerError | None) -> None:
-    """Assert that an endpoint refused its caller with this error of RFC 6750 §3.1: None where no token came."""
+    """Assert that an endpoint refused its caller with this error: None where no token came.
+
+    They are those of RFC 6750 §3.1, and `insufficient_user_authentication` of RFC 9470 where the login is too old.
+    """
     __tracebackhide__ = True
     status = BEARER_STATUSES[error]
     challenges = response.headers.get_list("WWW-Authenticate")
@@ -251,6 +267,7 @@ def assert_bearer_error(response: Response, error: BearerError | None) -> None:
         "the challenge must name a realm": "realm" in named,
         f"the challenge's error must be {error}": named.get("error") == error,
         "the challenge must name the scope that lacks": "scope" in named or error != "insufficient_scope",
+        "the challenge must name max_age": "max_age" in named or error != "insufficient_user_authentication",
         "Cache-Control must be no-store": response.headers.get("Cache-Control") == "no-store",
     }
     _require(response, rules)

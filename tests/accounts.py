@@ -5,9 +5,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from app.testing import PASSWORD, Login, bearer, log_in, register
+from app.testing import PASSWORD, Login, add_user, bearer, log_in, register
 
-__all__ = ["PASSWORD", "Login", "bearer", "log_in", "register"]
+__all__ = ["PASSWORD", "Login", "add_user", "bearer", "log_in", "register"]
 
 
 def refresh(client: TestClient, refresh_token: str, **fields: str) -> Response:

@@ -17,7 +17,7 @@ from schemathesis.generation.stateful.state_machine import DEFAULT_STATE_MACHINE
 from schemathesis.hooks import unregister
 from schemathesis.python.asgi import shutdown_lifespans
 
-from tests.accounts import PASSWORD, bearer, log_in, register
+from tests.accounts import PASSWORD, add_user, bearer, log_in
 from tests.conftest import Sql
 
 AnyCase = Case[Any]
@@ -115,9 +115,8 @@ class Administrator:
         """Make the account, and another administrator's, so that hers can be deleted."""
         names = "lower(username) IN ('root', 'deputy')"
         self.sql(f"DELETE FROM users WHERE {names}")  # not those that the fuzzer made: it would look for them
-        register(self.client, "root")
-        register(self.client, "deputy")
-        self.sql(f"UPDATE users SET is_admin = TRUE WHERE {names}")
+        for name in "root", "deputy":
+            add_user(self.client, name, is_admin=True)
         self.password, self.token = PASSWORD, None
 
     def authenticate(self) -> str:

@@ -36,26 +36,17 @@ MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"au
 FLOORS = [
     {"router"},
     {"dependencies"},
-    {"grants", "forms", "recovery"},
+    {"access", "forms", "grants", "recovery", "refresh"},
     {"changes"},
     {"service"},
     {"holders", "quota", "search"},
     {"keys", "models", "passwords", "throttle", "tokens"},
-    {"schemas"},
+    {"claims", "schemas"},
     {"errors"},
 ]
 WEBLESS = {
-    "grants",
-    "changes",
-    "service",
-    "quota",
-    "search",
-    "holders",
-    "throttle",
-    "models",
-    "keys",
-    "passwords",
-    "tokens",
+    *("access", "changes", "grants", "refresh", "service", "quota", "search", "holders"),
+    *("throttle", "models", "keys", "passwords", "tokens", "claims"),
 }
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",

@@ -265,10 +265,10 @@ def use(visitor: Visitor) -> None:
 def administer(visitor: Visitor, stage: Stage) -> None:
     """Look after a user, who forgets her password and is disabled and deleted."""
     ask = visitor.ask
-    for username in "root", "eve":
+    for username in "chief", "eve":
         ask("POST", "/users", json={"username": username, "password": PASSWORD})
-    stage.run(["UPDATE users SET is_admin = TRUE WHERE username = 'root'"])
-    root = bearer(visitor.token(username="root", password=PASSWORD).json()["access_token"])
+    stage.run(["UPDATE users SET is_admin = TRUE WHERE username = 'chief'"])
+    root = bearer(visitor.token(username="chief", password=PASSWORD).json()["access_token"])
     [eve] = ask("GET", "/users/", params={"username": "eve"}, headers=root).json()["items"]
     url = f"/users/{eve['id']}"
     reset_token = ask("POST", f"{url}/reset-token", headers=root).json()["reset_token"]

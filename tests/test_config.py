@@ -155,7 +155,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ACCESS_TOKEN_TTL": "1",
         "SESSION_TTL": "2",
         "REFRESH_GRACE": "0",
-        "FRESH_LOGIN": "5",
+        "FRESH_LOGIN": "60",
         "LOGIN_FAILURES": "3",
         "LOGIN_WINDOW": "4",
         "REGISTRATION": "closed",

@@ -84,6 +84,22 @@ def try_password(client: TestClient, username: str = "ada", password: str = WRON
     return client.post("/auth/token", data={"username": username, "password": password}).status_code
 
 
+def test_a_changed_address_and_a_login_that_is_too_old_for_it(
+    client: TestClient, events: Events, clock: MovableClock
+) -> None:
+    login = sign_up(client)
+    events()
+
+    for email in "ada@example.com", "ada@example.com", None:
+        assert client.patch("/users/me", json={"email": email}, headers=login.headers).status_code == 200
+    assert events() == [event("email_changed", of(login))] * 2
+
+    clock.move(minutes=5)
+    client.patch("/users/me", json={"email": "ada@example.com"}, headers=login.headers)
+    client.delete("/users/me", headers=login.headers)
+    assert events() == [event("access_refused", of(login), "The login is too old for this: log in again")] * 2
+
+
 def test_a_registration(client: TestClient, events: Events) -> None:
     user = register(client)
 
@@ -186,7 +202,7 @@ def test_a_refused_refresh_names_the_session_where_the_token_is_ours(
 
 def test_a_reuse(client: TestClient, events: Events, clock: MovableClock) -> None:
     login = sign_up(client)
-    refreshed(client, login.refresh_token)
+    client.get("/tasks/mine", headers=refreshed(client, login.refresh_token).headers)
     clock.move(seconds=11)
     events()
 

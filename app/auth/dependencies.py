@@ -1,29 +1,30 @@
 """Who calls, and with what: the bearer schemes, and what the endpoints are handed."""
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
-from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
+from app.auth.access import AdminDatabase, OptionalUserDb, UserDatabase, UserDb
+from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.grants import Grants
-from app.auth.holders import Holder, Principal, get_principal
+from app.auth.holders import Principal
 from app.auth.passwords import Passwords
+from app.auth.refresh import Uses
 from app.auth.schemas import SCOPES
 from app.auth.service import Client
 from app.auth.throttle import Limiter
-from app.auth.tokens import AccessClaims, BadToken, ExpiredToken, Tokens
+from app.auth.tokens import BadToken, ExpiredToken, Tokens
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.config import AppSettings
-from app.database import Database, Db
-from app.errors import AppError, UnsupportedMediaType
+from app.database import Db
+from app.errors import UnsupportedMediaType
 from app.events import identify
 
 P = ParamSpec("P")
@@ -56,6 +57,11 @@ async def get_tokens(request: Request) -> Tokens:
     return tokens
 
 
+async def get_uses(request: Request) -> Uses:
+    uses: Uses = request.app.state.uses
+    return uses
+
+
 async def get_passwords(request: Request) -> Passwords:
     passwords: Passwords = request.app.state.passwords
     return passwords
@@ -67,80 +73,15 @@ async def get_limiter(request: Request) -> Limiter:
 
 
 AppTokens = Annotated[Tokens, Depends(get_tokens)]
+AppUses = Annotated[Uses, Depends(get_uses)]
 AppPasswords = Annotated[Passwords, Depends(get_passwords)]
 AppLimiter = Annotated[Limiter, Depends(get_limiter)]
 BearerToken = Annotated[str, Depends(Bearer(auto_error=True))]
 OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 
-Who = TypeVar("Who", bound=Principal | None)
-Held = TypeVar("Held", bound=Holder | None)
-
-
-@dataclass(frozen=True, slots=True)
-class UserDatabase(Generic[Who, Held]):
-    """The database in the hands of who has a token: no call does anything for them unless their session is live.
-
-    `read` and `write` look at it first, `find` and `make` with the very statement that does the work. The function is
-    handed who they are; None where a token is optional and there is none.
-
-    Raises:
-        InvalidToken, InsufficientScope: as `get_principal` has it, from each call.
-    """
-
-    db: Database
-    claims: AccessClaims | None
-    required: Sequence[str]
-    now: datetime
-
-    async def read(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.db.read(lambda connection: f(connection, self._who(connection), *args, **kwargs))
-
-    async def write(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.db.write(lambda connection: f(connection, self._who(connection), *args, **kwargs))
-
-    async def find(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Read with a function each of whose statements has `IS_LIVE` in it, where there is a token.
-
-        What it finds is proof that the session is live, and saves a statement; else the session is looked at by itself.
-        """
-        return await self.db.read(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
-
-    async def make(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write as `find` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
-        return await self.db.write_one(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
-
-    async def who(self) -> Who:
-        return await self.db.read(self._who)
-
-    def _find(self, connection: Connection, f: Callable[[Connection, Held], T]) -> T:
-        holder = Holder(self.claims.sub, self.claims.sid, self.now) if self.claims else None
-        if not self._is_enough():
-            self._who(connection)
-        try:
-            found = f(connection, cast("Held", holder))
-        except AppError:
-            self._who(connection)
-            raise
-        if not found:
-            self._who(connection)
-        return found
-
-    def _is_enough(self) -> bool:
-        """Whether the token's scopes are, for everybody: an administrator may be none any more."""
-        return self.claims is None or (self.claims.scopes.issuperset(self.required) and "admin" not in self.required)
-
-    def _who(self, connection: Connection) -> Who:
-        who = self.claims and get_principal(connection, self.claims, self.required, self.now)
-        return cast("Who", who)
-
-
-UserDb = UserDatabase[Principal, Holder]
-OptionalUserDb = UserDatabase[Principal | None, Holder | None]
-
-
 async def get_user_database(
-    request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, db: Db, now: Now
+    request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
 ) -> UserDb:
     try:
         claims = tokens.read(AccessClaims, token, now)
@@ -148,6 +89,7 @@ async def get_user_database(
         raise InvalidToken("The access token has expired") from error
     except BadToken as error:
         raise InvalidToken from error
+    await uses.note(db, claims)
     identify(claims.sub, claims.sid)
     user: UserDb = UserDatabase(db, claims, scopes.scopes, now)
     request.state.user = user
@@ -155,13 +97,31 @@ async def get_user_database(
 
 
 async def get_optional_user_database(
-    request: Request, scopes: SecurityScopes, token: OptionalBearerToken, tokens: AppTokens, db: Db, now: Now
+    request: Request,
+    scopes: SecurityScopes,
+    token: OptionalBearerToken,
+    tokens: AppTokens,
+    uses: AppUses,
+    db: Db,
+    now: Now,
 ) -> OptionalUserDb:
     """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
     if token is None:
         return UserDatabase(db, None, scopes.scopes, now)
-    user = await get_user_database(request, scopes, token, tokens, db, now)
+    user = await get_user_database(request, scopes, token, tokens, uses, db, now)
     return cast("OptionalUserDb", user)
+
+
+async def get_fresh_user_database(
+    request: Request, user: Annotated[UserDb, Security(get_user_database)], settings: AppSettings
+) -> UserDb:
+    """For what could take the account over: it takes a login of a moment ago (RFC 9470)."""
+    request.state.user = replace(user, max_age=settings.fresh_login)
+    return cast("UserDb", request.state.user)
+
+
+async def get_admin_database(user: Annotated[UserDb, Security(get_user_database)]) -> AdminDatabase:
+    return AdminDatabase(user)
 
 
 async def get_current_user(user: Annotated[UserDb, Security(get_user_database)]) -> Principal:
@@ -169,8 +129,12 @@ async def get_current_user(user: Annotated[UserDb, Security(get_user_database)])
 
 
 CurrentUser = Annotated[Principal, Security(get_current_user)]
-AccountUser = Annotated[Principal, Security(get_current_user, scopes=["account"])]
-AdminUser = Annotated[Principal, Security(get_current_user, scopes=["admin"])]
+"""The caller, after the database was asked. To act in the same transaction, take one of those below."""
+
+AnyUserDb = Annotated[UserDb, Security(get_user_database)]
+AccountDb = Annotated[UserDb, Security(get_user_database, scopes=["account"])]
+FreshAccountDb = Annotated[UserDb, Security(get_fresh_user_database, scopes=["account"])]
+AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
 
 
 class UserRoute(JSONRoute):

@@ -12,13 +12,15 @@ AppError
 ├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
 ├── NotAuthenticated          401, without an `error`: no token came
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
+├── StaleLogin                401, `insufficient_user_authentication` (RFC 9470 §3)
 ├── InsufficientScope         403, `insufficient_scope`
 ├── InvalidResetToken         400
 ├── WeakPassword              422
 ├── WrongPassword             403
 ├── SessionNotFound           404
 ├── TooManyAttempts           429
-└── HashingQueueFull          503
+├── HashingQueueFull          503
+└── ClockBehind               503
 """
 
 from collections.abc import Mapping
@@ -34,6 +36,7 @@ END_REASONS = {
     "revoked": "The session was signed out",
     "password_changed": "The password was changed",
     "disabled": "The user was disabled",
+    "demoted": "The user is no longer an administrator",
     "reuse": "The session was ended because a replaced refresh token was used again",
 }
 
@@ -124,6 +127,17 @@ class InvalidToken(AppError):
         }
 
 
+class StaleLogin(AppError):
+    status_code = 401
+    code = "insufficient_user_authentication"
+    error = "insufficient_user_authentication"
+    detail = "The login is too old for this: log in again"
+
+    def __init__(self, max_age: int) -> None:
+        challenge = f'Bearer realm="{REALM}", error="{self.error}", error_description="{self.detail}"'
+        self.headers = {"WWW-Authenticate": f'{challenge}, max_age="{max_age}"'}
+
+
 class InsufficientScope(Forbidden):
     error = "insufficient_scope"
     detail = "The access token lacks a scope"
@@ -171,3 +185,9 @@ class TooManyAttempts(TooManyRequests):
 class HashingQueueFull(Unavailable):
     detail = "Too many passwords are being hashed"
     code = "hashing_queue_full"
+
+
+class ClockBehind(Unavailable):
+    code = "clock_behind"
+    detail = "This host's clock is behind: it says that the refresh token is not issued yet"
+    headers = {"Retry-After": "30"}  # noqa: RUF012

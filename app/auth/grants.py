@@ -3,6 +3,7 @@
 The two grants of POST /auth/token (RFC 6749 §4.3, §6), and the current password of who is signed in.
 """
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
+from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import (
+    ClockBehind,
     InvalidCredentials,
     InvalidGrant,
     InvalidScope,
@@ -19,14 +22,17 @@ from app.auth.errors import (
 )
 from app.auth.holders import Principal, allowed_scopes
 from app.auth.passwords import Passwords, Verdict
+from app.auth.refresh import refresh_session
 from app.auth.schemas import TokenResponse
-from app.auth.service import Client, find_account, grant_scope, refresh_session, start_session
+from app.auth.service import Client, find_account, grant_scope, start_session
 from app.auth.throttle import Attempt, Limiter, clear, count, forgive, reserve
-from app.auth.tokens import AccessClaims, BadToken, ExpiredToken, RefreshClaims, Tokens
+from app.auth.tokens import BadToken, EarlyToken, ExpiredToken, Tokens
 from app.config import Settings
 from app.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
 from app.events import record
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,13 @@ class Grants:
 
         Raises:
             InvalidGrant, InvalidScope, TooManyAttempts
+            ClockBehind: the token is good. Nothing is counted, and the client keeps it.
         """
         try:
             claims = self.tokens.read(RefreshClaims, refresh_token, self.now)
+        except EarlyToken as error:
+            logger.warning("this host's clock is behind: a refresh token that we have signed is not issued yet")
+            raise ClockBehind from error
         except ExpiredToken:
             await self._refuse(InvalidGrant("The refresh token has expired"))
         except BadToken:
@@ -82,8 +92,8 @@ class Grants:
         record("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return self._response(outcome.session, outcome.scope)
 
-    async def confirm_password(self, user: Principal, password: str) -> str:
-        """Check the current password of who is signed in; its hash.
+    async def confirm_password(self, user: Principal, password: str) -> AnyRow:
+        """Check the current password of the caller, and return the account: its hash and e-mail address.
 
         Raises:
             WrongPassword, TooManyAttempts, HashingQueueFull
@@ -96,7 +106,7 @@ class Grants:
                 record("password_change_failed", reason=_reason(account, verdict))
                 raise WrongPassword
             await self.db.write(clear, attempt, self.now)
-            return str(account.password_hash)
+            return account
 
     @asynccontextmanager
     async def _reserved(self, attempt: Attempt) -> AsyncIterator[None]:
@@ -130,7 +140,8 @@ class Grants:
         expires_at = min(issued_at + self.settings.access_token_ttl, ends_at)
         issuer = self.tokens.issuer
         common = {"iss": issuer, "aud": issuer, "sub": session.user_id, "sid": session.id}
-        access = AccessClaims(**common, jti=secrets.token_urlsafe(16), iat=issued_at, exp=expires_at, scope=scope)
+        access_id = f"{secrets.token_urlsafe(16)}.{session.generation}"
+        access = AccessClaims(**common, jti=access_id, iat=issued_at, exp=expires_at, scope=scope)
         refresh = RefreshClaims(
             **common,
             jti=f"{session.id}.{session.generation}",

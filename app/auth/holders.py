@@ -2,16 +2,16 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, select
 
-from app.auth.errors import END_REASONS, SESSION_EXPIRED, InsufficientScope, InvalidToken
+from app.auth.claims import AccessClaims
+from app.auth.errors import END_REASONS, SESSION_EXPIRED, InsufficientScope, InvalidToken, StaleLogin
 from app.auth.models import Session, User
 from app.auth.schemas import SCOPES
-from app.auth.tokens import AccessClaims
-from app.database import AnyRow
+from app.database import AnyRow, AnySelect
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,18 @@ class Principal:
     username: str
     session_id: str
     scopes: frozenset[str]
+    logged_in_at: datetime
 
 
 PRINCIPAL = (
     select(User.id, User.username, User.is_active, User.is_admin, Session.ended_at, Session.end_reason)
-    .add_columns(Session.expires_at)
+    .add_columns(Session.created_at, Session.expires_at)
     .join(User)
     .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"))
 )
+KEPT_PRINCIPAL = PRINCIPAL.with_for_update(read=True, of=Session)
+OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)
+ADMINISTRATORS = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update(key_share=True)
 
 
 class Holder(NamedTuple):
@@ -63,7 +67,33 @@ def get_principal(connection: Connection, claims: AccessClaims, required: Collec
         InvalidToken: the session is over or gone, or its user disabled.
         InsufficientScope: the token may not do what is required, or its user may no longer.
     """
-    row = connection.execute(PRINCIPAL, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
+    return _read_principal(connection, PRINCIPAL, claims, required, now)
+
+
+def keep_principal(connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime) -> Principal:
+    """Read it as `get_principal` does, and keep it true until the transaction ends.
+
+    Whatever ends a session waits for it. What writes to accounts or sessions locks users before sessions, and several
+    users by their ids: of two such transactions neither waits for the other in turn.
+
+    Raises:
+        InvalidToken, InsufficientScope
+    """
+    if not {"account", "admin"}.isdisjoint(required):
+        connection.execute(ADMINISTRATORS if "admin" in claims.scopes else OWN_ROW, {"user_id": claims.sub})
+    return _read_principal(connection, KEPT_PRINCIPAL, claims, required, now)
+
+
+def require_fresh_login(user: Principal, max_age: int, now: datetime) -> None:
+    """Raises StaleLogin: the session's login is that many seconds ago, or more. A refresh is no login."""
+    if now - user.logged_in_at >= timedelta(seconds=max_age):
+        raise StaleLogin(max_age)
+
+
+def _read_principal(
+    connection: Connection, query: AnySelect, claims: AccessClaims, required: Collection[str], now: datetime
+) -> Principal:
+    row = connection.execute(query, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
     if row is None:
         raise InvalidToken
     if reason := why_over(row, now):
@@ -73,7 +103,7 @@ def get_principal(connection: Connection, claims: AccessClaims, required: Collec
     scopes = claims.scopes & allowed_scopes(is_admin=row.is_admin)
     if not scopes.issuperset(required):
         raise InsufficientScope(" ".join(required))
-    return Principal(row.id, row.username, claims.sid, scopes)
+    return Principal(row.id, row.username, claims.sid, scopes, row.created_at)
 
 
 def allowed_scopes(*, is_admin: bool) -> frozenset[str]:

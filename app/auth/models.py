@@ -17,6 +17,9 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=true())
     is_admin: Mapped[bool] = mapped_column(server_default=false())
+    reset_id: Mapped[str | None] = mapped_column(
+        String(64), doc="The `jti` of the latest reset token, until it is used."
+    )
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -33,6 +36,7 @@ class Session(Base):
     id: Mapped[PrimaryKey]
     user_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"))
     generation: Mapped[int] = mapped_column(server_default="1")
+    unused_generation: Mapped[int | None] = mapped_column(doc="The current one, while no token of it has been seen.")
     scope: Mapped[str] = mapped_column(Text(255))
     created_at: Mapped[datetime]
     rotated_at: Mapped[datetime]

@@ -64,14 +64,14 @@ class Passwords:
         self._threads = ThreadPoolExecutor(THREADS, "argon2", _lower_priority)
         self._threads.submit(_common_passwords)  # the first registration does not wait for the list
 
-    async def hash(self, password: str, username: str) -> str:
+    async def hash(self, password: str, username: str, email: str | None = None) -> str:
         """Hash a new password.
 
         Raises:
-            WeakPassword: it is common, or the username.
+            WeakPassword: it is common, the username, or the e-mail address.
             HashingQueueFull
         """
-        return await self._run(self._hash_new, password, username)
+        return await self._run(self._hash_new, password, username, email)
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
         """Check a password against its stored hash; against None, which nobody has, it is wrong at the same cost.
@@ -96,10 +96,12 @@ class Passwords:
         job.add_done_callback(self._jobs.discard)
         return await asyncio.wrap_future(job)
 
-    def _hash_new(self, password: str, username: str) -> str:
+    def _hash_new(self, password: str, username: str, email: str | None) -> str:
         text = password.casefold()
         if text == username.casefold():
             raise WeakPassword("The password is the username")
+        if email and text == email.casefold():
+            raise WeakPassword("The password is the e-mail address")
         if text in _common_passwords():
             raise WeakPassword("The password is on the list of common passwords")
         return self._hash(password)

@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountUser, AppTokens, CurrentUser, TokenGrants
+from app.auth.dependencies import AccountDb, AnyUserDb, AppTokens, AppUses, TokenGrants, UserRoute
 from app.auth.errors import (
+    ClockBehind,
     FieldRequired,
     HashingQueueFull,
     InvalidCredentials,
@@ -20,8 +21,9 @@ from app.auth.errors import (
     UnsupportedGrantType,
 )
 from app.auth.forms import FormFields, FormToken, TokenField, TokenFields, TokenForm, form_of
-from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, SessionPage, TokenResponse
-from app.auth.service import end_other_sessions, end_own_session, end_session, introspect, list_sessions
+from app.auth.refresh import introspect
+from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation, SessionPage, TokenResponse
+from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
 from app.auth.tokens import BadToken
 from app.clock import Now
 from app.columns import PathId
@@ -40,11 +42,11 @@ KEYS_MAX_AGE = 300  # seconds
 FORM_ERRORS = (InvalidRequest, FieldRequired)
 GRANT_ERRORS = (
     *(InvalidScope, UnsupportedGrantType, InvalidGrant, TokenReused),
-    *(InvalidCredentials, TooManyAttempts, HashingQueueFull),
+    *(InvalidCredentials, TooManyAttempts, HashingQueueFull, ClockBehind),
 )
 
 forms = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, responses=describe(*FORM_ERRORS))
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute)
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=UserRoute)
 well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictRoute)
 
 
@@ -57,7 +59,8 @@ well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictR
 async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
-    Each refresh token is good once; a repeat within ten seconds gets the same successor again.
+    Each refresh token is good once. A repeat gets the same successor again: within ten seconds, or later as long as
+    nobody has used that. Any other repeat ends the session. 503 means that the token is still good: try again later.
     """
     match form.grant_type:
         case "" | "password":
@@ -68,14 +71,14 @@ async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
             raise UnsupportedGrantType
 
 
-@forms.post("/revoke", openapi_extra=form_of(TokenField))
+@forms.post("/revoke", response_model=Revocation, openapi_extra=form_of(TokenField))
 async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     with suppress(BadToken):
         claims = tokens.read_any(token)
-        if await db.write(end_session, claims.sid, "revoked", now):
+        if await db.write(end_session, claims, "revoked", now):
             record("session_revoked", user_id=claims.sub, session_id=claims.sid)
-    return Response("{}", headers=NO_STORE, media_type="application/json")  # some clients parse every 200
+    return _unstored(Revocation())
 
 
 @forms.post(
@@ -84,38 +87,45 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
-    _: FormFields, user: CurrentUser, token: FormToken, tokens: AppTokens, db: Db, now: Now
+    _: FormFields, user: AnyUserDb, token: FormToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
 ) -> Response:
-    """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662)."""
+    """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
+
+    To ask about a token is to use it: somebody has it.
+    """
     try:
         claims = tokens.read_any(token, now)
     except BadToken:
+        await user.who()
         return _unstored(Introspection(active=False))
-    return _unstored(await db.read(introspect, claims, user, now))
+    answer = await user.read(introspect, claims, now)
+    if answer.active:
+        await uses.note(db, claims)
+    return _unstored(answer)
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
 @router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
-    user: AccountUser, query: Annotated[PageQuery, Query()], db: Db, now: Now, request: Request
+    user: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
 ) -> Response:
     """List your live sessions, the latest login first."""
-    page = await db.read(list_sessions, user, query, now)
+    page = await user.read(list_sessions, query, now)
     return page.response(request, query)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
-async def delete_session(session_id: PathId, user: AccountUser, db: Db, now: Now) -> None:
+async def delete_session(session_id: PathId, user: AccountDb, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
-    await db.write(end_own_session, user.user_id, session_id, now)
+    await user.write(lambda connection, who: end_own_session(connection, who.user_id, session_id, now))
     record("session_revoked", session_id=session_id)
 
 
 @router.delete("/sessions", status_code=204)
 @router.delete("/sessions/", status_code=204, include_in_schema=False)
-async def delete_other_sessions(user: AccountUser, db: Db, now: Now) -> None:
+async def delete_other_sessions(user: AccountDb, now: Now) -> None:
     """End all of your sessions but this one."""
-    await db.write(end_other_sessions, user, "revoked", now)
+    await user.write(end_other_sessions, "revoked", now)
     record("session_revoked", reason="all but this one")
 
 

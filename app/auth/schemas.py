@@ -39,6 +39,10 @@ class SessionPage(PageOf[SessionRead]):
     pass
 
 
+class Revocation(BaseModel):
+    """RFC 7009 §2.2 has nothing to say. An empty object is for clients that parse each answer."""
+
+
 class Introspection(BaseModel):
     """RFC 7662 §2.2: of a token that is not active, or not the caller's to ask about, nothing but that."""
 

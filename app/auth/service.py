@@ -1,22 +1,19 @@
 """Sessions and who they belong to: one row a login, whose generation moves on by one at each refresh."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, literal, select, update
 
+from app.auth.claims import SessionClaims
 from app.auth.errors import (
-    InvalidGrant,
     InvalidScope,
     SessionNotFound,
-    TokenReused,
 )
-from app.auth.holders import Principal, allowed_scopes, spell_scope, why_over
+from app.auth.holders import Principal, spell_scope
 from app.auth.models import Session, User
-from app.auth.schemas import Introspection
 from app.auth.throttle import Attempt, clear, fold
-from app.auth.tokens import AccessClaims, RefreshClaims, SessionClaims
 from app.columns import Text, new_id
 from app.database import AnyRow
 from app.pagination import Order, Page, PageQuery
@@ -46,13 +43,13 @@ def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
 
 
 # Statements are made once: to make one takes longer than to run it.
-ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin).where(
+ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin, User.email).where(
     func.lower(User.username) == bindparam("username", type_=Text)
 )
 
 
 def find_account(connection: Connection, username: str) -> AnyRow | None:
-    """Read what a login is checked against: id, password_hash, is_active, is_admin."""
+    """Read what a login is checked against: id, password_hash, is_active, is_admin, email."""
     return connection.execute(ACCOUNT, {"username": fold(username)}).one_or_none()
 
 
@@ -95,62 +92,9 @@ def start_session(
     return connection.execute(NEW_SESSION, session).one()
 
 
-class Refreshed(NamedTuple):
-    session: AnyRow
-    scope: str
-
-
-MOVE = (
-    update(Session)
-    .where(
-        Session.id == bindparam("session_id"),
-        Session.generation == bindparam("from_generation"),
-        Session.ended_at.is_(None),
-        Session.expires_at > bindparam("now"),
-        exists().where(User.id == Session.user_id, User.is_active),
-    )
-    .values(generation=Session.generation + 1, rotated_at=bindparam("now"))
-    .returning(*SESSION, select(User.is_admin).where(User.id == Session.user_id).scalar_subquery().label("is_admin"))
-)
-
-
-def refresh_session(
-    connection: Connection, claims: RefreshClaims, scopes: Sequence[str], now: datetime, grace: timedelta
-) -> Refreshed | InvalidGrant:
-    """Move the session on to its next generation, once. A refusal is returned, so that what it records is kept.
-
-    A repeat of the move within `grace` gets the generation that the move made: a lost answer, or a second tab. Any
-    older one was copied, and nobody can tell which holder is the owner: it ends the session (RFC 9700 §4.14.2).
-
-    Raises:
-        InvalidScope: more was asked for than the session has, or its user may have by now; nothing has moved.
-    """
-
-    def granted(session: AnyRow) -> Refreshed:
-        allowed = claims.scopes & allowed_scopes(is_admin=session.is_admin)
-        return Refreshed(session, grant_scope(scopes, allowed))
-
-    values = {"session_id": claims.sid, "from_generation": claims.gen, "now": now}
-    moved = connection.execute(MOVE, values).one_or_none()
-    if moved is not None:
-        return granted(moved)
-    query = select(*SESSION, Session.ended_at, Session.end_reason, User.is_admin).join(User)
-    session = connection.execute(query.where(Session.id == claims.sid, User.is_active)).one_or_none()
-    if session is None:
-        return InvalidGrant()
-    if reason := why_over(session, now):
-        return InvalidGrant(reason)
-    if claims.gen == session.generation - 1 and max(now - session.rotated_at, timedelta()) < grace:
-        return granted(session)
-    if claims.gen >= session.generation:  # the database is older than the token: restored from a backup
-        return InvalidGrant()
-    end_session(connection, session.id, "reuse", now)
-    return TokenReused()
-
-
-def end_session(connection: Connection, session_id: str, reason: str, now: datetime) -> bool:
-    """End a session; whether it was live."""
-    return _end(connection, [Session.id == session_id], reason, now)
+def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
+    """End the session of a token, and return whether it was live."""
+    return _end(connection, [Session.id == claims.sid, Session.user_id == claims.sub], reason, now)
 
 
 def end_own_session(connection: Connection, user_id: str, session_id: str, now: datetime) -> None:
@@ -167,6 +111,12 @@ def end_own_session(connection: Connection, user_id: str, session_id: str, now: 
 def end_sessions_of(connection: Connection, user_id: str, reason: str, now: datetime) -> None:
     """End all sessions of a user."""
     _end(connection, [Session.user_id == user_id], reason, now)
+
+
+def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: str, now: datetime) -> None:
+    """End those sessions of a user that have this scope."""
+    has_scope = (literal(" ") + Session.scope + " ").contains(f" {scope} ")
+    _end(connection, [Session.user_id == user_id, has_scope], reason, now)
 
 
 def end_other_sessions(connection: Connection, user: Principal, reason: str, now: datetime) -> None:
@@ -214,22 +164,6 @@ def purge_sessions(connection: Connection, before: datetime, after_id: str, limi
 def has_sessions(connection: Connection) -> bool:
     """Whether anybody has ever logged in, as far as is known."""
     return connection.execute(select(Session.id).limit(1)).one_or_none() is not None
-
-
-def introspect(connection: Connection, claims: SessionClaims, caller: Principal, now: datetime) -> Introspection:
-    """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
-    query = select(*SESSION, Session.ended_at, Session.end_reason, User.username, User.is_admin).join(User)
-    is_of = (Session.id == claims.sid, User.id == claims.sub, User.is_active)
-    session = connection.execute(query.where(*is_of)).one_or_none()
-    is_callers = claims.sub == caller.user_id or "admin" in caller.scopes
-    if session is None or not is_callers or why_over(session, now):
-        return Introspection(active=False)
-    if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
-        return Introspection(active=False)
-    token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
-    scope = spell_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
-    said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
-    return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)
 
 
 def _end(connection: Connection, which: Iterable[ColumnElement[bool]], reason: str, now: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Access, refresh and reset tokens: claims, signing and verifying. The only importer of jose.
+"""Access, refresh and reset tokens: signing and verifying. The only importer of jose.
 
 jose checks signatures and little else: it takes several spellings of one token, duplicate members, any `typ` and `crit`
 and a missing `exp`, and fails in other ways than its own error. So the form of a token is checked before jose sees it,
@@ -11,21 +11,20 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from jose import jwk, jws
 from jose.backends.base import Key
 from jose.utils import base64url_decode, base64url_encode
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
+
+from app.auth.claims import AccessClaims, Claims, RefreshClaims, ResetClaims, SessionClaims
 
 MAX_TOKEN_LENGTH: Final = 4096
 MAX_HEADER_BYTES: Final = 256
 REMEMBERED: Final = 4096  # access tokens
 CLOCK_SKEW: Final = 60  # seconds that another host's clock may be ahead of ours
 SEGMENTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-
-UUIDText = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z")]
-EpochSeconds = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 class BadToken(Exception):
@@ -36,50 +35,8 @@ class ExpiredToken(BadToken):
     """A token of ours whose time is over."""
 
 
-class Claims(BaseModel):
-    """What a token of any kind says (RFC 7519 §4.1)."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-    typ: ClassVar[str]
-    algorithms: ClassVar[frozenset[str]]
-
-    iss: str
-    aud: str
-    sub: UUIDText
-    jti: Annotated[str, Field(min_length=1, max_length=64)]
-    iat: EpochSeconds
-    exp: EpochSeconds
-
-
-class SessionClaims(Claims):
-    """What a token of a session says."""
-
-    sid: UUIDText
-    scope: Annotated[str, Field(max_length=255)]
-
-    @property
-    def scopes(self) -> frozenset[str]:
-        return frozenset(self.scope.split())
-
-
-class AccessClaims(SessionClaims):
-    typ = "at+jwt"  # RFC 9068 §2.1
-    algorithms = frozenset({"HS256", "ES256", "RS256"})
-
-
-class RefreshClaims(SessionClaims):
-    typ = "rt+jwt"
-    algorithms = frozenset({"HS256"})
-
-    gen: Annotated[int, Field(ge=1, lt=2**31)]
-
-
-class ResetClaims(Claims):
-    typ = "reset+jwt"
-    algorithms = frozenset({"HS256"})
-
-    pwd: Annotated[str, Field(max_length=64)]
-    """Of the password hash that it replaces, and of no other."""
+class EarlyToken(BadToken):
+    """A token of ours from the future: this host's clock is behind."""
 
 
 AnyClaims = TypeVar("AnyClaims", bound=Claims)
@@ -156,10 +113,14 @@ class Tokens:
 
         Raises:
             ExpiredToken: it was good until `exp`, which is not after `now` (RFC 7519 §4.1.4).
+            EarlyToken: it is a refresh token that was issued after `now`.
             BadToken: anything else is wrong with it.
         """
         claims = self._verified(kind, token) if kind is AccessClaims else self._verify(kind, token)
-        _check_times(claims, now)
+        # By a clock that is behind, no session should move on. Against what else a token is for, `iat` says nothing.
+        if kind is RefreshClaims:
+            _check_issue(claims, now)
+        _check_expiry(claims, now)
         return claims
 
     def read_any(self, token: str, now: datetime | None = None) -> SessionClaims:
@@ -173,7 +134,8 @@ class Tokens:
             raise BadToken("neither kind of token")
         claims = self._verify(kind, token)
         if now:
-            _check_times(claims, now)
+            _check_issue(claims, now)
+            _check_expiry(claims, now)
         return claims
 
     def _verify(self, kind: type[AnyClaims], token: str) -> AnyClaims:
@@ -186,14 +148,18 @@ class Tokens:
             claims = kind.model_validate(_parse(payload))
         except Exception as error:  # jose raises more than its own errors: security depends on catching them all
             raise BadToken from error
-        if claims.iss != self.issuer or claims.aud != self.issuer:
+        # A refresh token is for nobody but us: its key and its session say enough, and PUBLIC_URL may change.
+        if kind is not RefreshClaims and (claims.iss != self.issuer or claims.aud != self.issuer):
             raise BadToken("another issuer or audience")
         return claims
 
 
-def _check_times(claims: Claims, now: datetime) -> None:
+def _check_issue(claims: Claims, now: datetime) -> None:
     if claims.iat > now.timestamp() + CLOCK_SKEW:
-        raise BadToken("issued in the future")
+        raise EarlyToken
+
+
+def _check_expiry(claims: Claims, now: datetime) -> None:
     if claims.exp <= now.timestamp():
         raise ExpiredToken
 

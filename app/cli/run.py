@@ -77,10 +77,10 @@ def valid(kind: Any, **fields: object) -> Any:
         raise failure("; ".join(faults)) from error
 
 
-async def hashed(password: str, username: str) -> str:
+async def hashed(password: str, username: str, email: str | None = None) -> str:
     """Raises WeakPassword."""
     with closing(Passwords(Cost())) as passwords:
-        return await passwords.hash(password, username)
+        return await passwords.hash(password, username, email)
 
 
 def failure(message: str) -> typer.Exit:

@@ -13,8 +13,8 @@ from app.config import load_settings
 from app.database import Database
 from app.migrations import PATIENCE
 from app.users import service
-from app.users.recovery import make_reset, send
-from app.users.schemas import PasswordSet, UserChange, UserCreate, UserQuery
+from app.users.recovery import issue_reset, send
+from app.users.schemas import NewUser, PasswordSet, UserChange, UserQuery
 
 PAGE = 100
 
@@ -29,7 +29,7 @@ def add(
     admin: Annotated[bool, typer.Option("--admin", help="Make an administrator.")] = False,
 ) -> None:
     """Add a user; the password comes from a prompt, or from standard input."""
-    fields: UserCreate = valid(UserCreate, username=name, password=read_password())
+    fields: NewUser = valid(NewUser, username=name, password=read_password())
 
     async def run(database: Database) -> None:
         password_hash = await hashed(fields.password, fields.username)
@@ -71,13 +71,13 @@ def enable(name: Name) -> None:
 
 @cli.command()
 def promote(name: Name) -> None:
-    """Make an administrator of a user; it holds from the next login on."""
+    """Make an administrator of a user, from the next login."""
     _change(name, {"is_admin": True}, "Promoted")
 
 
 @cli.command()
 def demote(name: Name) -> None:
-    """Make an administrator a user like any other."""
+    """Make an administrator a user like any other, and end the sessions that have the scope admin."""
     _change(name, {"is_admin": False}, "Demoted")
 
 
@@ -89,7 +89,7 @@ def set_password(name: Name) -> None:
     async def run(database: Database) -> str:
         user = await database.read(service.get_named, name)
         fields: PasswordSet = valid(PasswordSet, new_password=read_password())
-        password_hash = await hashed(fields.new_password, user["username"])
+        password_hash = await hashed(fields.new_password, user["username"], user["email"])
         attempt = Limiter(settings, signing_secrets(settings)[0]).login(user["username"], "")
         await database.write(service.set_password, user["id"], password_hash, attempt, utc_now())
         return f"Set the password of {user['username']}."
@@ -99,12 +99,12 @@ def set_password(name: Name) -> None:
 
 @cli.command()
 def reset_token(name: Name) -> None:
-    """Print a token with which a user sets a new password, once, within an hour."""
+    """Print a token with which a user sets a new password, once, within an hour. It voids the one before."""
     settings = load_settings()
 
     async def run(database: Database) -> str:
         user = await database.read(service.get_named, name)
-        reset = make_reset(load_tokens(settings), await database.read(service.get_account, user["id"]), utc_now())
+        reset = await database.write(issue_reset, load_tokens(settings), user["id"], utc_now())
         if settings.reset_hook:
             await send(settings.reset_hook, reset)
         return reset.reset_token

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Security
 
-from app.auth.dependencies import OptionalUserDb, UserDb, get_optional_user_database, get_user_database
+from app.auth.access import OptionalUserDb, UserDb
+from app.auth.dependencies import get_optional_user_database, get_user_database
 from app.tasks.schemas import TaskQuery
 
 TaskReader = Annotated[UserDb, Security(get_user_database, scopes=["tasks:read"])]

@@ -8,10 +8,14 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from sqlalchemy import Connection
+
+from app.auth.claims import ResetClaims
 from app.auth.errors import InvalidResetToken
-from app.auth.tokens import BadToken, ResetClaims, Tokens
+from app.auth.tokens import BadToken, Tokens
 from app.database import AnyRow
 from app.users.errors import ResetNotSent, UserDisabled
+from app.users.service import get_account, note_reset
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +34,13 @@ class Reset(NamedTuple):
 ResetHook = Callable[[Reset], Awaitable[None]]
 
 
-def make_reset(tokens: Tokens, account: AnyRow, now: datetime) -> Reset:
-    """A token for the account as `get_account` reads it: whatever changes it takes the token along.
+def issue_reset(connection: Connection, tokens: Tokens, user_id: str, now: datetime) -> Reset:
+    """Make a token for the account. A newer one voids it, and so does any change of the account.
 
     Raises:
-        UserDisabled
+        UserNotFound, UserDisabled
     """
+    account = get_account(connection, user_id)
     if not account.is_active:
         raise UserDisabled
     issued_at = int(now.timestamp())
@@ -48,6 +53,7 @@ def make_reset(tokens: Tokens, account: AnyRow, now: datetime) -> Reset:
         exp=issued_at + int(TTL.total_seconds()),
         pwd=_fingerprint(account),
     )
+    note_reset(connection, user_id, claims.jti)
     return Reset(account.username, account.email, tokens.sign(claims))
 
 
@@ -63,9 +69,12 @@ def check_account(account: AnyRow | None, claims: ResetClaims) -> AnyRow:
     """The account that a token is for.
 
     Raises:
-        InvalidResetToken: the token has been used; the account has changed since, is disabled, or gone.
+        InvalidResetToken: the token has been used, or there is a newer one; the account has changed since, is
+            disabled, or gone.
     """
     if account is None or not account.is_active or claims.pwd != _fingerprint(account):
+        raise InvalidResetToken
+    if account.reset_id not in {None, claims.jti}:  # None: the version before, which issued it, did not note it
         raise InvalidResetToken
     return account
 

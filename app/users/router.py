@@ -1,22 +1,31 @@
 """/users: registration, one's own account, everyone's for administrators, and recovery."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy import RowMapping
 
 from app.auth.dependencies import (
-    AccountUser,
-    AdminUser,
+    AccountDb,
+    AdminDb,
     AppLimiter,
     AppPasswords,
     AppTokens,
+    FreshAccountDb,
     LoginClient,
     TokenGrants,
+    UserRoute,
 )
-from app.auth.errors import HashingQueueFull, InvalidResetToken, TooManyAttempts, WeakPassword, WrongPassword
+from app.auth.errors import (
+    HashingQueueFull,
+    InvalidResetToken,
+    StaleLogin,
+    TooManyAttempts,
+    WeakPassword,
+    WrongPassword,
+)
 from app.auth.throttle import count
-from app.bodies import JSONRoute
 from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
@@ -25,6 +34,7 @@ from app.events import record
 from app.openapi import describe
 from app.pagination import PAGE
 from app.users import service
+from app.users.dependencies import ProfileDb
 from app.users.errors import (
     LastAdministrator,
     RegistrationClosed,
@@ -33,10 +43,11 @@ from app.users.errors import (
     UsernameTaken,
     UserNotFound,
 )
-from app.users.recovery import TTL, check_account, make_reset, read_reset_token, send
+from app.users.recovery import TTL, check_account, issue_reset, read_reset_token, send
 from app.users.schemas import (
     PasswordChange,
     PasswordReset,
+    ResetSent,
     ResetToken,
     UserChange,
     UserCreate,
@@ -46,11 +57,14 @@ from app.users.schemas import (
     UserUpdate,
 )
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=JSONRoute)
+router = APIRouter(prefix="/users", tags=["users"], route_class=UserRoute)
 
 REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
 PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
 RESET_ERRORS = describe(InvalidResetToken, WeakPassword, HashingQueueFull)
+SENT: dict[int | str, dict[str, Any]] = {
+    202: {"model": ResetSent, "description": "The token has been sent to the user"}
+}
 
 
 @router.post("", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
@@ -70,39 +84,43 @@ async def register(
     if limit := limiter.registration(client.ip):
         with limiter.once_a_second(limit, now):
             await db.write(count, limit, now)
-    password_hash = await passwords.hash(fields.password, fields.username)
+    password_hash = await passwords.hash(fields.password, fields.username, fields.email)
     user = await db.write(service.create_user, fields.username, password_hash, now, email=fields.email)
     record("user_registered", user_id=user["id"])
     return user
 
 
 @router.get("/me", response_model=UserRead)
-async def read_profile(user: AccountUser, db: Db) -> RowMapping:
+async def read_profile(user: AccountDb) -> RowMapping:
     """Read your profile."""
-    return await db.read(service.get_profile, user)
+    return await user.read(service.get_profile)
 
 
-@router.patch("/me", response_model=UserRead)
-async def change_profile(changes: UserUpdate, user: AccountUser, db: Db, now: Now) -> RowMapping:
-    """Change the fields that are given; null clears."""
-    return await db.write(service.update_profile, user, changes, now)
+@router.patch("/me", response_model=UserRead, responses=describe(StaleLogin))
+async def change_profile(changes: UserUpdate, user: ProfileDb, settings: AppSettings, now: Now) -> RowMapping:
+    """Change the fields that are given; null clears. To change the e-mail address takes a fresh login (RFC 9470)."""
+    profile, is_another_address = await user.write(service.update_profile, changes, now, settings.fresh_login)
+    if is_another_address:
+        record("email_changed")
+    return profile
 
 
 @router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
 async def set_password(
-    fields: PasswordChange, user: AccountUser, grants: TokenGrants, passwords: AppPasswords, db: Db, now: Now
+    fields: PasswordChange, user: AccountDb, grants: TokenGrants, passwords: AppPasswords, now: Now
 ) -> None:
     """Change your password. Every other session of yours ends."""
-    old_hash = await grants.confirm_password(user, fields.current_password)
-    new_hash = await passwords.hash(fields.new_password, user.username)
-    await db.write(service.change_password, user, old_hash, new_hash, now)
+    who = await user.who()
+    account = await grants.confirm_password(who, fields.current_password)
+    new_hash = await passwords.hash(fields.new_password, who.username, account.email)
+    await user.write(service.change_password, account.password_hash, new_hash, now)
     record("password_changed")
 
 
-@router.delete("/me", status_code=204, responses=describe(LastAdministrator))
-async def delete_account(user: AccountUser, db: Db) -> None:
-    """Delete your account, with your tasks and sessions."""
-    await db.write(service.delete_profile, user)
+@router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
+async def delete_account(user: FreshAccountDb) -> None:
+    """Delete your account, with your tasks and sessions. It takes a fresh login (RFC 9470)."""
+    await user.write(service.delete_profile)
     record("user_deleted")
 
 
@@ -119,29 +137,32 @@ async def reset_password(
     """Set a new password with a reset token. Every session of yours ends."""
     claims = read_reset_token(tokens, fields.reset_token, now)
     account = check_account(await db.read(service.find_account, claims.sub), claims)
-    new_hash = await passwords.hash(fields.new_password, account.username)
+    new_hash = await passwords.hash(fields.new_password, account.username, account.email)
     await db.write(service.replace_password, account, new_hash, limiter.login(account.username, client.ip), now)
     record("password_reset", user_id=account.id)
 
 
 @router.get("", response_model=UserPage, responses=PAGE)
 @router.get("/", response_model=UserPage, include_in_schema=False)
-async def list_users(_: AdminUser, query: Annotated[UserQuery, Query()], db: Db, request: Request) -> Response:
+async def list_users(admin: AdminDb, query: Annotated[UserQuery, Query()], request: Request) -> Response:
     """List everyone, or those whose usernames begin so, by username. For administrators."""
-    page = await db.read(service.list_users, query)
+    page = await admin.read(service.list_users, query)
     return page.response(request, query)
 
 
 @router.get("/{user_id}", response_model=UserRead, responses=describe(UserNotFound))
-async def read_user(user_id: PathId, _: AdminUser, db: Db) -> RowMapping:
+async def read_user(user_id: PathId, admin: AdminDb) -> RowMapping:
     """Read a user. For administrators."""
-    return await db.read(service.get_user, user_id)
+    return await admin.read(service.get_user, user_id)
 
 
 @router.patch("/{user_id}", response_model=UserRead, responses=describe(UserNotFound, LastAdministrator))
-async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db, now: Now) -> RowMapping:
-    """Disable, promote, or the opposite. Disabling ends every session of theirs. For administrators."""
-    user = await db.write(service.change_user, user_id, changes, now)
+async def change_user(user_id: PathId, changes: UserChange, admin: AdminDb, now: Now) -> RowMapping:
+    """Disable, promote, or the opposite. For administrators.
+
+    Disabling ends every session of theirs, and demoting those that have the scope `admin`.
+    """
+    user = await admin.write(service.change_user, user_id, changes, now)
     if changes:
         reason = ", ".join(f"{name}={value}" for name, value in changes.items())
         record("user_changed", target_id=user_id, reason=reason)
@@ -149,27 +170,37 @@ async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db
 
 
 @router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
-async def delete_user(user_id: PathId, _: AdminUser, db: Db) -> None:
+async def delete_user(user_id: PathId, admin: AdminDb) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
-    await db.write(service.delete_user, user_id)
+    await admin.write(service.delete_user, user_id)
     record("user_deleted", target_id=user_id)
 
 
 @router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))
-async def end_user_sessions(user_id: PathId, _: AdminUser, db: Db, now: Now) -> None:
+async def end_user_sessions(user_id: PathId, admin: AdminDb, now: Now) -> None:
     """End every session of a user. For administrators."""
-    await db.write(service.end_sessions, user_id, now)
+    await admin.write(service.end_sessions, user_id, now)
     record("session_revoked", target_id=user_id, reason="all")
 
 
-@router.post("/{user_id}/reset-token", status_code=201, responses=describe(UserNotFound, UserDisabled, ResetNotSent))
+@router.post(
+    "/{user_id}/reset-token",
+    status_code=201,
+    response_model=ResetToken,
+    responses=describe(UserNotFound, UserDisabled, ResetNotSent) | SENT,
+)
 async def issue_reset_token(
-    user_id: PathId, _: AdminUser, settings: AppSettings, tokens: AppTokens, db: Db, now: Now
-) -> ResetToken:
-    """Make a token with which a user sets a new password, once, within an hour. For administrators."""
-    account = await db.read(service.get_account, user_id)
-    reset = make_reset(tokens, account, now)
+    user_id: PathId, admin: AdminDb, settings: AppSettings, tokens: AppTokens, now: Now
+) -> Response:
+    """Make a token with which a user sets a new password, once, within an hour. For administrators.
+
+    It voids the token before. Where `RESET_HOOK` is set, it sends the token to the user, and the answer is 202 without
+    it: administrators do not choose passwords.
+    """
+    reset = await admin.write(issue_reset, tokens, user_id, now)
     record("reset_token_issued", target_id=user_id)
+    expires_in = int(TTL.total_seconds())
     if settings.reset_hook:
         await send(settings.reset_hook, reset)
-    return ResetToken(reset_token=reset.reset_token, expires_in=int(TTL.total_seconds()))
+        return JSONResponse(ResetSent(expires_in=expires_in).model_dump(), 202)
+    return JSONResponse(ResetToken(reset_token=reset.reset_token, expires_in=expires_in).model_dump(), 201)

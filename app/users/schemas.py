@@ -1,15 +1,38 @@
 """What the users endpoints take and answer."""
 
 from datetime import datetime
+from re import fullmatch
 from typing import Annotated
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
 from app.columns import StorableText
 from app.pagination import PageOf, PageQuery
+
+# The library's own switch: intranets use these names, and tests use `test`.
+for name in "arpa", "local", "test":
+    SPECIAL_USE_DOMAIN_NAMES.remove(name)
+
+NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+RESERVED = {
+    *("abuse", "admin", "administrator", "anonymous", "help", "info", "me", "moderator", "nobody", "null", "official"),
+    *("operator", "postmaster", "root", "security", "staff", "support", "sysadmin", "system", "undefined", "webmaster"),
+}
+
+
+def _is_a_name(value: str) -> str:
+    if not fullmatch(NAME[1:-1], value):
+        raise ValueError("must be letters, digits, dots, hyphens and underscores, with no dot or hyphen at the start")
+    return value
+
+
+def _is_not_reserved(value: str) -> str:
+    if value.lower() in RESERVED:
+        raise ValueError("is a reserved name: choose another")
+    return value
 
 
 def _is_an_address(value: str) -> str:
@@ -19,7 +42,11 @@ def _is_an_address(value: str) -> str:
         raise ValueError("is not an e-mail address") from None
 
 
-Username = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[A-Za-z0-9._-]+$", examples=["ada"])]
+Username = Annotated[
+    str,
+    Field(min_length=3, max_length=64, json_schema_extra={"pattern": NAME}, examples=["ada"]),
+    AfterValidator(_is_a_name),
+]
 Email = Annotated[
     str,
     Field(max_length=254, json_schema_extra={"format": "email"}, examples=["ada@example.com"]),
@@ -35,12 +62,20 @@ NewPassword = Annotated[
 ]
 
 
-class UserCreate(BaseModel):
+class NewUser(BaseModel):
+    """A user as the command line adds one."""
+
     model_config = ConfigDict(extra="forbid")
 
     username: Username
     password: NewPassword
     email: Email | None = None
+
+
+class UserCreate(NewUser):
+    """A user who registers: not under a name that others would take for the service's own."""
+
+    username: Annotated[Username, AfterValidator(_is_not_reserved)]
 
 
 class UserUpdate(TypedDict, total=False):
@@ -74,9 +109,12 @@ class PasswordReset(PasswordSet):
     reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD)]
 
 
-class ResetToken(BaseModel):
-    reset_token: str = Field(description="Good once, and no longer once the password has changed.")
-    expires_in: int = Field(description="Seconds that it is good for.")
+class ResetSent(BaseModel):
+    expires_in: int = Field(description="Seconds that the token is good for.")
+
+
+class ResetToken(ResetSent):
+    reset_token: str = Field(description="Good once, until a newer one is issued or the account changes.")
 
 
 class UserRead(BaseModel):

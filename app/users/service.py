@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
-from app.auth.holders import Principal
+from app.auth.holders import ADMINISTRATORS, Principal, require_fresh_login
 from app.auth.models import User
-from app.auth.service import end_other_sessions, end_sessions_of
+from app.auth.service import end_other_sessions, end_sessions_of, end_sessions_with
 from app.auth.throttle import Attempt, fold, forget
 from app.columns import Text, new_id
 from app.database import AnyRow, AnySelect
@@ -36,7 +36,6 @@ def _parse_name(text: str) -> str:
 FOLDED = func.lower(User.username)
 BY_NAME = Order(FOLDED, id_of=lambda row: fold(row.username), parse_id=_parse_name)
 NAMED = select(*PROFILE).where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
-ADMINISTRATORS = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
 
 
 def create_user(
@@ -71,11 +70,20 @@ def get_profile(connection: Connection, user: Principal) -> RowMapping:
     return _one(connection, select(*PROFILE).where(User.id == user.user_id))
 
 
-def update_profile(connection: Connection, user: Principal, changes: UserUpdate, now: datetime) -> RowMapping:
-    if not changes:
-        return get_profile(connection, user)
+def update_profile(
+    connection: Connection, user: Principal, changes: UserUpdate, now: datetime, fresh_login: int
+) -> tuple[RowMapping, bool]:
+    """Change the caller's profile; the profile, and whether its e-mail address is another than before.
+
+    Raises:
+        StaleLogin: it would be another, and the login is that many seconds ago, or more.
+    """
+    profile = get_profile(connection, user)
+    if changes.get("email", profile["email"]) == profile["email"]:
+        return profile, False
+    require_fresh_login(user, fresh_login, now)
     change = update(User).where(User.id == user.user_id).values(updated_at=now, **changes)
-    return _one(connection, change.returning(*PROFILE))
+    return _one(connection, change.returning(*PROFILE)), True
 
 
 def change_password(connection: Connection, user: Principal, old_hash: str, new_hash: str, now: datetime) -> None:
@@ -112,7 +120,7 @@ def get_named(connection: Connection, username: str) -> RowMapping:
 
 
 def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime) -> RowMapping:
-    """Change what a user may do. Who is disabled has no sessions any more.
+    """Change what a user may do. Disabling ends every session, and demoting those that have the scope `admin`.
 
     Raises:
         UserNotFound, LastAdministrator
@@ -125,6 +133,8 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
     user = _one(connection, change.returning(*PROFILE), UserNotFound)
     if not user["is_active"]:
         end_sessions_of(connection, user_id, "disabled", now)
+    if not user["is_admin"]:
+        end_sessions_with(connection, user_id, "admin", "demoted", now)
     return user
 
 
@@ -159,15 +169,17 @@ def delete_user(connection: Connection, user_id: str) -> None:
     _one(connection, delete(User).where(User.id == user_id).returning(User.id), UserNotFound)
 
 
-ACCOUNT = select(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at)
+ACCOUNT = select(
+    *(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at, User.reset_id)
+).where(User.id == bindparam("user_id"))
 
 
 def find_account(connection: Connection, user_id: str) -> AnyRow | None:
     """Read what a reset token is made from, and checked against.
 
-    Columns: id, username, email, password_hash, is_active, updated_at.
+    Columns: id, username, email, password_hash, is_active, updated_at, reset_id.
     """
-    return connection.execute(ACCOUNT.where(User.id == user_id)).one_or_none()
+    return connection.execute(ACCOUNT, {"user_id": user_id}).one_or_none()
 
 
 def get_account(connection: Connection, user_id: str) -> AnyRow:
@@ -182,6 +194,11 @@ def get_account(connection: Connection, user_id: str) -> AnyRow:
     return account
 
 
+def note_reset(connection: Connection, user_id: str, reset_id: str) -> None:
+    """Note which reset token is the latest. For the account it is no change."""
+    connection.execute(update(User).where(User.id == user_id).values(reset_id=reset_id))
+
+
 def list_hashes(connection: Connection, after_id: str, limit: int) -> Sequence[AnyRow]:
     """Read id, username and password_hash of so many users who can log in, with the next ids."""
     query = select(User.id, User.username, User.password_hash).where(User.id > after_id, User.is_active)
@@ -192,10 +209,11 @@ def replace_password(connection: Connection, account: AnyRow, new_hash: str, att
     """Set the password of an account as it was read, end every session, and forget the failures to log in.
 
     Raises:
-        InvalidResetToken: it has been changed, disabled or deleted since.
+        InvalidResetToken: it has been changed, disabled or deleted since, or has a newer reset token.
     """
     is_unchanged = (User.password_hash == account.password_hash, User.updated_at == account.updated_at, User.is_active)
-    change = update(User).where(User.id == account.id, *is_unchanged)
+    is_latest = User.reset_id.is_not_distinct_from(account.reset_id)
+    change = update(User).where(User.id == account.id, *is_unchanged, is_latest)
     _set_password(connection, change, new_hash, attempt, now, InvalidResetToken)
 
 
@@ -211,7 +229,8 @@ def set_password(connection: Connection, user_id: str, new_hash: str, attempt: A
 def _set_password(
     connection: Connection, change: Update, new_hash: str, attempt: Attempt, now: datetime, missing: type[AppError]
 ) -> None:
-    user = _one(connection, change.values(password_hash=new_hash, updated_at=now).returning(User.id), missing)
+    change = change.values(password_hash=new_hash, reset_id=None, updated_at=now)
+    user = _one(connection, change.returning(User.id), missing)
     end_sessions_of(connection, user["id"], "password_changed", now)
     forget(connection, attempt)
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import Login, bearer, log_in, refreshed, register, sign_up
+from tests.accounts import Login, add_user, bearer, log_in, refreshed, sign_up
 from tests.conftest import MovableClock, Serve, Sql
 from tests.key_pairs import key, private, written
 
@@ -43,9 +43,8 @@ def assert_refused(response: Response, status: int, error: str, detail: str, cha
     assert (response.headers["Cache-Control"], response.headers["Pragma"]) == ("no-store", "no-cache")
 
 
-def administrator(client: TestClient, sql: Sql, **fields: str) -> Login:
-    register(client, "root")
-    sql("UPDATE users SET is_admin = TRUE WHERE username = 'root'")
+def administrator(client: TestClient, **fields: str) -> Login:
+    add_user(client, "root", is_admin=True)
     return log_in(client, "root", **fields)
 
 
@@ -72,8 +71,8 @@ def test_the_owner_is_told_about_each_kind_of_token(client: TestClient) -> None:
     assert_answer(ask(client, login.access_token, log_in(client, scope="tasks:read")), access)
 
 
-def test_an_administrator_is_told_about_anyones(client: TestClient, sql: Sql) -> None:
-    login, root = sign_up(client), administrator(client, sql)
+def test_an_administrator_is_told_about_anyones(client: TestClient) -> None:
+    login, root = sign_up(client), administrator(client)
     access, refresh = about(client, login)
 
     assert_answer(ask(client, login.access_token, root), access)
@@ -83,7 +82,7 @@ def test_an_administrator_is_told_about_anyones(client: TestClient, sql: Sql) ->
 
 def test_others_are_told_nothing(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
-    others = [sign_up(client, "bob"), administrator(client, sql, scope="tasks:read account")]
+    others = [sign_up(client, "bob"), administrator(client, scope="tasks:read account")]
     demoted = log_in(client, "root")
     sql("UPDATE users SET is_admin = FALSE")
 
@@ -103,7 +102,7 @@ def test_a_narrower_scope_is_told(client: TestClient) -> None:
 
 def test_a_scope_that_its_user_has_no_more_is_not_told(client: TestClient, sql: Sql) -> None:
     """Who asks here instead of us would let a former administrator in."""
-    root = administrator(client, sql)
+    root = administrator(client)
 
     sql("UPDATE users SET is_admin = FALSE")
 
@@ -137,7 +136,7 @@ def test_nothing_is_told_of_a_token_that_is_over(
 
     ENDINGS[ending](client=client, clock=clock, sql=sql, login=login)
 
-    root = administrator(client, sql)
+    root = administrator(client)
     assert_answer(ask(client, login.access_token, root), {"active": False})
     assert_answer(ask(client, login.refresh_token, root), {"active": False})
 

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
 from fastapi.testclient import TestClient
 
+from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.keys import load_tokens
-from app.auth.tokens import AccessClaims, BadToken, RefreshClaims, Tokens
+from app.auth.tokens import BadToken, Tokens
 from app.config import Settings
 from tests.accounts import refreshed, sign_up
 from tests.auth.test_tokens import ACCESS, ISSUER, NOW, REFRESH, SECRET, encode

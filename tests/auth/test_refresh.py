@@ -1,17 +1,37 @@
 """POST /auth/token, refresh grant: one successor, however often it is asked for, and no way back."""
 
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import jwt
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from sqlalchemy import Engine, event
 
 from app.testing import assert_oauth_error
-from tests.accounts import PASSWORD, log_in, refresh, refreshed, register, sign_up
+from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 
 REUSED = "The session was ended because a replaced refresh token was used again"
 NOT_VALID = "The refresh token is not valid"
 EXPIRED = "The refresh token has expired"
 OTHER_SECRET = "another-key-for-tests-only-9876543210"
+MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """What the service runs."""
+    seen: list[str] = []
+
+    def see(_connection: object, _cursor: object, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", see)
+    yield seen
+    event.remove(Engine, "before_cursor_execute", see)
 
 
 def assert_invalid_grant(response: Response, detail: str) -> None:
@@ -76,13 +96,199 @@ def test_a_clock_that_was_set_back_is_within_the_grace(client: TestClient, clock
 def test_a_repeat_after_the_grace_ends_the_session_and_no_other(client: TestClient, clock: MovableClock) -> None:
     login, other = sign_up(client), log_in(client)
     successor = refreshed(client, login.refresh_token)
+    client.get("/tasks/mine", headers=successor.headers)
+    clock.move(seconds=9.999)
+    assert refreshed(client, login.refresh_token).refresh_token == successor.refresh_token
 
-    clock.move(seconds=10)
+    clock.move(seconds=0.001)
 
     assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
     assert_invalid_grant(refresh(client, successor.refresh_token), REUSED)
     assert client.get("/tasks/mine", headers=successor.headers).status_code == 401
     assert client.get("/tasks/mine", headers=other.headers).status_code == 200
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_lost_answer_is_given_again_as_long_as_nobody_has_used_it(
+    client: TestClient, clock: MovableClock, generation: int
+) -> None:
+    """However long the phone slept, or the service was away."""
+    login = sign_up(client)
+    for _ in range(generation - 1):
+        login = refreshed(client, login.refresh_token)
+        client.get("/tasks/mine", headers=login.headers)
+    lost = refreshed(client, login.refresh_token)
+
+    for wait in 10, 3600, 20 * 86_400:
+        clock.move(seconds=wait)
+        client.get("/tasks/mine", headers=login.headers)  # which uses the generation before
+        assert refreshed(client, login.refresh_token).refresh_token == lost.refresh_token
+
+    assert client.get("/tasks/mine", headers=refreshed(client, login.refresh_token).headers).status_code == 200
+    assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
+
+
+USES: dict[str, Callable[[TestClient, Login], Response]] = {
+    "list": lambda client, login: client.get("/tasks/mine", headers=login.headers),
+    "optional token": lambda client, login: client.get("/tasks/public", headers=login.headers),
+    "create": lambda client, login: client.post("/tasks/", json={"title": "Once"}, headers=login.headers),
+    "profile": lambda client, login: client.get("/users/me", headers=login.headers),
+    "not found": lambda client, login: client.delete(f"/tasks/{MISSING}", headers=login.headers),
+    "not valid": lambda client, login: client.post("/tasks/", json={}, headers=login.headers),
+    "lacks a scope": lambda client, login: client.get("/users/", headers=login.headers),
+    "introspect": lambda client, login: client.post(
+        "/auth/introspect", data={"token": login.access_token}, headers=log_in(client).headers
+    ),
+    "introspect the refresh token": lambda client, login: client.post(
+        "/auth/introspect", data={"token": login.refresh_token}, headers=log_in(client).headers
+    ),
+    "refresh": lambda client, login: refresh(client, login.refresh_token),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_after_any_use_of_the_successor_a_late_repeat_ends_the_session(
+    client: TestClient, clock: MovableClock, use: Callable[[TestClient, Login], Response]
+) -> None:
+    login = sign_up(client)
+    successor = refreshed(client, login.refresh_token)
+
+    use(client, successor)
+    clock.move(seconds=10)
+
+    assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
+    assert client.get("/tasks/mine", headers=successor.headers).status_code == 401
+
+
+def test_a_use_is_seen_by_another_process_and_after_a_restart(serve: Serve, clock: MovableClock) -> None:
+    client, other = serve(), serve()
+    login = sign_up(client)
+    successor = refreshed(client, login.refresh_token)
+    assert other.get("/tasks/mine", headers=successor.headers).status_code == 200
+    clock.move(seconds=10)
+
+    assert_invalid_grant(refresh(serve(), login.refresh_token), REUSED)
+
+
+def test_a_generation_is_noted_as_used_once_by_each_process_and_the_first_never(
+    serve: Serve, statements: list[str]
+) -> None:
+    client = serve()
+    login = sign_up(client)
+
+    def noted(client: TestClient, login: Login) -> int:
+        statements.clear()
+        for path in "/tasks/mine", "/tasks/public", "/users/me":
+            assert client.get(path, headers=login.headers).status_code == 200
+        return len([statement for statement in statements if statement.startswith("UPDATE sessions")])
+
+    assert noted(client, login) == 0
+    successor = refreshed(client, login.refresh_token)
+    again = refreshed(client, login.refresh_token)
+    assert [noted(client, successor), noted(client, again), noted(client, successor)] == [1, 0, 0]
+    assert [noted(serve(), successor), noted(serve(refresh_grace=0), again)] == [1, 0]
+
+
+def test_what_a_process_has_noted_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.auth.refresh.REMEMBERED", 2)
+    login = sign_up(client)
+    for _ in range(6):
+        login = refreshed(client, login.refresh_token)
+        assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+
+    uses = cast("FastAPI", client.app).state.uses
+    assert len(uses.noted) <= 2
+
+
+@pytest.mark.parametrize("ending", ["ended", "disabled"])
+def test_a_use_of_a_dead_session_notes_nothing(client: TestClient, sql: Sql, ending: str) -> None:
+    login = sign_up(client)
+    successor = refreshed(client, login.refresh_token)
+    if ending == "ended":
+        client.post("/auth/revoke", data={"token": login.refresh_token})
+        assert client.get("/tasks/mine", headers=successor.headers).status_code == 401
+        assert sql("SELECT unused_generation FROM sessions") == [(2,)]
+    else:
+        sql("UPDATE users SET is_active = FALSE")
+        assert client.get("/tasks/mine", headers=successor.headers).status_code == 401
+
+
+def test_what_the_version_before_has_moved_on_is_repeated_within_the_grace_alone(
+    client: TestClient, clock: MovableClock, sql: Sql
+) -> None:
+    """It does not note what is unused, nor do its rows say it."""
+    login = sign_up(client)
+    refreshed(client, login.refresh_token)
+    sql("UPDATE sessions SET unused_generation = NULL")
+    assert refresh(client, login.refresh_token).status_code == 200
+    clock.move(seconds=10)
+
+    assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
+
+
+def test_what_was_moved_on_without_a_grace_is_never_repeated(serve: Serve, clock: MovableClock) -> None:
+    """A use of it was not noted then."""
+    strict, client = serve(refresh_grace=0), serve()
+    login = sign_up(strict)
+    refreshed(strict, login.refresh_token)
+    clock.move(seconds=10)
+
+    assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
+
+
+def test_a_clock_that_is_behind_ends_nothing_and_counts_nothing(
+    serve: Serve, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(login_failures=1)
+    login = sign_up(client)
+    clock.move(seconds=-60)
+    login = refreshed(client, login.refresh_token)
+    clock.move(minutes=10)
+    login = refreshed(client, login.refresh_token)
+    clock.move(minutes=-10)
+
+    for _ in range(12):
+        refused = refresh(client, login.refresh_token)
+        assert_oauth_error(refused, "temporarily_unavailable", 503)
+        assert int(refused.headers["Retry-After"]) > 0
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == ["this host's clock is behind: a refresh token that we have signed is not issued yet"] * 12
+
+    assert client.get("/tasks/mine", headers=login.headers).status_code == 200
+    clock.move(minutes=10)
+    assert refresh(client, login.refresh_token).status_code == 200
+
+
+@pytest.mark.parametrize("token_of", ["login", "successor"])
+def test_a_token_whose_subject_is_not_its_sessions_user_is_refused_and_ends_nothing(
+    client: TestClient, token_of: str
+) -> None:
+    ada, bob = sign_up(client), sign_up(client, "bob")
+    first = ada.refresh_token
+    ada = refreshed(client, first)
+    claims = jwt.decode(first if token_of == "login" else ada.refresh_token, options={"verify_signature": False})
+    sub = jwt.decode(bob.access_token, options={"verify_signature": False})["sub"]
+    header = jwt.get_unverified_header(ada.refresh_token)
+    forged = jwt.encode(claims | {"sub": sub}, SECRET, "HS256", headers=header)
+
+    assert_invalid_grant(refresh(client, forged), NOT_VALID)
+    assert client.post("/auth/revoke", data={"token": forged}).status_code == 200
+
+    assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
+    assert refresh(client, ada.refresh_token).status_code == 200
+
+
+def test_another_public_url_logs_nobody_out(serve: Serve) -> None:
+    before, after = serve(), serve(public_url="https://tasks.example.org")
+    login, other = sign_up(before), log_in(before)
+
+    assert after.get("/tasks/mine", headers=login.headers).status_code == 401
+    successor = refreshed(after, login.refresh_token)
+    assert after.get("/tasks/mine", headers=successor.headers).status_code == 200
+    asked = after.post("/auth/introspect", data={"token": other.refresh_token}, headers=successor.headers)
+    assert asked.json()["active"] is True
+    assert after.post("/auth/revoke", data={"token": other.refresh_token}).status_code == 200
+    assert_invalid_grant(refresh(after, other.refresh_token), "The session was signed out")
 
 
 def test_an_older_one_ends_the_session_even_within_the_grace(client: TestClient) -> None:
@@ -218,7 +424,6 @@ def test_whatever_else_is_not_valid_and_ends_nothing(
         "another signature": f"{head}.{payload}.{signature[::-1]}",
         "no signature": f"{head}.{payload}.",
         "another key": log_in(serve(secret_key=OTHER_SECRET)).refresh_token,
-        "another issuer": log_in(serve(public_url="https://tasks.example.org")).refresh_token,
     }
     clock.move(minutes=1)
 

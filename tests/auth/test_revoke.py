@@ -16,6 +16,7 @@ def revoke(client: TestClient, token: str, **fields: str) -> Response:
 
 def assert_done(response: Response) -> None:
     assert (response.status_code, response.content) == (200, b"{}")
+    assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
 
 

@@ -44,11 +44,14 @@ from tests.machines import LONG, SHORT
 NAMES = ("ada", "bob", "eve")
 SCOPES = ("tasks:read", "tasks:write", "account")
 GRACE, ACCESS_TTL, SESSION_TTL = 10, 1800, 30 * 86_400
+FRESH = timedelta(seconds=300)
+STALE = "insufficient_user_authentication"
 TABLES: dict[str, AnySelect] = {
     "users": select(User.id, User.username, User.is_active),
     "sessions": select(Session.id, Session.user_id, Session.generation, Session.scope).add_columns(
         Session.created_at, Session.rotated_at, Session.expires_at, Session.ended_at, Session.end_reason
     ),
+    "unused": select(Session.id, Session.unused_generation).where(Session.unused_generation.is_not(None)),
 }
 
 # What is likely stands more than once.
@@ -148,6 +151,7 @@ class Login:
     created_at: datetime
     rotated_at: datetime
     generation: int = 1
+    unused: int | None = None
     ended_at: datetime | None = None
     end_reason: str | None = None
     pairs: list["Pair"] = field(default_factory=list)
@@ -266,7 +270,9 @@ class Sessions(RuleBasedStateMachine):
         if reason := self.why_over(pair):
             return reason, 400, "invalid_grant"
         since = (self.now - login.rotated_at).total_seconds()
-        is_repeat = pair.generation == login.generation - 1 and since < self.service.settings.refresh_grace
+        grace = self.service.settings.refresh_grace
+        is_unused = grace > 0 and login.unused == login.generation
+        is_repeat = pair.generation == login.generation - 1 and (since < grace or is_unused)
         if pair.generation != login.generation and not is_repeat:
             self.end(login, "reuse")
             return "reuse", 400, "invalid_grant"
@@ -274,8 +280,10 @@ class Sessions(RuleBasedStateMachine):
             return "scope", 400, "invalid_scope"
         if not is_repeat:
             login.generation += 1
+            login.unused = login.generation if grace else None
             login.rotated_at = self.now
-        return "repeat" if is_repeat else "move", 200, ""
+        repeat = "repeat" if since < grace else "late repeat"
+        return repeat if is_repeat else "move", 200, ""
 
     def why_over(self, pair: Pair) -> str | None:
         reasons = {
@@ -294,7 +302,7 @@ class Sessions(RuleBasedStateMachine):
         response = self.client.post("/auth/revoke", data=form)
 
         self.saw("revoke", response, 200)
-        assert response.content == b"{}"
+        assert response.json() == {}
         if pair.secret in self.service.secrets:
             self.end(pair.login, "revoked")
 
@@ -353,7 +361,8 @@ class Sessions(RuleBasedStateMachine):
 
         response = self.client.delete("/users/me", headers=bearer(pair.access))
 
-        if self.answers(response, "delete user", pair, "account", 204):
+        age = self.now - pair.login.created_at
+        if self.answers(response, "delete user", pair, "account", 204 if age < FRESH else 401):
             self.lost += self.logins_of(person)
             person.is_deleted = True
             del self.people[person.name]
@@ -411,6 +420,8 @@ class Sessions(RuleBasedStateMachine):
         is_good = self.is_good(other) if kind == "access" else is_current
         is_active = is_good and other.login.person is pair.login.person
         if self.answers(response, "introspect", pair, None, 200):
+            if is_active:
+                self.use_in_model(other)
             self.service.seen[f"introspect: {kind} {is_active}"] += 1
             assert response.json()["active"] is is_active
 
@@ -419,6 +430,8 @@ class Sessions(RuleBasedStateMachine):
         tables, everything = self.service.look()
 
         assert tables["sessions"] == sorted(login.row for login in self.logins if not login.person.is_deleted)
+        unused = [(login.id, login.unused) for login in self.logins if login.unused and not login.person.is_deleted]
+        assert tables["unused"] == sorted(unused)
         assert tables["users"] == sorted((person.id, person.name, person.is_active) for person in self.people.values())
         tokens = [token for pair in self.pairs for token in (pair.access, pair.refresh)]
         assert [token for token in tokens if token.rpartition(".")[2] in everything] == []
@@ -432,8 +445,9 @@ class Sessions(RuleBasedStateMachine):
             for pair in login.pairs:
                 use = self.client.get("/tasks/public", headers=bearer(pair.access))
                 assert gist(use) == (401, "invalid_token")
+                self.present_in_model(pair)
                 assert gist(refresh(self.client, pair.refresh)) == (400, "invalid_grant")
-        assert before is None or self.service.look()[0] == before[0]
+        assert before is None or {**self.service.look()[0], "unused": None} == {**before[0], "unused": None}
 
     def issued(self, response: Response, login: Login, asked: frozenset[str]) -> None:
         """Keep the pair, whose claims are the model's: nothing outlives the session, or can do more than its login."""
@@ -442,6 +456,7 @@ class Sessions(RuleBasedStateMachine):
         common = {"iss": "http://127.0.0.1:8000", "aud": "http://127.0.0.1:8000", "sub": login.person.id}
         common |= {"sid": login.id}
         expires_at = min(now + ACCESS_TTL, ends_at)
+        assert access["jti"].endswith(f".{login.generation}")
         of_access = common | {"jti": access["jti"], "iat": now, "exp": expires_at, "scope": spell(asked)}
         of_refresh = common | {"jti": refresh["jti"], "iat": int(login.rotated_at.timestamp()), "exp": ends_at}
         assert access == of_access
@@ -462,14 +477,25 @@ class Sessions(RuleBasedStateMachine):
 
     def answers(self, response: Response, what: str, pair: Pair, scope: str | None, status: int) -> bool:
         """Check the answer to a request with the pair's access token; whether it was to succeed."""
+        self.present_in_model(pair)
         if not self.is_good(pair):
             self.saw(what, response, 401, "invalid_token")
             return False
         if scope and scope not in pair.scopes:
             self.saw(what, response, 403, "insufficient_scope")
             return False
-        self.saw(what, response, status)
+        self.saw(what, response, status, STALE if status == 401 else "")
         return status < 300
+
+    def present_in_model(self, pair: Pair) -> None:
+        """Somebody has sent the access token: whether it was good for anything or not, they have it."""
+        if pair.secret in self.service.secrets and self.now.timestamp() < pair.access_expires_at:
+            self.use_in_model(pair)
+
+    def use_in_model(self, pair: Pair) -> None:
+        login = pair.login
+        if self.service.settings.refresh_grace and login.ended_at is None and login.unused == pair.generation:
+            login.unused = None
 
     def saw(self, what: str, response: Response, status: int, error: str = "") -> None:
         assert gist(response) == (status, error), response.text
@@ -527,7 +553,8 @@ def gist(response: Response) -> tuple[int, str]:
 
 
 EXPECTED = {
-    *(f"refresh: {outcome}" for outcome in ("move", "repeat", "reuse", "scope", "expired", "secret dropped")),
+    *(f"refresh: {outcome}" for outcome in ("move", "repeat", "late repeat", "reuse", "scope", "expired")),
+    "refresh: secret dropped",
     *(f"refresh: {outcome}" for outcome in ("user deleted", "user disabled", "ended by reuse", "ended by revoked")),
     "refresh: ended by password_changed",
     *(f"log in: {status}" for status in (200, 400, 401)),

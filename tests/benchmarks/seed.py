@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, insert
 
+from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.models import Session, User
 from app.auth.passwords import Cost, Passwords
 from app.auth.schemas import SCOPES
-from app.auth.tokens import AccessClaims, RefreshClaims, Tokens
+from app.auth.tokens import Tokens
 from app.clock import utc_now
 from app.columns import Base, new_id
 from app.config import Settings
@@ -118,8 +119,8 @@ def _insert(connection: Connection, table: type[Base], rows: Iterable[dict[str, 
 def _pair(tokens: Tokens, user_id: str, session_id: str, rotated_at: datetime, now: datetime) -> tuple[str, str]:
     """The tokens of a session at its first generation, good for a day."""
     issuer, ends_at = tokens.issuer, int((now + LIFE).timestamp())
-    common = {"iss": issuer, "aud": issuer, "sub": user_id, "sid": session_id, "scope": SCOPE}
+    common: dict[str, Any] = {"iss": issuer, "aud": issuer, "sub": user_id, "sid": session_id, "scope": SCOPE}
     issued_at = int(now.timestamp())
-    access = AccessClaims(**common, jti="seed", iat=issued_at, exp=issued_at + 86_400)
+    access = AccessClaims(**common, jti="seed.1", iat=issued_at, exp=issued_at + 86_400)
     refresh = RefreshClaims(**common, jti=f"{session_id}.1", iat=int(rotated_at.timestamp()), exp=ends_at, gen=1)
     return tokens.sign(access), tokens.sign(refresh)

@@ -86,8 +86,19 @@ def test_who_is_promoted_is_an_administrator_and_the_last_one_stays(client: Test
     assert is_live(client, log_in(client))
 
     app("users", "add", "root", "--admin", stdin=f"{PASSWORD}\n")
+    administrator, narrow = log_in(client), log_in(client, scope="account")
     assert app("users", "demote", "ada").stdout == "Demoted ada.\n"
+    assert not is_live(client, administrator)
+    assert client.get("/users/me", headers=narrow.headers).status_code == 200
     assert "admin" not in log_in(client).scope
+
+
+def test_a_name_that_begins_with_a_dot_is_refused(app: Run) -> None:
+    refused = app("users", "add", ".ada", stdin=f"{PASSWORD}\n")
+
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: username: ")
+    assert "no dot or hyphen at the start" in refused.stderr
 
 
 def test_a_password_that_is_set_ends_every_session(client: TestClient, app: Run) -> None:
@@ -128,10 +139,11 @@ def test_a_piped_password_is_what_can_be_typed(client: TestClient, database_url:
     [
         ("short", "new_password: String should have at least 8 characters"),
         ("password123", "The password is on the list of common passwords"),
+        ("Ada@example.com", "The password is the e-mail address"),
     ],
 )
 def test_a_password_that_will_not_do_is_refused(client: TestClient, app: Run, password: str, message: str) -> None:
-    register(client)
+    register(client, email="ada@example.com")
 
     refused = app("users", "set-password", "ada", stdin=f"{password}\n")
 

@@ -59,9 +59,9 @@ def test_it_refreshes_and_logs_out(url: str, ada: dict[str, str], way: str) -> N
     refreshed, tokens = curl(f"{url}/auth/token", *grant)
     bearer = ["-H", f"Authorization: Bearer {tokens['access_token']}"]
     listed, tasks = curl(f"{url}/tasks/mine", *bearer)
-    revoked, nothing = curl(f"{url}/auth/revoke", *fields(way, token=tokens["refresh_token"]))
+    revoked, answer = curl(f"{url}/auth/revoke", *fields(way, token=tokens["refresh_token"]))
 
-    assert (refreshed, listed, revoked, nothing) == (200, 200, 200, {})
+    assert (refreshed, listed, revoked, answer) == (200, 200, 200, {})
     assert [task["title"] for task in tasks["items"]] == ["Water the plants"]
     assert curl(f"{url}/tasks/mine", *bearer) == (
         401,

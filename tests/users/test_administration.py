@@ -162,7 +162,27 @@ def test_who_is_promoted_may_administer_after_the_next_login(client: TestClient,
     assert client.get("/users/", headers=ada.headers).status_code == 403
     assert client.get("/users/", headers=promoted.headers).status_code == 200
     assert change(client, promoted, ada_id, is_admin=False).json()["is_admin"] is False
-    assert client.get("/users/", headers=promoted.headers).status_code == 403
+    ended = client.get("/users/", headers=promoted.headers)
+    assert (ended.status_code, ended.json()["detail"]) == (401, "The user is no longer an administrator")
+
+
+def test_a_demotion_ends_the_sessions_that_hold_admin_for_good(client: TestClient, root: Login, sql: Sql) -> None:
+    register(client)
+    sql("UPDATE users SET is_admin = TRUE")
+    logins = [log_in(client, scope=scope) for scope in ("", "admin", "admin account", "account tasks:read")]
+    ada_id = id_of(client, logins[0])
+
+    assert change(client, root, ada_id, is_admin=False).status_code == 200
+    assert change(client, root, ada_id, is_admin=True).status_code == 200
+
+    detail = "The user is no longer an administrator"
+    for login in logins[:3]:
+        refused = client.get("/tasks/public", headers=login.headers)
+        assert (refused.status_code, refused.json()["detail"]) == (401, detail)
+        assert refresh(client, login.refresh_token).json()["detail"] == detail
+    assert client.get("/users/me", headers=logins[3].headers).status_code == 200
+    assert refresh(client, logins[3].refresh_token).status_code == 200
+    assert client.get("/users/", headers=root.headers).status_code == 200
 
 
 def test_a_change_of_nothing_changes_nothing(client: TestClient, root: Login, clock: MovableClock) -> None:
@@ -246,7 +266,7 @@ def test_of_administrators_who_remove_one_another_at_one_moment_one_stays(
     with ThreadPoolExecutor(4) as threads:
         statuses = list(threads.map(demote, [*others, "root"]))
 
-    assert set(statuses) <= {200, 403, 409}
+    assert set(statuses) <= {200, 401, 409}
     assert len(sql("SELECT id FROM users WHERE is_admin")) >= 1
     assert statuses.count(200) == 4 - len(sql("SELECT id FROM users WHERE is_admin"))
 

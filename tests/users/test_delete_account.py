@@ -89,7 +89,7 @@ def test_a_task_that_is_made_while_its_owner_goes_is_not_made(
 Step = Callable[[Connection, Principal, MovableClock], object]
 STEPS: dict[str, Step] = {
     "read the profile": lambda db, user, _: get_profile(db, user),
-    "change the profile": lambda db, user, clock: update_profile(db, user, {"email": None}, clock()),
+    "change the profile": lambda db, user, clock: update_profile(db, user, {"email": None}, clock(), 300),
 }
 
 
@@ -106,7 +106,7 @@ def test_a_request_that_loses_its_user_on_the_way_is_one_with_a_bad_token(
     settings: Settings, clock: MovableClock, sql: Sql, step: Step
 ) -> None:
     """No request can be held between its token and its statement, so the statement is run by itself."""
-    user = Principal(new_id(clock()), "ada", new_id(clock()), frozenset())
+    user = Principal(new_id(clock()), "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(InvalidToken):
         run(settings, step, user, clock)
@@ -120,7 +120,7 @@ def test_a_password_that_changed_on_the_way_is_not_the_current_one(
     """Nor can one be held between the check of the current password and the change."""
     login = sign_up(client)
     user_id = client.get("/users/me", headers=login.headers).json()["id"]
-    user = Principal(user_id, "ada", new_id(clock()), frozenset())
+    user = Principal(user_id, "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(WrongPassword):
         run(settings, change_password, user, "the hash that was checked", "a new hash", clock())

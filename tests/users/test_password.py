@@ -108,6 +108,22 @@ def test_a_weak_or_unstorable_password_registers_nobody(client: TestClient, sql:
     assert sql("SELECT count(*) FROM users") == [(0,)]
 
 
+def test_a_password_is_not_the_e_mail_address(client: TestClient, root: Login) -> None:
+    """Letter case aside, wherever a password is chosen."""
+    address = "Ada.L@example.com"
+    refused = client.post("/users", json={"username": "ada", "password": "ada.l@EXAMPLE.com", "email": address})
+    assert (faults(refused), refused.json()["detail"][0]["msg"]) == ([["body"]], "The password is the e-mail address")
+    user = register(client, email=address)
+    login = log_in(client)
+
+    assert faults(change(client, login, PASSWORD, address)) == [["body"]]
+    token = client.post(f"/users/{user['id']}/reset-token", headers=root.headers).json()["reset_token"]
+    body = {"reset_token": token, "new_password": address.upper()}
+    assert faults(client.post("/users/reset-password", json=body)) == [["body"]]
+
+    assert change(client, login, PASSWORD, "bob@example.com").status_code == 204
+
+
 @pytest.mark.parametrize(
     ("password", "reason"),
     [

@@ -2,9 +2,19 @@
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx2 import Response
 
-from tests.accounts import faults, log_in, register, sign_up
-from tests.conftest import MovableClock
+from app.testing import assert_bearer_error
+from tests.accounts import PASSWORD, faults, log_in, refreshed, register, sign_up
+from tests.conftest import MovableClock, Serve
+
+
+def assert_stale(response: Response, max_age: int) -> None:
+    assert_bearer_error(response, "insufficient_user_authentication")
+    assert response.headers["WWW-Authenticate"] == (
+        'Bearer realm="bearer-tasks", error="insufficient_user_authentication", '
+        f'error_description="The login is too old for this: log in again", max_age="{max_age}"'
+    )
 
 
 def test_the_profile_is_that_of_the_tokens_user(client: TestClient) -> None:
@@ -34,6 +44,78 @@ def test_a_change_of_nothing_changes_nothing(client: TestClient, clock: MovableC
     response = client.patch("/users/me", json={}, headers=log_in(client).headers)
 
     assert (response.status_code, response.json()) == (200, user)
+
+
+def test_to_change_the_address_or_to_delete_the_account_takes_a_login_of_the_last_five_minutes(
+    client: TestClient, clock: MovableClock
+) -> None:
+    user = register(client, email="ada@example.com")
+    login = log_in(client)
+    clock.move(seconds=299.999)
+    change = {"email": "ada@example.org"}
+    assert client.patch("/users/me", json=change, headers=login.headers).status_code == 200
+    clock.move(seconds=0.001)
+    login = refreshed(client, login.refresh_token)
+
+    for changes in {"email": "thief@example.com"}, {"email": None}, {"email": "no address"}, {"email": 1, "x": 1}:
+        assert_stale(client.patch("/users/me", json=changes, headers=login.headers), 300)
+    assert_stale(client.delete("/users/me", headers=login.headers), 300)
+
+    assert client.get("/users/me", headers=login.headers).json()["email"] == "ada@example.org"
+    for harmless in {}, change:
+        assert client.patch("/users/me", json=harmless, headers=login.headers).status_code == 200
+    assert faults(client.patch("/users/me", json={"name": "x"}, headers=login.headers)) == [["body"]]
+    assert client.patch("/users/me", content="[", headers=login.headers).status_code in {415, 422}
+    fresh = log_in(client)
+    cleared = client.patch("/users/me", json={"email": None}, headers=fresh.headers)
+    assert (cleared.json()["id"], cleared.json()["email"]) == (user["id"], None)
+    assert client.delete("/users/me", headers=fresh.headers).status_code == 204
+
+
+@pytest.mark.parametrize(("seconds", "statuses"), [(1, [200, 401]), (0, [401, 401]), (86_400, [200, 200])])
+def test_how_long_a_login_is_fresh_is_set(serve: Serve, clock: MovableClock, seconds: int, statuses: list[int]) -> None:
+    client = serve(fresh_login=seconds)
+    login = sign_up(client)
+
+    answers = [client.patch("/users/me", json={"email": "ada@example.com"}, headers=login.headers)]
+    clock.move(seconds=1.5)
+    answers.append(client.patch("/users/me", json={"email": "ada@example.org"}, headers=login.headers))
+
+    assert [answer.status_code for answer in answers] == statuses
+    for answer in answers:
+        if answer.is_error:
+            assert_stale(answer, seconds)
+
+
+def test_a_scope_that_lacks_and_a_session_that_is_over_come_before_the_age_of_the_login(
+    client: TestClient, clock: MovableClock
+) -> None:
+    login, narrow = sign_up(client), log_in(client, scope="tasks:read")
+    clock.move(minutes=10)
+
+    for answer in (
+        client.patch("/users/me", json={"email": None}, headers=narrow.headers),
+        client.delete("/users/me", headers=narrow.headers),
+    ):
+        assert_bearer_error(answer, "insufficient_scope")
+    client.post("/auth/revoke", data={"token": login.refresh_token})
+    assert_bearer_error(client.delete("/users/me", headers=login.headers), "invalid_token")
+
+
+@pytest.mark.parametrize(
+    "email", ["ada@corp.local", "ada@mail.home.arpa", "ada@team.test", "ada@office.lan", "ada@app.internal"]
+)
+def test_an_address_of_an_intranet_is_one(client: TestClient, email: str) -> None:
+    assert register(client, email=email)["email"] == email
+
+
+@pytest.mark.parametrize(
+    "email", ["ada@local", "ada@test", "ada@x.invalid", "ada@localhost", "ada@x.onion", "@x.local"]
+)
+def test_what_is_no_address_is_refused(client: TestClient, email: str) -> None:
+    body = {"username": "ada", "password": PASSWORD, "email": email}
+
+    assert faults(client.post("/users", json=body)) == [["body", "email"]]
 
 
 def test_a_change_touches_no_other_user(client: TestClient) -> None:

@@ -18,7 +18,7 @@ from app.database import AnyRow
 from app.engines import connect
 from app.users.recovery import Reset
 from app.users.service import get_account, replace_password
-from tests.accounts import PASSWORD, Login, faults, log_in, refresh, register, sign_up
+from tests.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 
 NEW = "another long one"
@@ -218,24 +218,68 @@ def test_it_tells_nothing_of_the_hash(client: TestClient, root: Login, sql: Sql)
     assert not any(part in said for part in password_hash.split("$") if len(part) > 8)
 
 
-def test_a_hook_sends_it(serve: Serve, sql: Sql) -> None:
+@pytest.mark.parametrize("email", ["ada@example.com", None])
+def test_a_hook_sends_it_and_the_administrator_does_not_have_it(serve: Serve, email: str | None) -> None:
     client = serve(reset_hook="tests.users.test_recovery:send")
-    register(client, "root")
-    sql("UPDATE users SET is_admin = TRUE")
-    root = log_in(client, "root")
-    register(client, "ada", email="ada@example.com")
+    add_user(client, "root", is_admin=True)
+    user = register(client, "ada", email=email)
     sent.clear()
 
-    token = issue(client, root, log_in(client))
+    response = client.post(f"/users/{user['id']}/reset-token", headers=log_in(client, "root").headers)
 
-    assert sent == [Reset("ada", "ada@example.com", token)]
+    assert (response.status_code, response.json()) == (202, {"expires_in": 3600})
+    assert sent == [Reset("ada", email, sent[0].reset_token)]
     assert reset(client, sent[0].reset_token).status_code == 204
 
 
-def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, sql: Sql, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_newer_one_voids_the_older(client: TestClient, root: Login, clock: MovableClock) -> None:
+    ada = sign_up(client)
+    profile = client.get("/users/me", headers=ada.headers).json()
+    clock.move(minutes=1)
+    older, newer = issue(client, root, ada), issue(client, root, ada)
+
+    assert_refused(reset(client, older))
+    assert client.get("/users/me", headers=ada.headers).json() == profile
+    assert reset(client, newer).status_code == 204
+    assert_refused(reset(client, older, "and another one"))
+
+
+def test_one_of_the_version_before_which_noted_none_is_good_until_a_newer_one(
+    client: TestClient, root: Login, sql: Sql
+) -> None:
+    ada = sign_up(client)
+    tokens = [issue(client, root, ada)]
+    sql("UPDATE users SET reset_id = NULL")
+    assert reset(client, tokens[0]).status_code == 204
+    tokens = [issue(client, root, log_in(client, password=NEW))]
+    sql("UPDATE users SET reset_id = NULL")
+    issue(client, root, log_in(client, password=NEW))
+
+    assert_refused(reset(client, tokens[0]))
+
+
+def test_a_newer_one_voids_the_older_while_its_password_is_hashed(
+    client: TestClient, root: Login, settings: Settings, clock: MovableClock
+) -> None:
+    """No request can be held between the check of its token and the change, so the change is run by itself."""
+    ada = sign_up(client)
+    issue(client, root, ada)
+
+    async def replace() -> None:
+        async with connect(settings.database) as database:
+            user_id = client.get("/users/me", headers=ada.headers).json()["id"]
+            account = await database.read(get_account, user_id)
+            issue(client, root, ada)
+            attempt = Limiter(settings, SECRET).login("ada", "")
+            await database.write(replace_password, account, "a new hash", attempt, clock())
+
+    with pytest.raises(InvalidResetToken):
+        asyncio.run(replace())
+
+
+def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     client = serve(reset_hook=fail)
-    register(client, "root")
-    sql("UPDATE users SET is_admin = TRUE")
+    add_user(client, "root", is_admin=True)
     root = log_in(client, "root")
     root_id = client.get("/users/me", headers=root.headers).json()["id"]
 

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
@@ -47,8 +48,27 @@ def test_an_email_may_be_given(client: TestClient) -> None:
 
 
 def test_a_username_is_kept_as_it_is_written(client: TestClient) -> None:
-    for username in "Ada.Lovelace_1815-", "ada", "x" * 64, "...", "123":
+    for username in "Ada.Lovelace_1815-", "ada", "x" * 64, "_._", "123":
         assert register(client, username)["username"] == username
+
+
+@pytest.mark.parametrize("username", ["-ada", ".ada", "...", "---"])
+def test_a_username_does_not_begin_with_a_dot_or_a_hyphen(client: TestClient, username: str) -> None:
+    response = post(client, username=username)
+
+    assert faults(response) == [["body", "username"]]
+    assert "no dot or hyphen at the start" in response.text
+
+
+@pytest.mark.parametrize(
+    "username", ["admin", "Admin", "ADMINISTRATOR", "root", "support", "system", "security", "help"]
+)
+def test_a_name_that_others_would_take_for_the_services_own_is_reserved(client: TestClient, username: str) -> None:
+    response = post(client, username=username)
+
+    assert faults(response) == [["body", "username"]]
+    assert "reserved" in response.text
+    assert post(client, username=f"{username}1").status_code == 201
 
 
 def test_a_name_is_taken_in_any_letter_case(client: TestClient, sql: Sql) -> None:

@@ -1,0 +1,102 @@
+"""The database in the hands of a caller: nothing is done for them but while they may."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
+
+from sqlalchemy import Connection
+
+from app.auth.claims import AccessClaims
+from app.auth.holders import Holder, Principal, get_principal, keep_principal, require_fresh_login
+from app.database import Database
+from app.errors import AppError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Who = TypeVar("Who", bound=Principal | None)
+Held = TypeVar("Held", bound=Holder | None)
+
+
+@dataclass(frozen=True, slots=True)
+class UserDatabase(Generic[Who, Held]):
+    """The database in the hands of the holder of a token: no call does anything for them unless their session is live.
+
+    `read` and `write` look at it first, `find` and `make` with the very statement that does the work. What `write` has
+    seen stays so until its transaction ends. The function is handed who they are; None where a token is optional and
+    there is none.
+
+    Raises:
+        InvalidToken, InsufficientScope: as `get_principal` has it, from each call.
+        StaleLogin: the session's login is older than `max_age` seconds.
+    """
+
+    db: Database
+    claims: AccessClaims | None
+    required: Sequence[str]
+    now: datetime
+    max_age: int | None = None
+
+    async def read(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.db.read(lambda connection: f(connection, self._who(connection), *args, **kwargs))
+
+    async def write(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.db.write(
+            lambda connection: f(connection, self._who(connection, keep_principal), *args, **kwargs)
+        )
+
+    async def find(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read with a function each of whose statements has `IS_LIVE` in it, where there is a token.
+
+        What it finds is proof that the session is live, and saves a statement; else the session is looked at by itself.
+        """
+        return await self.db.read(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+
+    async def make(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write as `find` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
+        return await self.db.write_one(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+
+    async def who(self) -> Who:
+        return await self.db.read(self._who)
+
+    def _find(self, connection: Connection, f: Callable[[Connection, Held], T]) -> T:
+        holder = Holder(self.claims.sub, self.claims.sid, self.now) if self.claims else None
+        if not self._is_enough():
+            self._who(connection)
+        try:
+            found = f(connection, cast("Held", holder))
+        except AppError:
+            self._who(connection)
+            raise
+        if not found:
+            self._who(connection)
+        return found
+
+    def _is_enough(self) -> bool:
+        """Whether the token's scopes are, for everybody: an administrator may be none any more."""
+        if self.claims is None:
+            return True
+        return self.max_age is None and self.claims.scopes.issuperset(self.required) and "admin" not in self.required
+
+    def _who(self, connection: Connection, look: Callable[..., Principal] = get_principal) -> Who:
+        who = self.claims and look(connection, self.claims, self.required, self.now)
+        if who and self.max_age is not None:
+            require_fresh_login(who, self.max_age, self.now)
+        return cast("Who", who)
+
+
+UserDb = UserDatabase[Principal, Holder]
+OptionalUserDb = UserDatabase[Principal | None, Holder | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminDatabase:
+    """The database in the hands of an administrator, for functions that need not know who that is."""
+
+    user: UserDb
+
+    async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.user.read(lambda connection, _: f(connection, *args, **kwargs))
+
+    async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.user.write(lambda connection, _: f(connection, *args, **kwargs))

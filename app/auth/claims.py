@@ -1,0 +1,64 @@
+"""What tokens say: the claims of each kind."""
+
+import re
+from functools import cached_property
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GENERATION = re.compile(r"\.([1-9][0-9]{0,8})\Z")
+
+UUIDText = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z")]
+EpochSeconds = Annotated[int, Field(ge=0, lt=2**40)]
+
+
+class Claims(BaseModel):
+    """What a token of any kind says (RFC 7519 §4.1). Claims that are not known are ignored (§4): a newer version's."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    typ: ClassVar[str]
+    algorithms: ClassVar[frozenset[str]]
+
+    iss: str
+    aud: str
+    sub: UUIDText
+    jti: Annotated[str, Field(min_length=1, max_length=64)]
+    iat: EpochSeconds
+    exp: EpochSeconds
+
+
+class SessionClaims(Claims):
+    """What a token of a session says."""
+
+    sid: UUIDText
+    scope: Annotated[str, Field(max_length=255)]
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        return frozenset(self.scope.split())
+
+    @cached_property
+    def generation(self) -> int:
+        """The end of `jti`: the version before refuses a claim more. Its own access tokens count as the first's."""
+        found = GENERATION.search(self.jti)
+        return int(found[1]) if found else 1
+
+
+class AccessClaims(SessionClaims):
+    typ = "at+jwt"  # RFC 9068 §2.1
+    algorithms = frozenset({"HS256", "ES256", "RS256"})
+
+
+class RefreshClaims(SessionClaims):
+    typ = "rt+jwt"
+    algorithms = frozenset({"HS256"})
+
+    gen: Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class ResetClaims(Claims):
+    typ = "reset+jwt"
+    algorithms = frozenset({"HS256"})
+
+    pwd: Annotated[str, Field(max_length=64)]
+    """Of the password hash that it replaces, and of no other."""

@@ -1,0 +1,129 @@
+"""The generations of a session: a refresh moves it on to the next, and a token says which one it is of."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Literal, NamedTuple
+
+from sqlalchemy import Connection, bindparam, exists, select, update
+
+from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
+from app.auth.errors import InvalidGrant, TokenReused
+from app.auth.holders import Principal, allowed_scopes, spell_scope, why_over
+from app.auth.models import Session, User
+from app.auth.schemas import Introspection
+from app.auth.service import SESSION, end_session, grant_scope
+from app.database import AnyRow, Database
+
+REMEMBERED: Final = 4096  # generations
+
+
+class Refreshed(NamedTuple):
+    session: AnyRow
+    scope: str
+
+
+MOVE = (
+    update(Session)
+    .where(
+        Session.id == bindparam("session_id"),
+        Session.user_id == bindparam("owner_id"),
+        Session.generation == bindparam("from_generation"),
+        Session.ended_at.is_(None),
+        Session.expires_at > bindparam("now"),
+        exists().where(User.id == Session.user_id, User.is_active),
+    )
+    .values(generation=Session.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
+    .returning(*SESSION, select(User.is_admin).where(User.id == Session.user_id).scalar_subquery().label("is_admin"))
+)
+ITS_SESSION = (
+    select(*SESSION, Session.unused_generation, Session.ended_at, Session.end_reason)
+    .add_columns(User.username, User.is_admin)
+    .join(User)
+    .where(Session.id == bindparam("session_id"), Session.user_id == bindparam("owner_id"), User.is_active)
+)
+MARK_USED = (
+    update(Session)
+    .where(
+        Session.id == bindparam("session_id"),
+        Session.unused_generation == bindparam("used"),
+        Session.ended_at.is_(None),
+    )
+    .values(unused_generation=None)
+)
+
+
+def refresh_session(
+    connection: Connection, claims: RefreshClaims, scopes: Sequence[str], now: datetime, grace: timedelta
+) -> Refreshed | InvalidGrant:
+    """Move the session on to its next generation, once. A refusal is returned, so that what it records is kept.
+
+    A repeat of the move gets the generation that the move made: within `grace`, for a second tab, and as long as nobody
+    has used that generation, for a lost answer. Without a grace nothing is repeated. Any other token was copied, and
+    nobody can tell which holder is the owner: it ends the session (RFC 9700 §4.14.2).
+
+    Raises:
+        InvalidScope: more was asked for than the session has, or its user may have by now; nothing has moved.
+    """
+
+    def granted(session: AnyRow) -> Refreshed:
+        allowed = claims.scopes & allowed_scopes(is_admin=session.is_admin)
+        return Refreshed(session, grant_scope(scopes, allowed))
+
+    whose = {"session_id": claims.sid, "owner_id": claims.sub}
+    unused = claims.gen + 1 if grace else None
+    move = {**whose, "from_generation": claims.gen, "unused": unused, "now": now}
+    moved = connection.execute(MOVE, move).one_or_none()
+    if moved is not None:
+        return granted(moved)
+    session = connection.execute(ITS_SESSION, whose).one_or_none()
+    if session is None:
+        return InvalidGrant()
+    if reason := why_over(session, now):
+        return InvalidGrant(reason)
+    if claims.gen == session.generation - 1 and grace:
+        is_recent = max(now - session.rotated_at, timedelta()) < grace
+        if is_recent or session.unused_generation == session.generation:
+            return granted(session)
+    if claims.gen >= session.generation:  # the database is older than the token: restored from a backup
+        return InvalidGrant()
+    end_session(connection, claims, "reuse", now)
+    return TokenReused()
+
+
+class Uses:
+    """Notes in the database that a generation is used, before the first token of it that comes does anything.
+
+    After that, a lost answer is no reason any more to repeat it. Each process notes each generation once, but for those
+    that it has forgotten: to note one again changes nothing.
+    """
+
+    def __init__(self, grace: int) -> None:
+        self._is_strict = grace == 0  # nothing is ever repeated
+        self.noted: set[tuple[str, int]] = set()
+
+    async def note(self, db: Database, claims: SessionClaims) -> None:
+        generation = (claims.sid, claims.generation)
+        if self._is_strict or claims.generation == 1 or generation in self.noted:  # the first repeats nothing
+            return
+        await db.write_one(mark_used, claims)
+        if len(self.noted) >= REMEMBERED:
+            self.noted.clear()
+        self.noted.add(generation)
+
+
+def mark_used(connection: Connection, claims: SessionClaims) -> None:
+    connection.execute(MARK_USED, {"session_id": claims.sid, "used": claims.generation})
+
+
+def introspect(connection: Connection, caller: Principal, claims: SessionClaims, now: datetime) -> Introspection:
+    """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
+    session = connection.execute(ITS_SESSION, {"session_id": claims.sid, "owner_id": claims.sub}).one_or_none()
+    is_callers = claims.sub == caller.user_id or "admin" in caller.scopes
+    if session is None or not is_callers or why_over(session, now):
+        return Introspection(active=False)
+    if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
+        return Introspection(active=False)
+    token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
+    scope = spell_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
+    said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
+    return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)

@@ -1,0 +1,149 @@
+"""What a caller may do is looked at in the transaction that does it: PostgreSQL, where others go on meanwhile.
+
+A connection of the test's own holds a row, so that a request waits in the middle. Nothing sleeps: the test looks at
+which requests wait for a lock.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from app.testing import assert_bearer_error
+from tests.accounts import PASSWORD, Login, create_task, log_in, sign_up
+from tests.conftest import Sql
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+NEW_PASSWORD = {"current_password": PASSWORD, "new_password": "another horse battery"}
+
+Send = Callable[[dict[str, Any], str], tuple[str, str, dict[str, Any] | None]]
+
+REQUESTS: dict[str, Send] = {
+    "change the profile": lambda *_: ("PATCH", "/users/me", {"email": "root@example.com"}),
+    "change the password": lambda *_: ("PUT", "/users/me/password", NEW_PASSWORD),
+    "delete the account": lambda *_: ("DELETE", "/users/me", None),
+    "end a session": lambda _, session_id: ("DELETE", f"/auth/sessions/{session_id}", None),
+    "end the other sessions": lambda *_: ("DELETE", "/auth/sessions", None),
+    "change a user": lambda ada, _: ("PATCH", f"/users/{ada['id']}", {"is_admin": True}),
+    "delete a user": lambda ada, _: ("DELETE", f"/users/{ada['id']}", None),
+    "end a user's sessions": lambda ada, _: ("DELETE", f"/users/{ada['id']}/sessions", None),
+    "issue a reset token": lambda ada, _: ("POST", f"/users/{ada['id']}/reset-token", None),
+    "change a task": lambda ada, _: ("PATCH", f"/tasks/{ada['task']}", {"title": "Changed"}),
+    "delete a task": lambda ada, _: ("DELETE", f"/tasks/{ada['task']}", None),
+}
+
+
+def wait_for(sql: Sql, count: int, *requests: "Future[Response]") -> None:
+    """Until so many requests wait for a lock; none of these is answered."""
+    while sql(WAITING) != [(count,)]:
+        assert not any(request.done() for request in requests)
+        sql("SELECT pg_stat_clear_snapshot()")  # which is one of the transaction's
+
+
+@pytest.mark.parametrize("ending", ["session", "user"])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_that_comes_while_its_session_is_ended_waits_and_is_refused(
+    client: TestClient, root: Login, sql: Sql, name: str, ending: str
+) -> None:
+    other = log_in(client, "root")
+    session_id = client.get("/auth/sessions", headers=other.headers).json()["items"][0]["id"]
+    ada = client.get("/users/me", headers=sign_up(client).headers).json() | {"task": create_task(client, root)["id"]}
+    method, path, body = REQUESTS[name](ada, session_id)
+    tables = "users", "sessions", "tasks"
+    before = [sql(f"SELECT * FROM {table} ORDER BY id") for table in tables]
+
+    sql("BEGIN")
+    if ending == "user":
+        sql("UPDATE users SET is_active = is_active WHERE username = 'root'")
+    sql("UPDATE sessions SET ended_at = now(), end_reason = 'revoked' FROM users WHERE user_id = users.id AND is_admin")
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(client.request, method, path, json=body, headers=root.headers)
+        wait_for(sql, 1, sent)
+        sql("COMMIT")
+
+    assert_bearer_error(sent.result(), "invalid_token")
+    sql("UPDATE sessions SET ended_at = NULL, end_reason = NULL")
+    assert [sql(f"SELECT * FROM {table} ORDER BY id") for table in tables] == before
+
+
+def test_the_demotion_of_an_administrator_waits_for_what_he_has_begun(
+    client: TestClient, root: Login, sql: Sql
+) -> None:
+    sign_up(client)
+    sign_up(client, "bob")
+    sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
+    bob = log_in(client, "bob")
+    ids = {user["username"]: user["id"] for user in client.get("/users", headers=bob.headers).json()["items"]}
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM users WHERE username = 'ada' FOR UPDATE")
+    with ThreadPoolExecutor(2) as threads:
+        url = f"/users/{ids['ada']}"
+        promotion = threads.submit(client.patch, url, json={"is_admin": True}, headers=bob.headers)
+        wait_for(sql, 1, promotion)
+        url = f"/users/{ids['bob']}"
+        demotion = threads.submit(client.patch, url, json={"is_admin": False}, headers=root.headers)
+        wait_for(sql, 2, promotion, demotion)
+        sql("ROLLBACK")
+
+    assert [promotion.result().status_code, demotion.result().status_code] == [200, 200]
+    refused = client.patch(f"/users/{ids['ada']}", json={"is_active": False}, headers=bob.headers)
+    assert_bearer_error(refused, "invalid_token")
+
+
+def test_what_comes_after_the_demotion_of_its_administrator_is_not_done(
+    client: TestClient, root: Login, sql: Sql
+) -> None:
+    sign_up(client)
+    sign_up(client, "bob")
+    sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
+    bob = log_in(client, "bob")
+    ids = {user["username"]: user["id"] for user in client.get("/users", headers=bob.headers).json()["items"]}
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM sessions WHERE user_id = (SELECT id FROM users WHERE username = 'bob') FOR UPDATE")
+    with ThreadPoolExecutor(2) as threads:
+        url = f"/users/{ids['bob']}"
+        demotion = threads.submit(client.patch, url, json={"is_admin": False}, headers=root.headers)
+        wait_for(sql, 1, demotion)
+        url = f"/users/{ids['ada']}"
+        promotion = threads.submit(client.patch, url, json={"is_admin": True}, headers=bob.headers)
+        wait_for(sql, 2, promotion, demotion)
+        sql("ROLLBACK")
+
+    assert demotion.result().status_code == 200
+    assert_bearer_error(promotion.result(), "invalid_token")
+    assert sql("SELECT is_admin FROM users WHERE username = 'ada'") == [(False,)]
+
+
+def test_a_logout_waits_for_the_change_of_a_task(client: TestClient, sql: Sql) -> None:
+    ada = sign_up(client)
+    task = create_task(client, ada)
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM tasks FOR UPDATE")
+    with ThreadPoolExecutor(2) as threads:
+        change = threads.submit(client.patch, f"/tasks/{task['id']}", json={"title": "Late"}, headers=ada.headers)
+        wait_for(sql, 1, change)
+        logout = threads.submit(client.post, "/auth/revoke", data={"token": ada.refresh_token})
+        wait_for(sql, 2, change, logout)
+        sql("ROLLBACK")
+
+    assert [change.result().status_code, logout.result().status_code] == [200, 200]
+    assert client.get("/tasks/mine", headers=ada.headers).status_code == 401
+
+
+def test_those_who_end_one_anothers_sessions_at_one_moment_wait_for_no_deadlock(client: TestClient, sql: Sql) -> None:
+    logins = [sign_up(client), *(log_in(client) for _ in range(7))]
+    [(before,)] = sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = threads.map(lambda login: client.delete("/auth/sessions", headers=login.headers), logins)
+
+    assert sorted(answer.status_code for answer in answers) == [204] + [401] * 7
+    assert sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(before,)]
