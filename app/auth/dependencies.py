@@ -81,7 +81,7 @@ OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 
 async def get_user_database(
-    request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
+    request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, db: Db, now: Now
 ) -> UserDb:
     try:
         claims = tokens.read(AccessClaims, token, now)
@@ -89,6 +89,7 @@ async def get_user_database(
         raise InvalidToken("The access token has expired") from error
     except BadToken as error:
         raise InvalidToken from error
+    uses = await get_uses(request)  # called here: to be handed it costs more
     await uses.note(db, claims)
     identify(claims.sub, claims.sid)
     user: UserDb = UserDatabase(db, claims, scopes.scopes, now)
@@ -97,18 +98,12 @@ async def get_user_database(
 
 
 async def get_optional_user_database(
-    request: Request,
-    scopes: SecurityScopes,
-    token: OptionalBearerToken,
-    tokens: AppTokens,
-    uses: AppUses,
-    db: Db,
-    now: Now,
+    request: Request, scopes: SecurityScopes, token: OptionalBearerToken, tokens: AppTokens, db: Db, now: Now
 ) -> OptionalUserDb:
     """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
     if token is None:
         return UserDatabase(db, None, scopes.scopes, now)
-    user = await get_user_database(request, scopes, token, tokens, uses, db, now)
+    user = await get_user_database(request, scopes, token, tokens, db, now)
     return cast("OptionalUserDb", user)
 
 

@@ -31,7 +31,7 @@ PRINCIPAL = (
     .join(User)
     .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"))
 )
-KEPT_PRINCIPAL = PRINCIPAL.with_for_update(read=True, of=Session)
+KEPT_PRINCIPAL = {"postgresql": PRINCIPAL.with_for_update(read=True, of=Session), "sqlite": PRINCIPAL}
 OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)
 ADMINISTRATORS = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update(key_share=True)
 
@@ -81,7 +81,7 @@ def keep_principal(connection: Connection, claims: AccessClaims, required: Colle
     """
     if not {"account", "admin"}.isdisjoint(required):
         connection.execute(ADMINISTRATORS if "admin" in claims.scopes else OWN_ROW, {"user_id": claims.sub})
-    return _read_principal(connection, KEPT_PRINCIPAL, claims, required, now)
+    return _read_principal(connection, KEPT_PRINCIPAL[connection.dialect.name], claims, required, now)
 
 
 def require_fresh_login(user: Principal, max_age: int, now: datetime) -> None:
