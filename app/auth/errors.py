@@ -34,6 +34,7 @@ END_REASONS = {
     "password_changed": "The password was changed",
     "disabled": "The user was disabled",
     "reuse": "The session was ended because a replaced refresh token was used again",
+    "too_many": "The session was ended because the account had too many: it was used longest ago",
 }
 
 
@@ -83,7 +84,7 @@ class InvalidCredentials(OAuthError):
     status_code = 401
     error = "invalid_grant"
     detail = "Invalid credentials"
-    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_grant"'}  # noqa: RUF012
 
 
 class RepeatedCredentials(AppError):
