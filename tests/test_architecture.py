@@ -32,13 +32,16 @@ FLOORS = [
     {"router"},
     {"dependencies"},
     {"grants", "forms", "recovery"},
+    {"logins"},
     {"service"},
     {"holders", "search"},
-    {"keys", "models", "passwords", "throttle", "tokens"},
+    {"keys", "passwords", "throttle", "tokens"},
+    {"counters", "queue", "turns"},
+    {"models", "names", "networks"},
     {"schemas"},
     {"errors"},
 ]
-WEBLESS = {"grants", "service", "search", "holders", "throttle", "models", "keys", "passwords", "tokens"}
+WEBLESS = {"grants", "search", *set.union(*FLOORS[3:-2])}
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",

@@ -14,9 +14,9 @@ from starlette.requests import HTTPConnection
 from app.auth.errors import REALM, InsufficientScope, InvalidToken, RepeatedCredentials
 from app.auth.grants import Grants
 from app.auth.holders import Holder, Principal, get_principal
+from app.auth.logins import Client
 from app.auth.passwords import Passwords
 from app.auth.schemas import SCOPES
-from app.auth.service import Client
 from app.auth.throttle import Limiter
 from app.auth.tokens import AccessClaims, BadToken, ExpiredToken, Tokens
 from app.bodies import JSONRoute

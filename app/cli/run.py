@@ -77,7 +77,7 @@ def valid(kind: Any, **fields: object) -> Any:
 async def hashed(password: str, username: str) -> str:
     """Raises WeakPassword."""
     with closing(Passwords(Cost())) as passwords:
-        return await passwords.hash(password, username)
+        return await passwords.hash(password, username, network="")
 
 
 def failure(message: str) -> typer.Exit:

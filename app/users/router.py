@@ -16,7 +16,6 @@ from app.auth.dependencies import (
     TokenGrants,
 )
 from app.auth.errors import HashingQueueFull, InsufficientScope, InvalidResetToken, TooManyAttempts, WrongPassword
-from app.auth.throttle import count
 from app.bodies import JSONRoute
 from app.clock import Now
 from app.columns import PathId
@@ -71,10 +70,9 @@ async def register(
     """Make an account, while registration is open."""
     if settings.registration == "closed":
         raise RegistrationClosed
-    if limit := limiter.registration(client.ip):
-        with limiter.once_a_second(limit, now):
-            await db.write(count, limit, now)
-    password_hash = await passwords.hash(fields.password, fields.username)
+    if limit := limiter.registration(client.network):
+        await limiter.count(db, limit, now)
+    password_hash = await passwords.hash(fields.password, fields.username, client.network)
     user = await db.write(service.create_user, fields.username, password_hash, now, email=fields.email)
     record("user_registered", user_id=user["id"])
     return user
@@ -94,11 +92,17 @@ async def change_profile(changes: UserUpdate, user: AccountUser, db: Db, now: No
 
 @router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
 async def set_password(
-    fields: PasswordChange, user: AccountUser, grants: TokenGrants, passwords: AppPasswords, db: Db, now: Now
+    fields: PasswordChange,
+    user: AccountUser,
+    grants: TokenGrants,
+    client: LoginClient,
+    passwords: AppPasswords,
+    db: Db,
+    now: Now,
 ) -> None:
     """Change your password. Every other session of yours ends."""
     old_hash = await grants.confirm_password(user, fields.current_password)
-    new_hash = await passwords.hash(fields.new_password, user.username)
+    new_hash = await passwords.hash(fields.new_password, user.username, client.network)
     await db.write(service.change_password, user, old_hash, new_hash, now)
     record("password_changed")
 
@@ -123,8 +127,8 @@ async def reset_password(
     """Set a new password with a reset token. Every session of yours ends."""
     claims = read_reset_token(tokens, fields.reset_token, now)
     account = check_account(await db.read(service.find_account, claims.sub), claims)
-    new_hash = await passwords.hash(fields.new_password, account.username)
-    await db.write(service.replace_password, account, new_hash, limiter.login(account.username, client.ip), now)
+    new_hash = await passwords.hash(fields.new_password, account.username, client.network)
+    await db.write(service.replace_password, account, new_hash, limiter.account(account.id), now)
     record("password_reset", user_id=account.id)
 
 
@@ -143,9 +147,14 @@ async def read_user(user_id: PathId, _: AdminUser, db: Db) -> RowMapping:
 
 
 @router.patch("/{user_id}", response_model=UserRead, responses=ADMIN_ERRORS | describe(LastAdministrator))
-async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db, now: Now) -> RowMapping:
-    """Disable, promote, or the opposite. Disabling ends every session of theirs. For administrators."""
-    user = await db.write(service.change_user, user_id, changes, now)
+async def change_user(
+    user_id: PathId, changes: UserChange, _: AdminUser, limiter: AppLimiter, db: Db, now: Now
+) -> RowMapping:
+    """Disable, promote, or the opposite. Disabling ends every session of theirs. For administrators.
+
+    Enabling also forgets failed logins, as `unlock` does.
+    """
+    user = await db.write(service.change_user, user_id, changes, now, limiter.account(user_id))
     if changes:
         reason = ", ".join(f"{name}={value}" for name, value in changes.items())
         record("user_changed", target_id=user_id, reason=reason)
@@ -164,6 +173,13 @@ async def end_user_sessions(user_id: PathId, _: AdminUser, db: Db, now: Now) -> 
     """End every session of a user. For administrators."""
     await db.write(service.end_sessions, user_id, now)
     record("session_revoked", target_id=user_id, reason="all")
+
+
+@router.post("/{user_id}/unlock", status_code=204, responses=ADMIN_ERRORS)
+async def unlock_user(user_id: PathId, _: AdminUser, limiter: AppLimiter, db: Db) -> None:
+    """Forget the failed logins of a user, who may then log in from everywhere. For administrators."""
+    await db.write(service.unlock, user_id, limiter.account(user_id))
+    record("user_unlocked", target_id=user_id)
 
 
 @router.post("/{user_id}/reset-token", status_code=201, responses=ADMIN_ERRORS | describe(UserDisabled, ResetNotSent))

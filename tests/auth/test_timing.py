@@ -283,8 +283,8 @@ def serve_without_dummy() -> None:
     """Run the service, in which a user that is not there costs no hash."""
     verify = Passwords.verify
 
-    async def without_dummy(self: Passwords, password: str, stored: str | None) -> Verdict:
-        return await verify(self, password, stored) if stored else Verdict(False)
+    async def without_dummy(self: Passwords, password: str, stored: str | None, network: str) -> Verdict:
+        return await verify(self, password, stored, network) if stored else Verdict(False)
 
     Passwords.verify = without_dummy  # type: ignore[method-assign]
     cli(["serve", *sys.argv[1:]])

@@ -134,7 +134,7 @@ def test_it_is_not_for_what_the_account_has_become_meanwhile(
 ) -> None:
     """No request can be held between the check of its token and the change, so the change is run by itself."""
     user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
-    attempt = Limiter(settings, SECRET).login("ada", "testclient")
+    counted = Limiter(settings, SECRET).account(user_id)
 
     async def read_account() -> AnyRow:
         async with connect(settings.database) as database:
@@ -142,7 +142,7 @@ def test_it_is_not_for_what_the_account_has_become_meanwhile(
 
     async def reset_late(account: AnyRow) -> None:
         async with connect(settings.database) as database:
-            await database.write(replace_password, account, "a new hash", attempt, clock())
+            await database.write(replace_password, account, "a new hash", counted, clock())
 
     account = asyncio.run(read_account())
     sql(f"UPDATE users SET {change}")
