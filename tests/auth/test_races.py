@@ -240,10 +240,10 @@ def test_parallel_logins_leave_a_hundred_sessions(database: URL, urls: list[str]
     tokens = httpx2.post(f"{urls[0]}/auth/token", data=user).json()
     mine = f"user_id = '{jwt.decode(tokens['access_token'], options={'verify_signature': False})['sub']}'"
     columns = "user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
-    for _ in range(98):
-        id_ = new_id(utc_now())
-        row = f"SELECT '{id_}', {columns} FROM sessions WHERE {mine} LIMIT 1"
-        execute(database, f"INSERT INTO sessions (id, {columns}) {row}")
+    rows = [f"SELECT '{new_id(utc_now())}', {columns} FROM sessions WHERE {mine}" for _ in range(98)]
+    if database.drivername == "postgresql":
+        rows = [row.replace(",", "::uuid,", 1) for row in rows]
+    execute(database, f"INSERT INTO sessions (id, {columns}) {' UNION ALL '.join(rows)}")
     requests = [{"data": user, "headers": {"X-Forwarded-For": f"192.0.2.{n}"}} for n in range(HASHES_AT_ONCE)]
 
     answers = each_at_once(urls, "POST", "/auth/token", requests)

@@ -24,16 +24,15 @@ def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, 
 
 
 def add_sessions(sql: Sql, clock: MovableClock, count: int) -> list[str]:
-    """Add sessions to the only account, as many logins would a moment ago and each a second after the other."""
-    ids = []
-    for n in range(count):
-        moment = clock.now - timedelta(milliseconds=count - n)
-        times = f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}', '{moment:%Y-%m-%dT%H:%M:%S.%fZ}', '2027-01-01T00:00:00.000000Z'"
-        ids.append(new_id(moment))
-        sql(
-            "INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
-            f" SELECT '{ids[-1]}', id, '', {times}, '', '' FROM users"
-        )
+    """Add sessions to the only account, as logins would have made them, the latest a moment ago; their ids."""
+    [(user_id,)] = sql("SELECT id FROM users")
+    moments = [clock.now - timedelta(milliseconds=count - n) for n in range(count)]
+    times = [f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in moments]
+    ids = [new_id(moment) for moment in moments]
+    rest = "'2027-01-01T00:00:00.000000Z', '', ''"
+    rows = [f"('{id_}', '{user_id}', '', {time}, {time}, {rest})" for id_, time in zip(ids, times, strict=True)]
+    columns = "id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
+    sql(f"INSERT INTO sessions ({columns}) VALUES {', '.join(rows)}")
     return ids
 
 
