@@ -275,6 +275,8 @@ def administer(visitor: Visitor, stage: Stage) -> None:
     for token in reset_token, reset_token, FORGED:
         ask("POST", "/users/reset-password", json={"reset_token": token, "new_password": NEW_PASSWORD})
     ask("DELETE", f"{url}/sessions", headers=root)
+    visitor.token(username="eve", password=NEW_PASSWORD, scope="admin")
+    ask("POST", f"{url}/unlock", headers=root)
     for is_active in False, True:
         ask("PATCH", url, json={"is_active": is_active}, headers=root)
     ask("GET", url, headers=root)

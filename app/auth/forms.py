@@ -29,9 +29,10 @@ GRANT_TYPE: Final[dict[str, Any]] = {
     "description": "`password`, the default, or `refresh_token`.",
     "pattern": "^(password|refresh_token)?$",
 }
+WORD: Final = f"({'|'.join(SCOPES)})"
 SCOPE: Final[dict[str, Any]] = {
     "description": "Separated by single spaces; none asks for all.",
-    "pattern": rf"^(({'|'.join(SCOPES)})( (?!$)|$))*$",
+    "pattern": f"^({WORD}( {WORD})*)?$",
 }
 
 

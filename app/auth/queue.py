@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from app.auth.errors import HashingQueueFull
@@ -60,7 +61,8 @@ class FairQueue:
     def _work(self) -> None:
         while taken := self._next():
             future, job = taken
-            if future.set_running_or_notify_cancel():
+            with suppress(InvalidStateError):  # it was cancelled at this very moment
+                future.set_running_or_notify_cancel()
                 try:
                     result = job()
                 except BaseException as error:  # noqa: BLE001 - it is raised where the job is waited for

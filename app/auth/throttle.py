@@ -129,8 +129,8 @@ CLEAR = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("a
 
 def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
     """Take a reservation back, and forget the account's earlier failures from there, though not the network's."""
-    here, address, anywhere = attempt.limits
-    add(connection, [address], now, -1)
+    forgive(connection, attempt, now)  # which locks all three in their order
+    here, _, anywhere = attempt.limits
     connection.execute(CLEAR, {"here": here.key, "anywhere": anywhere.key})
 
 
