@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 Event = Literal[
     "login_succeeded",
     "login_failed",
+    "login_refused",
     "token_refreshed",
     "refresh_refused",
     "token_reused",
@@ -29,6 +30,7 @@ Event = Literal[
     "user_changed",
     "user_deleted",
     "task_removed",
+    "user_unlocked",
     "access_refused",
     "throttled",
     "unexpected_error",

@@ -312,7 +312,10 @@ REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
             multipart(CREDENTIALS, content_type=b"Content-Type: multipart/form-data; boundary*%b=x" % (b"1" * 5_000)),
             400,
         ),
-        "another charset": (multipart(CREDENTIALS, content_type=MULTIPART + b"; charset=utf-7"), 400),
+        "another charset": (
+            multipart(CREDENTIALS, part(b"x", b"\xe9"), content_type=MULTIPART + b"; charset=latin-1"),
+            400,
+        ),
         "garbage": (form(b"canary7q" * 20 + b"--x--", MULTIPART), 400),
         "no name": (multipart(CREDENTIALS, b"--x\r\nContent-Disposition: form-data\r\n\r\ncanary7q\r\n"), 400),
         "no header": (multipart(CREDENTIALS, b"--x\r\n\r\ncanary7q\r\n"), 400),

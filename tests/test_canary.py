@@ -278,6 +278,8 @@ def administer(visitor: Visitor, stage: Stage) -> None:
     task = ask("POST", "/tasks/", json={"title": "Buy pills", "is_public": True}, headers=theirs).json()
     ask("DELETE", f"/tasks/{task['id']}", headers=root)
     ask("DELETE", f"{url}/sessions", headers=root)
+    visitor.token(username="eve", password=NEW_PASSWORD, scope="admin")
+    ask("POST", f"{url}/unlock", headers=root)
     for is_active in False, True:
         ask("PATCH", url, json={"is_active": is_active}, headers=root)
     ask("GET", url, headers=root)

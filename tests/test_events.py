@@ -12,9 +12,12 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
+from app.auth.logins import MAX_SESSIONS
 from app.config import Settings
 from app.main import create_app
+from app.testing import LogIn, User
 from tests.accounts import PASSWORD, Login, bearer, log_in, refresh, refreshed, register, sign_up
+from tests.auth.test_sessions import add_sessions
 from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
 from tests.processes import serving
 
@@ -63,7 +66,7 @@ def parsed(line: str) -> Event:
     assert line.isascii()
     assert line.isprintable()
     event: Event = json.loads(line)
-    assert event.keys() - {"reason"} == KEYS
+    assert event.keys() - {"reason", "target_id"} == KEYS
     happened = datetime.fromisoformat(event.pop("time"))
     assert abs(happened - datetime.now(UTC)) < timedelta(minutes=1)
     return event
@@ -134,6 +137,41 @@ def test_a_failed_login_names_the_account_where_there_is_one(client: TestClient,
         event("login_failed", whose, "corrupt hash"),
         event("login_failed", whose, "disabled user"),
     ]
+
+
+def test_a_right_password_with_a_scope_that_is_refused(client: TestClient, events: Events) -> None:
+    user = register(client)
+    events()
+
+    for scope, password in ("admin", PASSWORD), ("admin", WRONG), ("bogus", PASSWORD):
+        client.post("/auth/token", data={"username": "ada", "password": password, "scope": scope})
+
+    whose = {"user_id": user["id"], "session_id": None}
+    assert events() == [event("login_refused", whose, "scope"), event("login_failed", whose, "wrong password")]
+
+
+def test_a_session_that_makes_room(client: TestClient, events: Events, clock: MovableClock, sql: Sql) -> None:
+    first = sign_up(client)
+    clock.move(seconds=1)
+    add_sessions(sql, clock, MAX_SESSIONS - 1)
+    events()
+
+    login = log_in(client)
+
+    assert events() == [
+        event("login_succeeded", of(login)),
+        event("session_revoked", of(first), "too many sessions"),
+    ]
+
+
+def test_an_unlock(client: TestClient, events: Events, login: LogIn, admin: User) -> None:
+    user, root = register(client), login(admin)
+    events()
+
+    for user_id in user["id"], of(root)["session_id"]:
+        client.post(f"/users/{user_id}/unlock", headers=root.headers)
+
+    assert events() == [event("user_unlocked", of(root)) | {"target_id": user["id"]}]
 
 
 def test_a_throttled_login(serve: Serve, events: Events) -> None:

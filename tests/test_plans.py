@@ -111,7 +111,7 @@ def test_what_is_searched_for_is_found_in_the_index_of_words_or_met_along_the_li
 
 
 def test_each_other_statement_finds_its_rows_by_an_index(
-    client: TestClient, ada: Login, database_url: str, statements: Statements
+    client: TestClient, ada: Login, database_url: str, statements: Statements, clock: MovableClock, sql: Sql
 ) -> None:
     task = create_task(client, ada)
     client.post("/tasks/", json={"title": "x"}, headers=ada.headers | {"Idempotency-Key": "k"})
@@ -124,6 +124,10 @@ def test_each_other_statement_finds_its_rows_by_an_index(
     client.get("/users/me", headers=ada.headers)
     client.patch("/users/me", json={"email": None}, headers=ada.headers)
     client.post("/auth/token", data={"username": "ada", "password": "a wrong password"})
+    sql("UPDATE throttle SET hits = 1000")
+    client.post("/auth/token", data={"username": "ada", "password": "a wrong password"})
+    sql("DELETE FROM throttle")
+    clock.move(seconds=1)
     other = refreshed(client, log_in(client).refresh_token)
     client.post("/auth/introspect", data={"token": other.refresh_token}, headers=ada.headers)
     client.post("/auth/revoke", data={"token": other.refresh_token})
@@ -139,6 +143,7 @@ def test_each_other_statement_finds_its_rows_by_an_index(
     assert client.delete("/users/me", headers=ada.headers).status_code == 204
 
     assert len(statements) > 25
+    assert len([name for name in statements if "coalesce(sessions.network" in name]) == 1
     assert_served(database_url, statements)
 
 
@@ -156,6 +161,8 @@ def test_administration_finds_its_rows_by_an_index(
     token = client.post(f"{bob_url}/reset-token", headers=root).json()["reset_token"]
     client.post("/users/reset-password", json={"reset_token": token, "new_password": "another horse battery"})
     client.patch(bob_url, json={"is_active": False}, headers=root)
+    client.patch(bob_url, json={"is_active": True}, headers=root)
+    client.post(f"{bob_url}/unlock", headers=root)
     client.delete(f"{bob_url}/sessions", headers=root)
     assert client.delete(bob_url, headers=root).status_code == 204
 

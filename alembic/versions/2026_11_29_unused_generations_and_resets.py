@@ -1,14 +1,14 @@
 """The generation of a session that nobody has used yet; the latest reset token of a user.
 
 Revision: 0007
-Revises: 0005
+Revises: 0006
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade() -> None:

@@ -14,10 +14,10 @@ from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.grants import Grants
 from app.auth.holders import Principal
+from app.auth.logins import Client
 from app.auth.passwords import Passwords
 from app.auth.refresh import Uses
 from app.auth.schemas import SCOPES
-from app.auth.service import Client
 from app.auth.throttle import Limiter
 from app.auth.tokens import BadToken, ExpiredToken, Tokens
 from app.bodies import JSONRoute

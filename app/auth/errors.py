@@ -32,12 +32,14 @@ from app.errors import AppError, Forbidden, InvalidInput, NotFound, TooManyReque
 REALM = "bearer-tasks"
 
 SESSION_EXPIRED = "The session has expired"
+SESSION_OVER = "The session is over"  # for a reason that only a newer version knows
 END_REASONS = {
     "revoked": "The session was signed out",
     "password_changed": "The password was changed",
     "disabled": "The user was disabled",
     "demoted": "The user is no longer an administrator",
     "reuse": "The session was ended because a replaced refresh token was used again",
+    "too_many": "The session was ended because the account had too many: it was used longest ago",
 }
 
 
@@ -96,7 +98,7 @@ class InvalidCredentials(OAuthError):
     error = "invalid_grant"
     detail = "Invalid credentials"
     code = "invalid_credentials"
-    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012
+    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_grant"'}  # noqa: RUF012
 
 
 class RepeatedCredentials(AppError):

@@ -8,16 +8,17 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
-from starlette.exceptions import HTTPException
-from starlette.types import Message, Scope
+from starlette.formparsers import MultiPartException
+from starlette.types import Message
 
-from app.auth.errors import FieldRequired, InvalidRequest
+from app.auth.errors import FieldRequired, InvalidRequest, InvalidScope
 from app.auth.schemas import SCOPES
 from app.columns import StorableText
 
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
 NOT_TEXT: Final = "The form must be UTF-8 text without NUL"
+NOT_UTF_8: Final = "A form that is not all ASCII must be UTF-8: its Content-Type has another charset"
 TOO_MUCH: Final = "The form must have a few short text fields only"
 
 
@@ -28,9 +29,10 @@ GRANT_TYPE: Final[dict[str, Any]] = {
     "description": "`password`, the default, or `refresh_token`.",
     "pattern": "^(password|refresh_token)?$",
 }
+WORD: Final = f"({'|'.join(SCOPES)})"
 SCOPE: Final[dict[str, Any]] = {
-    "description": "Separated by spaces; none asks for all.",
-    "pattern": rf"^ *(({'|'.join(SCOPES)})( +|$))*$",
+    "description": "Separated by single spaces; none asks for all.",
+    "pattern": f"^({WORD}( {WORD})*)?$",
 }
 
 
@@ -70,25 +72,26 @@ def form_of(fields: type[BaseModel]) -> dict[str, Any]:
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """Read a well-formed form. Empty is absent (RFC 6749 §3.2).
+    """Read a well-formed form. Empty is absent (RFC 6749 §3.2). A charset makes no difference to what is all ASCII.
 
     Raises:
         InvalidRequest: it is not one, is cut off, not UTF-8, has too many or too long fields, a file, or a field twice.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     body = await request.body()
+    is_utf_8 = options.get(b"charset", b"utf-8").lower() in {b"utf-8", b"utf8"}
     try:
-        if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
-            raise InvalidRequest(NOT_TEXT)
         if kind == b"application/x-www-form-urlencoded":
             items = _urlencoded(body.decode())
         elif kind == b"multipart/form-data" and body.rstrip().endswith(b"--%b--" % options.get(b"boundary", b"")):
             body.decode()  # the parser would take what is not UTF-8 for Latin-1
-            items = await _multipart(request.scope, body)
+            items = await _multipart(options.get(b"boundary", b""), body)
         else:
             raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
     except UnicodeDecodeError as error:
-        raise InvalidRequest(NOT_TEXT) from error
+        raise InvalidRequest(NOT_TEXT if is_utf_8 else NOT_UTF_8) from error
+    if not (is_utf_8 or (body.isascii() and all(name.isascii() and value.isascii() for name, value in items))):
+        raise InvalidRequest(NOT_UTF_8)
     if any("\0" in name or "\0" in value for name, value in items):
         raise InvalidRequest(NOT_TEXT)
     form = dict(items)
@@ -109,16 +112,26 @@ class PasswordForm(OAuth2PasswordRequestForm):
         values = {name: fields.get(name, "") for name in TokenFields.model_fields}
         self.refresh_token = values.pop("refresh_token")
         super().__init__(**values)
+        self.username = self.username.strip()
+        # FastAPI splits at any white space, and takes white space alone for no scope.
+        self.scopes = values["scope"].split(" ") if values["scope"] else []
 
     def require(self, *names: str) -> None:
-        """Raises InvalidRequest for the first of the fields that is missing."""
+        """Check what a grant needs: these fields, and a scope that exists.
+
+        Raises:
+            FieldRequired: for the first of the fields that is missing.
+            InvalidScope: it is malformed, or unknown.
+        """
         for name in names:
             if not getattr(self, name):
                 raise FieldRequired(name)
+        if not SCOPES.keys() >= set(self.scopes):
+            raise InvalidScope
 
 
 async def get_token_form(fields: FormFields) -> PasswordForm:
-    """Raises FieldRequired for what its grant needs."""
+    """Raise FieldRequired or InvalidScope where the form lacks what its grant needs."""
     form = PasswordForm(fields)
     form.require(*REQUIRED.get(form.grant_type or "", ()))
     return form
@@ -144,14 +157,20 @@ def _urlencoded(body: str) -> list[tuple[str, str]]:
     return items
 
 
-async def _multipart(scope: Scope, body: bytes) -> list[tuple[str, str]]:
-    """Raises InvalidRequest."""
+async def _multipart(boundary: bytes, body: bytes) -> list[tuple[str, str]]:
+    """Parse the parts as UTF-8, whatever the charset of the Content-Type.
+
+    Raises:
+        InvalidRequest
+    """
+    headers = [(b"content-type", b'multipart/form-data; boundary="%b"' % boundary)]
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body}
 
     try:
-        form = await Request(scope, receive).form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
-    except HTTPException as error:
+        request = Request({"type": "http", "headers": headers}, receive)
+        form = await request.form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
+    except MultiPartException as error:
         raise InvalidRequest(TOO_MUCH) from error
     return [(name, str(value)) for name, value in form.multi_items()]

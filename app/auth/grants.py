@@ -5,11 +5,13 @@ The two grants of POST /auth/token (RFC 6749 §4.3, §6), and the current passwo
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
+
+from sqlalchemy import Connection
 
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import (
@@ -21,11 +23,13 @@ from app.auth.errors import (
     WrongPassword,
 )
 from app.auth.holders import Principal, allowed_scopes
+from app.auth.logins import Client, find_account, start_session
+from app.auth.names import fold
 from app.auth.passwords import Passwords, Verdict
 from app.auth.refresh import refresh_session
 from app.auth.schemas import TokenResponse
-from app.auth.service import Client, find_account, grant_scope, start_session
-from app.auth.throttle import Attempt, Limiter, clear, count, forgive, reserve
+from app.auth.service import grant_scope
+from app.auth.throttle import Attempt, Limiter, check_attempt, clear, forgive, reserve
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken, Tokens
 from app.config import Settings
 from app.database import AnyRow, Database, DatabaseUnavailable
@@ -51,21 +55,30 @@ class Grants:
         Raises:
             InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull
         """
-        ttl = timedelta(seconds=self.settings.session_ttl)
-        async with self._reserved(attempt := self.limiter.login(username, self.client.ip)):
-            while True:  # again if the hash was replaced meanwhile: by a stronger one, or with the password
-                account = await self.db.read(find_account, username)
+        network, ttl = self.client.network, timedelta(seconds=self.settings.session_ttl)
+        limited = self._reserved(username, lambda user_id: self.limiter.login(username, network, user_id))
+        async with limited as (found, attempt):
+            account = found
+            while True:
                 verdict = await self._verify(account, password)
                 if account is None or not verdict.is_right:
                     record("login_failed", user_id=account.id if account else None, reason=_reason(account, verdict))
                     raise InvalidCredentials
-                scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
-                session = await self.db.write(
+                try:
+                    scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
+                except InvalidScope:
+                    record("login_refused", user_id=account.id, reason="scope")
+                    raise
+                started = await self.db.write(
                     start_session, account, verdict.new_hash, scope, self.client, self.now, ttl, attempt
                 )
-                if session is not None:
-                    record("login_succeeded", user_id=account.id, session_id=session.id)
-                    return self._response(session, scope)
+                if started is not None:
+                    record("login_succeeded", user_id=account.id, session_id=started.session.id)
+                    for session_id in started.ended:
+                        record("session_revoked", user_id=account.id, session_id=session_id, reason="too many sessions")
+                    return self._response(started.session, scope)
+                # The hash was replaced meanwhile: by a stronger one, or with the password.
+                account = await self.db.read(find_account, username)
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange a refresh token for its successor. Asking for too much scope does not use it up.
@@ -98,9 +111,8 @@ class Grants:
         Raises:
             WrongPassword, TooManyAttempts, HashingQueueFull
         """
-        attempt = self.limiter.confirmation(user.username, self.client.ip, user.session_id)
-        async with self._reserved(attempt):
-            account = await self.db.read(find_account, user.username)
+        attempt = self.limiter.confirmation(user.user_id, user.session_id, self.client.network)
+        async with self._reserved(user.username, lambda _: attempt) as (account, _):
             verdict = await self._verify(account, password)
             if account is None or not verdict.is_right:
                 record("password_change_failed", reason=_reason(account, verdict))
@@ -109,14 +121,27 @@ class Grants:
             return account
 
     @asynccontextmanager
-    async def _reserved(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Count a failure from the start, and take it back where something else is wrong than the password."""
-        async with self.limiter.turn(attempt):
-            _, address, _ = attempt.limits
-            with self.limiter.once_a_second(address, self.now):
+    async def _reserved(
+        self, username: str, attempt_at: Callable[[str | None], Attempt]
+    ) -> AsyncIterator[tuple[AnyRow | None, Attempt]]:
+        """Find the account of a name, and count a failure from the start.
+
+        It is taken back where something else is wrong than the password.
+        """
+
+        def look(connection: Connection) -> tuple[AnyRow | None, Attempt]:
+            account = find_account(connection, username)
+            attempt = attempt_at(account.id if account else None)
+            check_attempt(connection, attempt, self.now)
+            return account, attempt
+
+        network, turns = self.client.network, self.limiter.turns
+        async with turns.turn(fold(username), network):
+            with turns.once_a_second(self.limiter.address(network).key, self.now):
+                account, attempt = await self.db.read(look)
                 await self.db.write(reserve, attempt, self.now)
             try:
-                yield
+                yield account, attempt
             except (Unavailable, InvalidScope):
                 with suppress(DatabaseUnavailable):
                     await self.db.write(forgive, attempt, self.now)
@@ -124,14 +149,13 @@ class Grants:
 
     async def _verify(self, account: AnyRow | None, password: str) -> Verdict:
         """Nobody's password, and a disabled user's, is wrong at the cost of any other."""
-        return await self.passwords.verify(password, account.password_hash if account and account.is_active else None)
+        stored = account.password_hash if account and account.is_active else None
+        return await self.passwords.verify(password, stored, self.client.network)
 
     async def _refuse(self, refusal: InvalidGrant, **ids: str) -> NoReturn:
         """Log a refresh token that is not good, and count it: who sends many is told to wait."""
         record("token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids)
-        limit = self.limiter.refused_refresh(self.client.ip)
-        with self.limiter.once_a_second(limit, self.now):
-            await self.db.write(count, limit, self.now)
+        await self.limiter.count(self.db, self.limiter.refused_refresh(self.client.network), self.now)
         raise refusal
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:

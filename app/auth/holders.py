@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, exists, select
 
 from app.auth.claims import AccessClaims
-from app.auth.errors import END_REASONS, SESSION_EXPIRED, InsufficientScope, InvalidToken, StaleLogin
+from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
 from app.auth.models import Session, User
 from app.auth.schemas import SCOPES
 from app.database import AnyRow, AnySelect
@@ -116,5 +116,5 @@ def spell_scope(scopes: frozenset[str]) -> str:
 
 def why_over(session: AnyRow, now: datetime) -> str | None:
     if session.ended_at is not None:
-        return END_REASONS[session.end_reason]
+        return END_REASONS.get(session.end_reason, SESSION_OVER)
     return SESSION_EXPIRED if session.expires_at <= now else None

@@ -45,8 +45,18 @@ class Session(Base):
     end_reason: Mapped[str | None] = mapped_column(Text(32))
     user_agent: Mapped[str] = mapped_column(Text(255))
     ip: Mapped[str] = mapped_column(Text(45))
+    network: Mapped[str | None] = mapped_column(Text(45), doc="What throttling counts `ip` as; older rows have none.")
 
     __table_args__ = (Index(None, "user_id", "id"),)
+
+
+NETWORK = func.coalesce(Session.network, Session.ip)
+END = func.coalesce(Session.ended_at, Session.expires_at)
+IS_NOT_ENDED = Session.ended_at.is_(None)
+
+# A refresh changes no column that is in an index: on PostgreSQL it is a heap-only update.
+Index("ix_sessions_networks", Session.user_id, NETWORK, END)
+Index("ix_sessions_live", Session.user_id, Session.id, sqlite_where=IS_NOT_ENDED, postgresql_where=IS_NOT_ENDED)
 
 
 class Throttle(Base):

@@ -1,7 +1,7 @@
 """Hashing and checking passwords: the only importer of passlib.
 
 Argon2id at OWASP's cost, 19 MiB and some 20 ms a hash, on threads of its own: as many as there are cores, which bounds
-the memory, behind a bounded queue, and at a low priority, so that logins cannot starve the event loop.
+the memory, and at a low priority, so that logins cannot starve the event loop. The queue for them is bounded and fair.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ import threading
 import unicodedata
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import lru_cache, partial
+from typing import Final, NamedTuple, TypeVar
 
-from app.auth.errors import HashingQueueFull, WeakPassword
+from app.auth.errors import WeakPassword
+from app.auth.queue import FairQueue
 
 with warnings.catch_warnings():  # passlib 1.7.4 imports `crypt`, which is deprecated and not used here
     warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)
@@ -60,26 +61,29 @@ class Passwords:
         with warnings.catch_warnings():  # passlib's first hash reads a deprecated attribute
             warnings.filterwarnings("ignore", "Accessing argon2.__version__", DeprecationWarning)
             self._dummy = self._hash("")
-        self._jobs: set[Future[Any]] = set()
         self._threads = ThreadPoolExecutor(THREADS, "argon2", _lower_priority)
+        self._queue = FairQueue(self._threads, THREADS, QUEUE_LENGTH)
+        self._jobs = self._queue.jobs
         self._threads.submit(_common_passwords)  # the first registration does not wait for the list
 
-    async def hash(self, password: str, username: str, email: str | None = None) -> str:
-        """Hash a new password.
+    async def hash(self, password: str, username: str, email: str | None, network: str) -> str:
+        """Hash a new password, in the turn of the network that asks.
 
         Raises:
             WeakPassword: it is common, the username, or the e-mail address.
             HashingQueueFull
         """
-        return await self._run(self._hash_new, password, username, email)
+        return await self._run(network, partial(self._hash_new, password, username, email))
 
-    async def verify(self, password: str, stored: str | None) -> Verdict:
-        """Check a password against its stored hash; against None, which nobody has, it is wrong at the same cost.
+    async def verify(self, password: str, stored: str | None, network: str) -> Verdict:
+        """Check a password against its stored hash, in the turn of the network that asks.
+
+        Against None, which nobody has, it is wrong at the same cost.
 
         Raises:
             HashingQueueFull
         """
-        return await self._run(self._verify, password, stored)
+        return await self._run(network, partial(self._verify, password, stored))
 
     def usage(self) -> tuple[int, int]:
         """How many passwords are hashed or wait for it, and how many may."""
@@ -88,13 +92,8 @@ class Passwords:
     def close(self) -> None:
         self._threads.shutdown()
 
-    async def _run(self, f: Callable[..., T], *args: object) -> T:
-        if len(self._jobs) >= QUEUE_LENGTH:
-            raise HashingQueueFull
-        job = self._threads.submit(f, *args)
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        return await asyncio.wrap_future(job)
+    async def _run(self, network: str, job: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._queue.submit(network, job))
 
     def _hash_new(self, password: str, username: str, email: str | None) -> str:
         text = password.casefold()

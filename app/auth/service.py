@@ -1,10 +1,9 @@
 """Sessions and who they belong to: one row a login, whose generation moves on by one at each refresh."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
 from app.auth.claims import SessionClaims
 from app.auth.errors import (
@@ -12,19 +11,8 @@ from app.auth.errors import (
     SessionNotFound,
 )
 from app.auth.holders import Principal, spell_scope
-from app.auth.models import Session, User
-from app.auth.throttle import Attempt, clear, fold
-from app.columns import Text, new_id
-from app.database import AnyRow
+from app.auth.models import Session
 from app.pagination import Order, Page, PageQuery
-
-
-class Client(NamedTuple):
-    """Where a login comes from, as its owner will see it."""
-
-    user_agent: str
-    ip: str
-
 
 # What tokens are made from.
 SESSION = (Session.id, Session.user_id, Session.generation, Session.scope, Session.rotated_at, Session.expires_at)
@@ -40,56 +28,6 @@ def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
     if not granted or not granted <= allowed:
         raise InvalidScope
     return spell_scope(granted)
-
-
-# Statements are made once: to make one takes longer than to run it.
-ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin, User.email).where(
-    func.lower(User.username) == bindparam("username", type_=Text)
-)
-
-
-def find_account(connection: Connection, username: str) -> AnyRow | None:
-    """Read what a login is checked against: id, password_hash, is_active, is_admin, email."""
-    return connection.execute(ACCOUNT, {"username": fold(username)}).one_or_none()
-
-
-UNCHANGED = select(User.id).where(
-    User.id == bindparam("user_id"), User.password_hash == bindparam("old_hash"), User.is_active
-)
-UNCHANGED_FOR_UPDATE, UNCHANGED_FOR_SHARE = UNCHANGED.with_for_update(), UNCHANGED.with_for_update(read=True)
-NEW_SESSION = insert(Session).returning(*SESSION)
-
-
-def start_session(
-    connection: Connection,
-    account: AnyRow,
-    new_hash: str | None,
-    scope: str,
-    client: Client,
-    now: datetime,
-    ttl: timedelta,
-    attempt: Attempt,
-) -> AnyRow | None:
-    """Insert a session, and have its attempt count no more.
-
-    None if the account was disabled, or its hash replaced, since the password was checked.
-    """
-    lock = UNCHANGED_FOR_UPDATE if new_hash else UNCHANGED_FOR_SHARE
-    if connection.execute(lock, {"user_id": account.id, "old_hash": account.password_hash}).one_or_none() is None:
-        return None
-    if new_hash:
-        connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
-    clear(connection, attempt, now)
-    session = {
-        "id": new_id(now),
-        "user_id": account.id,
-        "scope": scope,
-        "created_at": now,
-        "rotated_at": now,
-        "expires_at": now + ttl,
-        **client._asdict(),
-    }
-    return connection.execute(NEW_SESSION, session).one()
 
 
 def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
@@ -125,10 +63,15 @@ def end_other_sessions(connection: Connection, user: Principal, reason: str, now
 
 
 BY_LOGIN = Order(Session.id, descending=True)
+LIVE_OF_USER = (
+    Session.user_id == bindparam("user_id"),
+    Session.ended_at.is_(None),
+    Session.expires_at > bindparam("now"),
+)
 LIVE = (
     select(Session.id, Session.created_at, Session.rotated_at.label("last_used_at"), Session.expires_at)
     .add_columns(Session.user_agent, Session.ip)
-    .where(Session.user_id == bindparam("user_id"), Session.ended_at.is_(None), Session.expires_at > bindparam("now"))
+    .where(*LIVE_OF_USER)
 )
 OWN = LIVE.add_columns((Session.id == bindparam("session_id")).label("current"))
 

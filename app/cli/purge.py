@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from app.auth.counters import purge_counts
 from app.auth.service import FIRST_ID, purge_sessions
-from app.auth.throttle import purge_counts
 from app.cli.run import with_database
 from app.clock import utc_now
 from app.config import load_settings

@@ -80,7 +80,7 @@ def valid(kind: Any, **fields: object) -> Any:
 async def hashed(password: str, username: str, email: str | None = None) -> str:
     """Raises WeakPassword."""
     with closing(Passwords(Cost())) as passwords:
-        return await passwords.hash(password, username, email)
+        return await passwords.hash(password, username, email, network="")
 
 
 def failure(message: str) -> typer.Exit:

@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
+from app.auth.counters import Keys
 from app.auth.keys import load_tokens, signing_secrets
 from app.auth.throttle import Limiter
 from app.cli.run import group, hashed, read_password, valid, with_database
 from app.clock import utc_now
-from app.config import load_settings
+from app.config import Settings, load_settings
 from app.database import Database
 from app.migrations import PATIENCE
 from app.users import service
@@ -65,8 +66,21 @@ def disable(name: Name) -> None:
 
 @cli.command()
 def enable(name: Name) -> None:
-    """Let a user in again."""
+    """Let a user in again, however many logins have failed."""
     _change(name, {"is_active": True}, "Enabled")
+
+
+@cli.command()
+def unlock(name: Name) -> None:
+    """Forget a user's failed logins: the password is good again at once, from everywhere."""
+    settings = load_settings()
+
+    def run(connection: Connection) -> str:
+        user = service.get_named(connection, name)
+        service.unlock(connection, user["id"], _counted(settings, user["id"]))
+        return f"Unlocked {user['username']}."
+
+    typer.echo(with_database(settings, lambda database: database.write(run)))
 
 
 @cli.command()
@@ -90,8 +104,7 @@ def set_password(name: Name) -> None:
         user = await database.read(service.get_named, name)
         fields: PasswordSet = valid(PasswordSet, new_password=read_password())
         password_hash = await hashed(fields.new_password, user["username"], user["email"])
-        attempt = Limiter(settings, signing_secrets(settings)[0]).login(user["username"], "")
-        await database.write(service.set_password, user["id"], password_hash, attempt, utc_now())
+        await database.write(service.set_password, user["id"], password_hash, _counted(settings, user["id"]), utc_now())
         return f"Set the password of {user['username']}."
 
     typer.echo(with_database(settings, run))
@@ -125,8 +138,16 @@ def delete(name: Name) -> None:
 
 
 def _change(name: str, changes: UserChange, done: str) -> None:
+    settings = load_settings()
+
     def run(connection: Connection) -> str:
-        user = service.change_user(connection, service.get_named(connection, name)["id"], changes, utc_now())
+        user_id = service.get_named(connection, name)["id"]
+        counted = _counted(settings, user_id) if changes.get("is_active") else None  # else no secret is needed
+        user = service.change_user(connection, user_id, changes, utc_now(), counted)
         return f"{done} {user['username']}."
 
-    typer.echo(with_database(load_settings(), lambda database: database.write(run)))
+    typer.echo(with_database(settings, lambda database: database.write(run)))
+
+
+def _counted(settings: Settings, user_id: str) -> Keys:
+    return Limiter(settings, signing_secrets(settings)[0]).account(user_id)

@@ -25,7 +25,6 @@ from app.auth.errors import (
     WeakPassword,
     WrongPassword,
 )
-from app.auth.throttle import count
 from app.clock import Now
 from app.columns import PathId
 from app.config import AppSettings
@@ -81,10 +80,9 @@ async def register(
     """Make an account, while registration is open."""
     if settings.registration == "closed":
         raise RegistrationClosed
-    if limit := limiter.registration(client.ip):
-        with limiter.once_a_second(limit, now):
-            await db.write(count, limit, now)
-    password_hash = await passwords.hash(fields.password, fields.username, fields.email)
+    if limit := limiter.registration(client.network):
+        await limiter.count(db, limit, now)
+    password_hash = await passwords.hash(fields.password, fields.username, fields.email, client.network)
     user = await db.write(service.create_user, fields.username, password_hash, now, email=fields.email)
     record("user_registered", user_id=user["id"])
     return user
@@ -107,12 +105,17 @@ async def change_profile(changes: UserUpdate, user: ProfileDb, settings: AppSett
 
 @router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
 async def set_password(
-    fields: PasswordChange, user: AccountDb, grants: TokenGrants, passwords: AppPasswords, now: Now
+    fields: PasswordChange,
+    user: AccountDb,
+    grants: TokenGrants,
+    client: LoginClient,
+    passwords: AppPasswords,
+    now: Now,
 ) -> None:
     """Change your password. Every other session of yours ends."""
     who = await user.who()
     account = await grants.confirm_password(who, fields.current_password)
-    new_hash = await passwords.hash(fields.new_password, who.username, account.email)
+    new_hash = await passwords.hash(fields.new_password, who.username, account.email, client.network)
     await user.write(service.change_password, account.password_hash, new_hash, now)
     record("password_changed")
 
@@ -137,8 +140,8 @@ async def reset_password(
     """Set a new password with a reset token. Every session of yours ends."""
     claims = read_reset_token(tokens, fields.reset_token, now)
     account = check_account(await db.read(service.find_account, claims.sub), claims)
-    new_hash = await passwords.hash(fields.new_password, account.username, account.email)
-    await db.write(service.replace_password, account, new_hash, limiter.login(account.username, client.ip), now)
+    new_hash = await passwords.hash(fields.new_password, account.username, account.email, client.network)
+    await db.write(service.replace_password, account, new_hash, limiter.account(account.id), now)
     record("password_reset", user_id=account.id)
 
 
@@ -157,12 +160,15 @@ async def read_user(user_id: PathId, admin: AdminDb) -> RowMapping:
 
 
 @router.patch("/{user_id}", response_model=UserRead, responses=describe(UserNotFound, LastAdministrator))
-async def change_user(user_id: PathId, changes: UserChange, admin: AdminDb, now: Now) -> RowMapping:
+async def change_user(
+    user_id: PathId, changes: UserChange, admin: AdminDb, limiter: AppLimiter, now: Now
+) -> RowMapping:
     """Disable, promote, or the opposite. For administrators.
 
-    Disabling ends every session of theirs, and demoting those that have the scope `admin`.
+    Disabling ends every session of theirs, and demoting those that have the scope `admin`. Enabling also forgets failed
+    logins, as `unlock` does.
     """
-    user = await admin.write(service.change_user, user_id, changes, now)
+    user = await admin.write(service.change_user, user_id, changes, now, limiter.account(user_id))
     if changes:
         reason = ", ".join(f"{name}={value}" for name, value in changes.items())
         record("user_changed", target_id=user_id, reason=reason)
@@ -181,6 +187,13 @@ async def end_user_sessions(user_id: PathId, admin: AdminDb, now: Now) -> None:
     """End every session of a user. For administrators."""
     await admin.write(service.end_sessions, user_id, now)
     record("session_revoked", target_id=user_id, reason="all")
+
+
+@router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
+async def unlock_user(user_id: PathId, admin: AdminDb, limiter: AppLimiter) -> None:
+    """Forget the failed logins of a user, who may then log in from everywhere. For administrators."""
+    await admin.write(service.unlock, user_id, limiter.account(user_id))
+    record("user_unlocked", target_id=user_id)
 
 
 @router.post(

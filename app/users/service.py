@@ -8,11 +8,12 @@ from sqlalchemy import Connection, RowMapping, Update, bindparam, delete, func, 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
+from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.holders import ADMINISTRATORS, Principal, require_fresh_login
 from app.auth.models import User
+from app.auth.names import fold
 from app.auth.service import end_other_sessions, end_sessions_of, end_sessions_with
-from app.auth.throttle import Attempt, fold, forget
 from app.columns import Text, new_id
 from app.database import AnyRow, AnySelect
 from app.errors import AppError
@@ -119,8 +120,13 @@ def get_named(connection: Connection, username: str) -> RowMapping:
     return _one(connection, select(*PROFILE).where(func.lower(User.username) == fold(username)), UserNotFound)
 
 
-def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime) -> RowMapping:
-    """Change what a user may do. Disabling ends every session, and demoting those that have the scope `admin`.
+def change_user(
+    connection: Connection, user_id: str, changes: UserChange, now: datetime, counted: Keys | None = None
+) -> RowMapping:
+    """Change what a user may do.
+
+    Disabling ends every session, and demoting those that have the scope `admin`. Enabling forgets the failed logins
+    that are `counted`.
 
     Raises:
         UserNotFound, LastAdministrator
@@ -135,7 +141,19 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
         end_sessions_of(connection, user_id, "disabled", now)
     if not user["is_admin"]:
         end_sessions_with(connection, user_id, "admin", "demoted", now)
+    if counted and changes.get("is_active"):
+        forget(connection, counted)
     return user
+
+
+def unlock(connection: Connection, user_id: str, counted: Keys) -> None:
+    """Forget the failed logins of a user.
+
+    Raises:
+        UserNotFound
+    """
+    get_user(connection, user_id)
+    forget(connection, counted)
 
 
 def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
@@ -205,7 +223,7 @@ def list_hashes(connection: Connection, after_id: str, limit: int) -> Sequence[A
     return connection.execute(query.order_by(User.id).limit(limit)).all()
 
 
-def replace_password(connection: Connection, account: AnyRow, new_hash: str, attempt: Attempt, now: datetime) -> None:
+def replace_password(connection: Connection, account: AnyRow, new_hash: str, counted: Keys, now: datetime) -> None:
     """Set the password of an account as it was read, end every session, and forget the failures to log in.
 
     Raises:
@@ -214,25 +232,25 @@ def replace_password(connection: Connection, account: AnyRow, new_hash: str, att
     is_unchanged = (User.password_hash == account.password_hash, User.updated_at == account.updated_at, User.is_active)
     is_latest = User.reset_id.is_not_distinct_from(account.reset_id)
     change = update(User).where(User.id == account.id, *is_unchanged, is_latest)
-    _set_password(connection, change, new_hash, attempt, now, InvalidResetToken)
+    _set_password(connection, change, new_hash, counted, now, InvalidResetToken)
 
 
-def set_password(connection: Connection, user_id: str, new_hash: str, attempt: Attempt, now: datetime) -> None:
+def set_password(connection: Connection, user_id: str, new_hash: str, counted: Keys, now: datetime) -> None:
     """Set a user's password, end every session, and forget the failures to log in.
 
     Raises:
         UserNotFound
     """
-    _set_password(connection, update(User).where(User.id == user_id), new_hash, attempt, now, UserNotFound)
+    _set_password(connection, update(User).where(User.id == user_id), new_hash, counted, now, UserNotFound)
 
 
 def _set_password(
-    connection: Connection, change: Update, new_hash: str, attempt: Attempt, now: datetime, missing: type[AppError]
+    connection: Connection, change: Update, new_hash: str, counted: Keys, now: datetime, missing: type[AppError]
 ) -> None:
     change = change.values(password_hash=new_hash, reset_id=None, updated_at=now)
     user = _one(connection, change.returning(User.id), missing)
     end_sessions_of(connection, user["id"], "password_changed", now)
-    forget(connection, attempt)
+    forget(connection, counted)
 
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:

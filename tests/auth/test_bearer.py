@@ -54,6 +54,7 @@ SCOPES: dict[Operation, str] = {
     ("delete", "/users/{}"): "admin",
     ("delete", "/users/{}/sessions"): "admin",
     ("post", "/users/{}/reset-token"): "admin",
+    ("post", "/users/{}/unlock"): "admin",
 }
 
 COLLECTIONS = {"/tasks", "/tasks/mine", "/tasks/public", "/users", "/auth/sessions"}

@@ -147,7 +147,7 @@ def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql)
         b'{"detail":"Invalid credentials","code":"invalid_credentials",'
         b'"error":"invalid_grant","error_description":"Invalid credentials"}'
     )
-    assert dict(headers)["www-authenticate"] == "Bearer"
+    assert dict(headers)["www-authenticate"] == 'Bearer realm="bearer-tasks", error="invalid_grant"'
     assert len(traces) == 1
     assert sql("SELECT id FROM sessions") == []
 
@@ -257,6 +257,48 @@ def test_a_scope_that_may_not_be_had_is_refused(client: TestClient, sql: Sql, su
     assert sql("SELECT id FROM sessions") == []
 
 
+@pytest.mark.parametrize("grant", ["password", "refresh_token"])
+def test_a_scope_is_words_with_a_space_between(client: TestClient, grant: str, subtests: pytest.Subtests) -> None:
+    """Else it would be everything, or more than one word: more than the client has asked for."""
+    register(client)
+    login = log_in(client)
+    form = {"grant_type": grant, "refresh_token": login.refresh_token} | LOGIN
+    blank = [chr(n) for n in range(1, 0x3001) if chr(n).isspace() and chr(n) != " "]
+    malformed = [" ", "  ", " account", "account ", "account  tasks:read", *blank]
+    malformed += [f"account{space}tasks:read" for space in blank] + [f"account {space}" for space in blank]
+    malformed += ['"account"', "account,tasks:read", "account\\", "ACCOUNT", "\u200b", "account\u200b"]
+
+    for scope in malformed:
+        with subtests.test(ascii(scope)):
+            response = client.post("/auth/token", data=form | {"scope": scope})
+
+            assert_bad_request(response, "invalid_scope", "The scope does not exist or may not be had")
+    for scope, granted in {
+        "": EVERYTHING,
+        "account": "account",
+        "account tasks:read": "tasks:read account",
+        "account account": "account",
+    }.items():
+        response = client.post("/auth/token", data=form | {"scope": scope})
+        assert response.json()["scope"] == granted
+
+
+@pytest.mark.parametrize("scope", ["bogus", " ", "account bogus"])
+def test_a_scope_that_does_not_exist_is_refused_before_the_password_is_looked_at(
+    client: TestClient, scope: str
+) -> None:
+    register(client)
+    statements: list[str] = []
+
+    with after_each_statement(statements.append):
+        answers = [attempt(client, scope=scope, password=password) for password in (PASSWORD, "wrong horse battery")]
+
+    assert [answer.json()["error"] for answer in answers] == ["invalid_scope"] * 2
+    assert answers[0].content == answers[1].content
+    assert statements == []
+    assert attempt(client, scope=scope, password="").json()["detail"] == "password: Field required"
+
+
 def test_an_administrator_gets_what_is_asked_for(client: TestClient, sql: Sql, subtests: pytest.Subtests) -> None:
     register(client)
     sql("UPDATE users SET is_admin = TRUE")
@@ -265,7 +307,7 @@ def test_an_administrator_gets_what_is_asked_for(client: TestClient, sql: Sql, s
         "": "tasks:read tasks:write account admin",
         "admin": "admin",
         "account tasks:read": "tasks:read account",
-        "  tasks:read   tasks:read ": "tasks:read",
+        "tasks:read tasks:read": "tasks:read",
     }.items():
         with subtests.test(asked):
             assert log_in(client, scope=asked).scope == granted

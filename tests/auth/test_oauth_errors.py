@@ -32,8 +32,8 @@ def assert_silent_error(response: Response, status: int, error: str) -> None:
     assert CANARY.lower() not in (response.text + str(response.headers)).lower()
 
 
-def urlencoded(content: bytes) -> dict[str, Any]:
-    return {"content": content, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+def urlencoded(content: bytes, parameters: str = "") -> dict[str, Any]:
+    return {"content": content, "headers": {"Content-Type": "application/x-www-form-urlencoded" + parameters}}
 
 
 def multipart(fields: dict[str, bytes], charset: str = "utf-8") -> dict[str, Any]:
@@ -71,9 +71,13 @@ FORMS: dict[str, dict[str, Any]] = {
     "surrogate": urlencoded(b"username=%ED%A0%80&password=Canary7&token=%ED%A0%80"),
     "NUL": {"data": FIELDS | {"username": "a\0", "token": "a\0"}},
     "multipart NUL": multipart({"username": b"a\0", "password": b"Canary7", "token": b"a\0"}),
-    "NUL in UTF-7": multipart({"username": b"+AAA-", "password": b"x", "token": b"+AAA-"}, "utf-7"),
-    "surrogate in UTF-7": multipart({"username": b"+2AA-", "password": b"x", "token": b"+2AA-"}, "utf-7"),
-    "a charset that is none": multipart({"username": b"a", "password": b"x", "token": b"x"}, "undefined"),
+    "Latin-1": urlencoded(b"username=\xe9&password=x&token=\xe9", "; charset=Canary7"),
+    "UTF-8 that says it is not": urlencoded("username=é&password=x&token=é".encode(), "; charset=Canary7"),
+    "escaped Latin-1": urlencoded(b"username=%E9&password=x&token=%E9", "; charset=Canary7"),
+    "escaped UTF-8 that says it is not": urlencoded(b"username=%C3%A9&password=x&token=%C3%A9", "; charset="),
+    "escaped name": urlencoded(b"username=x&password=x&token=x&%C3%A9=x", "; charset=Canary7"),
+    "multipart Latin-1": multipart({"username": b"\xe9", "password": b"x", "token": b"\xe9"}, "Canary7"),
+    "multipart UTF-8 that says it is not": multipart({"username": "é".encode(), "token": "é".encode()}, "Canary7"),
     "many fields": {"data": MANY},
     "multipart many fields": {"files": {name: (None, value) for name, value in MANY.items()}},
     "long field": {"data": LONG},
@@ -97,9 +101,25 @@ def test_a_bad_form_is_an_invalid_request(client: TestClient, subtests: pytest.S
     assert details == {
         "The body must be a whole form, urlencoded or multipart",
         "The form must be UTF-8 text without NUL",
+        "A form that is not all ASCII must be UTF-8: its Content-Type has another charset",
         "The form must have a few short text fields only",
         "a field: Field sent more than once",
     }
+
+
+@pytest.mark.parametrize(
+    "charset", ["ISO-8859-1", "us-ascii", "windows-1252", "", "utf-7", "utf-16", "none", '"x\\"y"']
+)
+def test_a_charset_makes_no_difference_to_a_form_that_is_all_ascii(client: TestClient, charset: str) -> None:
+    """Apache HttpCore, among others, says ISO-8859-1 of every form. UTF-7 would have other text in the same bytes."""
+    register(client)
+    fields = {"username": b"ada", "password": PASSWORD.encode(), "scope": b"account", "client_id": b"+AAA-"}
+    form = b"username=%61da&password=correct+horse%20battery&scope=account&client_id=+AAA-"
+
+    for request in urlencoded(form, f"; charset={charset}"), multipart(fields, charset):
+        response = client.post("/auth/token", **request)
+
+        assert (response.status_code, response.json().get("scope")) == (200, "account")
 
 
 def test_a_form_that_was_cut_off_is_refused_wherever_the_cut_is(client: TestClient) -> None:
@@ -185,14 +205,25 @@ def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"])
-def test_a_fault_of_our_own_is_a_server_error(settings: Settings, clock: MovableClock, sql: Sql, prefix: str) -> None:
+def test_a_fault_of_our_own_is_a_server_error(settings: Settings, clock: MovableClock, prefix: str) -> None:
     app = create_app(settings.model_copy(update={"root_path": prefix}), clock=clock, password_cost=CHEAP)
 
     with TestClient(app, raise_server_exceptions=False) as client:
         login = sign_up(client)
-        sql("UPDATE sessions SET ended_at = created_at, end_reason = 'one that no code knows'")
+        app.state.tokens = None
         response = client.post(
             f"{prefix}/auth/token", data={"grant_type": "refresh_token", "refresh_token": login.refresh_token}
         )
 
     assert_silent_error(response, 500, "server_error")
+
+
+def test_a_session_that_a_newer_version_has_ended_is_over(client: TestClient, sql: Sql) -> None:
+    login = sign_up(client)
+    sql("UPDATE sessions SET ended_at = created_at, end_reason = 'unknown'")
+
+    refused = client.post("/auth/token", data={"grant_type": "refresh_token", "refresh_token": login.refresh_token})
+
+    assert_silent_error(refused, 400, "invalid_grant")
+    assert refused.json()["detail"] == "The session is over"
+    assert client.get("/users/me", headers=login.headers).status_code == 401

@@ -5,7 +5,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
 
 import pytest
 from argon2 import low_level
@@ -14,9 +15,11 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from app.auth.errors import HashingQueueFull, WeakPassword
 from app.auth.passwords import NICENESS, QUEUE_LENGTH, THREADS, Cost, Passwords, Verdict, normalize
+from app.auth.queue import FairQueue
 from tests.conftest import CHEAP
 
 PASSWORD = "correct horse battery"
+HERE = "192.0.2.1"
 RIGHT = "$argon2id$v=19$m=8,t=1,p=1"
 LONG_PASSWORDS = [word for word in FREQUENCY_LISTS["passwords"] if len(word) >= 8]
 
@@ -78,11 +81,11 @@ def passwords() -> Iterator[Passwords]:
 
 
 def hashed(passwords: Passwords, password: str = PASSWORD, username: str = "ada") -> str:
-    return asyncio.run(passwords.hash(password, username))
+    return asyncio.run(passwords.hash(password, username, None, HERE))
 
 
 def verified(passwords: Passwords, password: str, stored: str | None) -> Verdict:
-    return asyncio.run(passwords.verify(password, stored))
+    return asyncio.run(passwords.verify(password, stored, HERE))
 
 
 def test_a_hash_is_argon2id_at_the_cost_asked_for() -> None:
@@ -193,12 +196,12 @@ def full_queue(
 
     async def run() -> None:
         library.go.clear()
-        tasks = [asyncio.create_task(passwords.verify(PASSWORD, stored)) for _ in range(QUEUE_LENGTH)]
+        tasks = [asyncio.create_task(passwords.verify(PASSWORD, stored, HERE)) for _ in range(QUEUE_LENGTH)]
         await asyncio.sleep(0)
         try:
             for _ in range(2):
                 with pytest.raises(HashingQueueFull):
-                    await passwords.verify(PASSWORD, stored)
+                    await passwords.verify(PASSWORD, stored, HERE)
             await then(tasks)
         finally:
             library.go.set()
@@ -215,6 +218,61 @@ def test_a_full_queue_refuses_and_every_slot_is_given_back(passwords: Passwords,
     full_queue(passwords, library, finish)
 
     assert len(library.threads) <= THREADS, "each takes the memory of a hash"
+
+
+class HeldQueue:
+    """A queue for one thread, which waits at its first job until the queue is let go."""
+
+    def __init__(self, length: int) -> None:
+        self.ran: list[str] = []
+        self.jobs: list[Future[None]] = []
+        self._go, self._begun = threading.Event(), threading.Event()
+        self._thread = ThreadPoolExecutor(1)
+        self._queue = FairQueue(self._thread, 1, length)
+
+    def submit(self, network: str, count: int = 1) -> None:
+        for _ in range(count):
+            self.jobs.append(self._queue.submit(network, lambda: self._run(network)))
+            self._begun.wait()
+
+    def _run(self, network: str) -> None:
+        self._begun.set()
+        self._go.wait()
+        self.ran.append(network)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._thread.shutdown()
+        assert self._queue.jobs == set()
+
+
+def test_networks_take_turns_however_much_one_asks() -> None:
+    with HeldQueue(100) as queue:
+        queue.submit("many", 6)
+        queue.submit("few", 2)
+        queue.submit("fewer", 2)
+        queue.jobs[1].cancel()
+
+    assert queue.ran == ["many", "many", "few", "fewer", "many", "few", "fewer", "many", "many"]
+
+
+def test_a_full_queue_makes_room_for_a_network_that_waits_for_less() -> None:
+    with HeldQueue(5) as queue:
+        queue.submit("many", 5)
+        with pytest.raises(HashingQueueFull):
+            queue.submit("many")
+        for network in "few", "other", "fourth":
+            queue.submit(network)
+        for network in "many", "few", "fifth":
+            with pytest.raises(HashingQueueFull):
+                queue.submit(network)
+
+    assert queue.ran == ["many", "many", "few", "other", "fourth"]
+    refused = [isinstance(job.exception(), HashingQueueFull) for job in queue.jobs]
+    assert refused == [False, False, True, True, True, False, False, False]
 
 
 def test_a_request_that_is_given_up_gives_its_slot_back(passwords: Passwords, library: Library) -> None:

@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import URL, make_url
 
 from app.auth.passwords import Passwords
+from app.clock import utc_now
+from app.columns import new_id
 from app.config import Settings
 from app.main import create_app
 from tests.accounts import PASSWORD, bearer
@@ -232,10 +234,28 @@ def test_parallel_deletes_of_one_task_delete_it_once(urls: list[str]) -> None:
     assert Counter(answer.status_code for answer in answers) == {204: 1, 404: AT_ONCE - 1}
 
 
+def test_parallel_logins_leave_a_hundred_sessions(database: URL, urls: list[str]) -> None:
+    """From other addresses each, so that they do not come one by one."""
+    user = register(urls[0])
+    tokens = httpx2.post(f"{urls[0]}/auth/token", data=user).json()
+    mine = f"user_id = '{jwt.decode(tokens['access_token'], options={'verify_signature': False})['sub']}'"
+    columns = "user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
+    rows = [f"SELECT '{new_id(utc_now())}', {columns} FROM sessions WHERE {mine}" for _ in range(98)]
+    if database.drivername == "postgresql":
+        rows = [row.replace(",", "::uuid,", 1) for row in rows]
+    execute(database, f"INSERT INTO sessions (id, {columns}) {' UNION ALL '.join(rows)}")
+    requests = [{"data": user, "headers": {"X-Forwarded-For": f"192.0.2.{n}"}} for n in range(HASHES_AT_ONCE)]
+
+    answers = each_at_once(urls, "POST", "/auth/token", requests)
+
+    assert Counter(answer.status_code for answer in answers) == {200: HASHES_AT_ONCE}
+    assert execute(database, f"SELECT count(*) FROM sessions WHERE {mine} AND ended_at IS NULL") == [(100,)]
+
+
 def test_parallel_logins_on_a_hash_that_is_to_be_strengthened_all_succeed(database: URL, urls: list[str]) -> None:
     user = register(urls[0])
     with closing(Passwords(CHEAP)) as passwords:
-        weaker = asyncio.run(passwords.hash(PASSWORD, user["username"]))
+        weaker = asyncio.run(passwords.hash(PASSWORD, user["username"], None, ""))
     execute(database, f"UPDATE users SET password_hash = '{weaker}' WHERE username = '{user['username']}'")
 
     answers = all_at_once(urls, "POST", "/auth/token", HASHES_AT_ONCE, data=user)

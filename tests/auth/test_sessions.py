@@ -1,5 +1,6 @@
 """/auth/sessions: people see where they are signed in, and end what they do not know."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -7,6 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.auth.logins import ENDED_AT_ONCE, MAX_SESSIONS
+from app.columns import new_id
 from tests.accounts import Login, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import MovableClock, Sql
 
@@ -18,6 +21,19 @@ def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, 
     assert response.status_code == 200, response.text
     items: list[dict[str, Any]] = response.json()["items"]
     return items
+
+
+def add_sessions(sql: Sql, clock: MovableClock, count: int) -> list[str]:
+    """Add sessions to the only account, as logins would have made them, the latest a moment ago; their ids."""
+    [(user_id,)] = sql("SELECT id FROM users")
+    moments = [clock.now - timedelta(milliseconds=count - n) for n in range(count)]
+    times = [f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in moments]
+    ids = [new_id(moment) for moment in moments]
+    rest = "'2027-01-01T00:00:00.000000Z', '', ''"
+    rows = [f"('{id_}', '{user_id}', '', {time}, {time}, {rest})" for id_, time in zip(ids, times, strict=True)]
+    columns = "id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
+    sql(f"INSERT INTO sessions ({columns}) VALUES {', '.join(rows)}")
+    return ids
 
 
 def current_id(client: TestClient, login: Login) -> str:
@@ -115,6 +131,84 @@ def test_pages_follow_each_other(client: TestClient) -> None:
     assert [session for page in pages for session in page.json()["items"]] == everything
     assert [page.json()["next_cursor"] is None for page in pages] == [False, False, True]
     assert pages[0].links["next"]["url"] == f"/auth/sessions?limit=2&cursor={pages[0].json()['next_cursor']}"
+
+
+def live(sql: Sql) -> list[str]:
+    rows = sql("SELECT CAST(id AS TEXT) FROM sessions WHERE ended_at IS NULL ORDER BY id")
+    return [id_ for (id_,) in rows]
+
+
+def test_of_a_hundred_sessions_the_one_used_longest_ago_makes_room_for_a_login(
+    client: TestClient, clock: MovableClock, sql: Sql
+) -> None:
+    first = sign_up(client)
+    [first_id] = live(sql)
+    clock.move(seconds=1)
+    others = add_sessions(sql, clock, MAX_SESSIONS - 2)
+    hundredth = log_in(client)
+    assert len(live(sql)) == 100
+    first = refreshed(client, first.refresh_token)
+
+    latest = log_in(client)
+
+    assert len(live(sql)) == 100
+    assert others[0] not in live(sql)
+    for login in first, hundredth, latest:
+        assert_live(client, login)
+    sql(f"UPDATE sessions SET rotated_at = '2020-01-01T00:00:00.000000Z' WHERE id = '{first_id}'")
+    log_in(client)
+    answer = client.get("/tasks/mine", headers=first.headers)
+    reason = "The session was ended because the account had too many: it was used longest ago"
+    assert (answer.status_code, answer.json()["detail"]) == (401, reason)
+    assert refresh(client, first.refresh_token).json()["detail"] == reason
+    assert others[1] in live(sql)
+
+
+def test_what_is_over_and_what_is_anothers_takes_no_room(client: TestClient, clock: MovableClock, sql: Sql) -> None:
+    login = sign_up(client)
+    clock.move(seconds=1)
+    over = add_sessions(sql, clock, MAX_SESSIONS)
+    sql(f"UPDATE sessions SET ended_at = rotated_at, end_reason = 'revoked' WHERE id > '{over[49]}'")
+    expired = "expires_at = '2026-11-23T09:00:01.000000Z'"
+    sql(f"UPDATE sessions SET {expired} WHERE id BETWEEN '{over[0]}' AND '{over[49]}'")
+    bob = sign_up(client, "bob")
+
+    log_in(client)
+
+    assert_live(client, login)
+    assert_live(client, bob)
+    assert sql("SELECT count(*) FROM sessions WHERE end_reason = 'too_many'") == [(0,)]
+
+
+def test_an_account_that_has_very_many_sessions_loses_a_thousand_at_each_login(
+    client: TestClient, clock: MovableClock, sql: Sql
+) -> None:
+    register(client)
+    clock.move(seconds=10)
+    add_sessions(sql, clock, MAX_SESSIONS + 2 * ENDED_AT_ONCE)
+
+    logins, counts = [], []
+    for _ in range(3):
+        logins.append(log_in(client))
+        counts.append(len(live(sql)))
+
+    assert counts == [MAX_SESSIONS + 1 + ENDED_AT_ONCE, MAX_SESSIONS + 2, MAX_SESSIONS]
+    for login in logins:
+        assert_live(client, login)
+
+
+def test_a_login_lives_though_a_clock_that_was_ahead_has_used_the_others_later(
+    client: TestClient, clock: MovableClock, sql: Sql
+) -> None:
+    register(client)
+    clock.move(seconds=1)
+    others = add_sessions(sql, clock, MAX_SESSIONS)
+    clock.move(days=-1)
+
+    login = log_in(client)
+
+    assert_live(client, login)
+    assert others[0] not in live(sql)
 
 
 def test_a_page_that_cannot_be_is_refused(client: TestClient, subtests: pytest.Subtests) -> None:

@@ -14,11 +14,13 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.errors import HashingQueueFull, TooManyAttempts
-from app.auth.throttle import REMEMBERED, TURN_SECONDS, Limiter
+from app.auth.throttle import Limiter
+from app.auth.turns import REMEMBERED, TURN_SECONDS, Turns
 from app.config import Settings
 from app.main import create_app
 from app.testing import assert_oauth_error
-from tests.accounts import PASSWORD, bearer, register
+from tests.accounts import PASSWORD, add_user, bearer, register
+from tests.auth.test_login import after_each_statement
 from tests.auth.test_passwords import Library
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
 from tests.test_limits import MovableLoop
@@ -28,6 +30,7 @@ HOME, AFAR = "192.0.2.1", "198.51.100.1"
 WRONG = "wrong horse battery"
 WAIT = "Too many attempts; try again later"
 DAY = 86400
+BAD_REFRESH = {"grant_type": "refresh_token", "refresh_token": "x"}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,10 @@ def sign_in(client: TestClient, ip: str = HOME, username: str = "ada") -> str:
 
 def statuses(count: int, send: Callable[[], Response]) -> list[int]:
     return [send().status_code for _ in range(count)]
+
+
+def revoke(client: TestClient, token: str) -> None:
+    assert client.post("/auth/revoke", data={"token": token}).status_code == 200
 
 
 def assert_throttled(response: Response, seconds: int) -> None:
@@ -150,7 +157,9 @@ def test_an_address_is_limited_over_all_names_whether_anybody_has_them_or_not(st
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
-def test_an_ipv6_address_is_its_64_and_a_mapped_ipv4_address_is_itself(start: Serve, subtests: pytest.Subtests) -> None:
+def test_an_ipv6_address_is_its_64_and_where_it_stands_for_an_ipv4_address_it_is_that(
+    start: Serve, subtests: pytest.Subtests
+) -> None:
     client = start(login_failures=1)
 
     for one, other, is_same in (
@@ -161,10 +170,21 @@ def test_an_ipv6_address_is_its_64_and_a_mapped_ipv4_address_is_itself(start: Se
         ("2001:db8:0:2::1", "2001:db8:0:3::1", False),
         ("fe80::1%eth0", "fe80::2", True),
         ("unknown", "_hidden", False),
+        ("192.0.2.6", "64:ff9b::192.0.2.6", True),
+        ("64:ff9b::192.0.2.7", "64:ff9b::192.0.2.8", False),
+        ("64:ff9b::1:192.0.2.9", "64:ff9b::1:192.0.2.10", True),
+        ("192.0.2.11", "::ffff:0:192.0.2.11", True),
+        ("::ffff:1:192.0.2.12", "::ffff:1:192.0.2.13", True),
+        ("192.0.2.14", "64:ff9b:1::192.0.2.14", True),
+        ("192.0.2.14", "64:ff9b:1:ffff:ffff:ffff:192.0.2.14", True),
+        ("192.0.2.33", "64:ff9b:1:c000:2:2100::", True),
+        ("64:ff9b:1:c000:2:2200::", "64:ff9b:1:c000:2:2300::", False),
+        ("64:ff9b:2::192.0.2.15", "64:ff9b:2::192.0.2.16", True),
     ):
         with subtests.test(f"{one} and {other}"):
-            assert guess(client, one, one).status_code == 401
-            assert guess(client, other, one).status_code == (429 if is_same else 401)
+            name = f"{one}, {other}"
+            assert guess(client, one, name).status_code == 401
+            assert guess(client, other, name).status_code == (429 if is_same else 401)
 
 
 def test_an_account_takes_a_hundred_guesses_until_a_day_after_the_latest_however_many_the_addresses(
@@ -209,27 +229,172 @@ def test_an_owner_who_errs_at_home_meanwhile_waits_no_longer_than_anybody(start:
     sign_in(client)
 
 
-def test_only_a_live_session_of_the_account_at_this_address_spares_it(
-    start: Serve, clock: MovableClock, sql: Sql
-) -> None:
+def test_an_account_is_spared_where_it_has_had_a_session_within_30_days(start: Serve, clock: MovableClock) -> None:
+    """Until 30 days after the session was ended, or has expired. An expired one that is ended later is not kept so."""
     client = start(login_failures=1, session_ttl=3600)
     register(client)
     register(client, "bob")
-    sign_in(client, "192.0.2.3")
-    clock.move(seconds=1)
-    sign_in(client, "192.0.2.4", "bob")
-    ended = sign_in(client, "192.0.2.5")
-    for n in 6, 7:
-        sign_in(client, f"192.0.2.{n}")
+    tokens = {ip: sign_in(client, ip) for ip in (f"2001:db8:0:{n}::1" for n in range(4))}
+    revoked, revoked_too, expired, expired_too = tokens
+    of_another = "2001:db8:0:9::1"
+    sign_in(client, of_another, "bob")
+    for ip in revoked, revoked_too:
+        revoke(client, tokens[ip])
+    clock.move(hours=2)
+    revoke(client, tokens[expired_too])
+    clock.move(days=30, hours=-2)
     burn(client)
-    clock.move(seconds=3599)
-    client.post("/auth/revoke", data={"token": ended})
 
-    answers = {n: guess(client, f"192.0.2.{n}").status_code for n in (3, 4, 5, 6)}
+    def is_spared(ip: str) -> bool:
+        return guess(client, ip.replace("::1", "::2")).status_code == 401
 
-    assert answers == {3: 429, 4: 429, 5: 429, 6: 401}
-    sql("UPDATE users SET is_active = FALSE")
-    assert guess(client, "192.0.2.7").status_code == 429
+    assert not is_spared(of_another)
+    assert is_spared(revoked)
+    clock.move(microseconds=1)
+    assert not is_spared(revoked_too)
+    clock.move(hours=1, microseconds=-1)
+    assert is_spared(expired)
+    clock.move(microseconds=1)
+    assert not is_spared(expired_too)
+
+
+def test_a_live_session_spares_the_account_however_old_it_is(start: Serve, clock: MovableClock, sql: Sql) -> None:
+    client = start(login_failures=1, session_ttl=90 * DAY)
+    register(client)
+    sign_in(client)
+    sign_in(client, AFAR)
+    sql(f"UPDATE sessions SET network = NULL WHERE ip = '{AFAR}'")  # as an older version has made it
+    clock.move(days=89)
+    burn(client)
+
+    assert [guess(client, ip).status_code for ip in (HOME, AFAR, "192.0.2.9")] == [401, 401, 429]
+
+
+def test_an_owner_who_has_logged_out_logs_in_at_home_after_a_day_of_guesses(start: Serve, clock: MovableClock) -> None:
+    client = start(login_window=1)
+    register(client)
+    revoke(client, sign_in(client))
+    for _ in range(10):
+        assert statuses(10, lambda: guess(client, AFAR)) == [401] * 10
+        clock.move(seconds=1)
+    assert_throttled(guess(client, "198.51.100.9", password=PASSWORD), DAY - 1)
+
+    sign_in(client)
+
+
+@pytest.mark.parametrize("how", ["unlock", "enable"])
+def test_an_administrator_lets_an_account_in_again_that_was_guessed_at(start: Serve, sql: Sql, how: str) -> None:
+    client = start(login_failures=1)
+    user_id = register(client)["id"]
+    register(client, "bob")
+    add_user(client, "root", is_admin=True)
+    root = bearer(sign_in(client, "192.0.2.2", "root"))
+    burn(client)
+    guess(client, AFAR, "bob")
+    assert_throttled(guess(client, password=PASSWORD), DAY)
+
+    if how == "unlock":
+        answer = client.post(f"/users/{user_id}/unlock", headers=root)
+        assert (answer.status_code, answer.content) == (204, b"")
+    else:
+        for body in {"is_admin": False}, {"is_active": False}:
+            assert client.patch(f"/users/{user_id}", json=body, headers=root).status_code == 200
+        sql("UPDATE users SET is_active = TRUE WHERE username = 'ada'")
+        assert_throttled(guess(client, password=PASSWORD), DAY)
+        assert client.patch(f"/users/{user_id}", json={"is_active": True}, headers=root).status_code == 200
+
+    sign_in(client)
+    sign_in(client, "203.0.113.1")
+    assert_throttled(guess(client, AFAR, "bob", PASSWORD), 900)
+
+
+def test_an_unlocked_account_waits_where_its_address_has_guessed_at_others(start: Serve) -> None:
+    client = start(login_failures=1)
+    user_id = register(client)["id"]
+    add_user(client, "root", is_admin=True)
+    root = bearer(sign_in(client, "192.0.2.2", "root"))
+    for n in range(9):
+        guess(client, AFAR, f"name-{n}")
+    guess(client, AFAR)
+    assert_throttled(guess(client, AFAR, password=PASSWORD), 900)
+
+    client.post(f"/users/{user_id}/unlock", headers=root)
+
+    assert_throttled(guess(client, AFAR, password=PASSWORD), 900)
+    sign_in(client)
+
+
+def test_an_account_does_not_inherit_what_was_guessed_at_its_name_before(start: Serve) -> None:
+    client = start(login_failures=1)
+    burn(client)
+    assert_throttled(guess(client, password=PASSWORD), DAY)
+
+    register(client)
+
+    sign_in(client)
+
+
+def test_the_id_of_an_account_is_a_name_like_any_other(start: Serve) -> None:
+    client = start(login_failures=1)
+    user_id = register(client)["id"]
+
+    assert [guess(client, username=user_id).status_code for _ in range(2)] == [401, 429]
+
+    sign_in(client)
+
+
+def test_white_space_around_a_name_is_dropped(start: Serve) -> None:
+    client = start(login_failures=3)
+    register(client)
+
+    sign_in(client, username="\tada \N{NO-BREAK SPACE}")
+    names = "ada ", " ada", "ada\n"
+
+    assert [guess(client, username=name).status_code for name in names] == [401] * 3
+    assert_throttled(guess(client, password=PASSWORD), 900)
+    assert guess(client, username=" \t").json()["detail"] == "username: Field required"
+
+
+@pytest.mark.parametrize("ahead", [{"days": 1}, {"days": 400}])
+def test_what_a_clock_that_was_ahead_has_counted_locks_nobody_out(
+    start: Serve, clock: MovableClock, ahead: dict[str, float]
+) -> None:
+    client = start(login_failures=1, registration_limit=1)
+    register(client)
+    now = clock.now
+    clock.move(**ahead)
+    burn(client)
+    for n in range(9):
+        guess(client, HOME, f"name-{n}")
+    guess(client, HOME)
+    assert [guess(client, ip, password=PASSWORD).status_code for ip in (HOME, AFAR)] == [429, 429]
+    bob = {"username": "bob", "password": PASSWORD}
+    assert [client.post("/users", json=bob | {"username": f"b{n}b"}).status_code for n in range(2)] == [201, 429]
+    clock.now = now
+
+    sign_in(client, AFAR)
+    sign_in(client, HOME)
+    clock.move(hours=1)
+    assert client.post("/users", json=bob).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("ahead", "answers"),
+    [({"seconds": 60}, [401, 429]), ({"seconds": 60, "microseconds": 1}, [401, 401, 429])],
+    ids=["a minute", "more"],
+)
+def test_the_clock_of_another_host_may_be_a_minute_ahead(
+    start: Serve, clock: MovableClock, ahead: dict[str, float], answers: list[int]
+) -> None:
+    """Else guesses at both hosts in turn would begin each count anew."""
+    client = start(login_failures=2)
+    now = clock.now
+    clock.move(**ahead)
+    assert guess(client).status_code == 401
+    clock.now = now
+
+    assert statuses(len(answers), lambda: guess(client)) == answers
+    assert_throttled(guess(client, password=PASSWORD), 900)
 
 
 @pytest.mark.parametrize(("failures", "tries"), [(1, 24), pytest.param(10, 200, marks=pytest.mark.long)])
@@ -272,6 +437,38 @@ def test_a_throttled_login_changes_nothing_and_hashes_nothing(
     assert len(library.work) == 20
 
 
+def test_what_is_refused_only_reads(start: Serve, clock: MovableClock) -> None:
+    client = start(login_failures=1, registration_limit=2)
+    register(client)
+    token = sign_in(client, PROXY)
+    burn(client)
+    answers = [guess(client, username=f"name-{n}").status_code for n in range(9)]
+    answers += [guess(client, username="ada").status_code]
+    answers += [401 if client.post("/auth/token", data=BAD_REFRESH).status_code == 400 else 0 for _ in range(10)]
+    register(client, "bob")
+    change = {"current_password": WRONG, "new_password": "another horse battery"}
+    assert client.put("/users/me/password", json=change, headers=bearer(token)).status_code == 403
+    assert answers == [401] * 9 + [429] + [401] * 10
+    guess(client, username="name-9")
+    clock.move(seconds=1)
+    statements: list[str] = []
+
+    with after_each_statement(statements.append):
+        refused = [
+            guess(client, AFAR),  # the account's limit
+            guess(client, HOME, "somebody"),  # the address's
+            guess(client, "203.0.113.1"),  # both
+            client.post("/auth/token", data=BAD_REFRESH),
+            client.post("/users", json={"username": "eve", "password": PASSWORD}),
+            client.put("/users/me/password", json=change, headers=bearer(token)),
+        ]
+
+    assert [answer.status_code for answer in refused] == [429] * 6
+    assert len(statements) > 6
+    assert [statement for statement in statements if not statement.startswith("SELECT")] == []
+    assert [statement for statement in statements if "FOR " in statement] == []
+
+
 def test_of_64_guesses_at_once_ten_are_hashed(start: Serve, library: Library) -> None:
     client = start()
 
@@ -293,19 +490,18 @@ def test_right_logins_at_once_are_no_failures(start: Serve, library: Library) ->
     assert len(library.work) == 32
 
 
-def test_who_waits_too_long_for_those_before_is_told_to_come_again(settings: Settings) -> None:
-    limiter = Limiter(settings, SECRET)
-    mine, others = limiter.login("ada", HOME), limiter.login("ada", AFAR)
+def test_who_waits_too_long_for_those_before_is_told_to_come_again() -> None:
+    turns = Turns()
 
     async def wait() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, MovableLoop)
-        async with limiter.turn(mine), limiter.turn(others):
+        async with turns.turn("ada", HOME), turns.turn("ada", AFAR):
             loop.call_soon(loop.move, TURN_SECONDS)
             with pytest.raises(HashingQueueFull):
-                async with limiter.turn(limiter.login("ADA", HOME)):
+                async with turns.turn("ada", HOME):
                     pytest.fail("it was somebody else's turn")
-        async with limiter.turn(mine):
+        async with turns.turn("ada", HOME):
             pass
 
     with asyncio.Runner(loop_factory=MovableLoop) as runner:
@@ -360,14 +556,13 @@ def test_a_flood_from_one_address_asks_the_database_once_a_second(
     client = start(login_failures=1, registration_limit=10)
     register(client)
     names = (f"name-{n}" for n in count())
-    refresh = {"grant_type": "refresh_token", "refresh_token": "x"}
 
     def send(ip: str) -> Response:
         headers = {"X-Forwarded-For": ip}
         if what == "registration":
             return client.post("/users", json={"username": next(names), "password": PASSWORD}, headers=headers)
         return (
-            client.post("/auth/token", data=refresh, headers=headers)
+            client.post("/auth/token", data=BAD_REFRESH, headers=headers)
             if what == "refresh"
             else guess(client, ip, next(names))
         )
@@ -404,10 +599,10 @@ def test_of_refused_addresses_ten_thousand_are_remembered_at_most(settings: Sett
     limits = [limiter.refused_refresh(f"10.0.{n // 250}.{n % 250}") for n in range(REMEMBERED + 1)]
 
     for limit in limits:
-        with pytest.raises(TooManyAttempts), limiter.once_a_second(limit, clock()):
+        with pytest.raises(TooManyAttempts), limiter.turns.once_a_second(limit.key, clock()):
             raise TooManyAttempts({limit.key: clock() + limit.window}, clock())
 
-    with limiter.once_a_second(limits[0], clock()):
+    with limiter.turns.once_a_second(limits[0].key, clock()):
         pass
-    with pytest.raises(TooManyAttempts), limiter.once_a_second(limits[-1], clock()):
+    with pytest.raises(TooManyAttempts), limiter.turns.once_a_second(limits[-1].key, clock()):
         pytest.fail("asked again")

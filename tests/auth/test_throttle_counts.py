@@ -13,8 +13,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.auth.counters import forget
 from app.auth.passwords import QUEUE_LENGTH
-from app.auth.throttle import Limiter, forget, forgive, reserve
+from app.auth.throttle import Limiter, forgive, reserve
 from app.config import Settings
 from app.engines import connect
 from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
@@ -170,7 +171,9 @@ def test_a_full_hashing_queue_is_no_failure(serve: Serve, monkeypatch: pytest.Mo
     app, portal = cast("FastAPI", client.app), cast("BlockingPortal", client.portal)
     library.go.clear()
     try:
-        waiting = [portal.start_task_soon(app.state.passwords.verify, WRONG, None) for _ in range(QUEUE_LENGTH)]
+        waiting = [
+            portal.start_task_soon(app.state.passwords.verify, WRONG, None, "testclient") for _ in range(QUEUE_LENGTH)
+        ]
         refused = [guess(client), guess(client), change(client, login), change(client, login)]
     finally:
         library.go.set()
@@ -221,13 +224,14 @@ def test_an_account_is_forgotten_wherever_it_was_guessed_from(
     settings: Settings, clock: MovableClock, sql: Sql
 ) -> None:
     limiter = Limiter(settings, SECRET)
-    attempts = [limiter.login(name, f"192.0.2.{n}") for n in range(40) for name in ("ada", "bob")]
+    attempts = [limiter.login("", f"192.0.2.{n}", id_) for n in range(40) for id_ in ("ada", "bob")]
+    attempts += [limiter.confirmation(id_, "a session", "192.0.2.1") for id_ in ("ada", "bob")]
 
     async def guess_and_forget() -> None:
         async with connect(settings.database) as database:
             for attempt in attempts:
                 await database.write(reserve, attempt, clock())
-            await database.write(forget, limiter.login("Ada", "198.51.100.1"))
+            await database.write(forget, limiter.account("ada"))
 
     asyncio.run(guess_and_forget())
 
@@ -245,17 +249,21 @@ def test_the_keys_are_those_of_other_versions(serve: Serve, sql: Sql) -> None:
     client = serve()
     login = sign_up(client, "Ada")
     guess(client)
+    guess(client, "Nobody")
     refresh(client, "x")
     change(client, login)
-    [(session,)] = sql("SELECT id FROM sessions")
+    [(session, user)] = sql("SELECT id, user_id FROM sessions")
 
+    ada, nobody = key("account", str(user))[:32], key("name", "nobody")[:32]
     assert keys(sql) == {
-        key("account", "ada")[:32] + key("account")[:32],
-        key("account", "ada")[:32] + key("login", "testclient")[:32],
+        ada + key("account")[:32],
+        ada + key("login", "testclient")[:32],
+        ada + key("session", str(session))[:32],
+        nobody + key("account")[:32],
+        nobody + key("login", "testclient")[:32],
         key("address", "testclient"),
         key("refresh", "testclient"),
         key("registration", "testclient"),
-        key("session", str(session)),
     }
 
 

@@ -154,6 +154,26 @@ def test_every_refused_login_takes_the_same_steps(serve: Serve, sql: Sql, trace:
     assert len(kinds(steps, "sql")) >= 3
 
 
+def test_every_throttled_login_takes_the_same_steps(serve: Serve, sql: Sql, trace: Trace, clock: MovableClock) -> None:
+    """Where an account has had no session: to look for one there costs nobody's name the same."""
+    client = serve(login_failures=1)
+    user_id = register(client)["id"]
+    fail_to_log_in(client, "ada", "wrong horse battery")
+    for name in "nobody", user_id:
+        fail_to_log_in(client, name, PASSWORD)
+    sql("UPDATE throttle SET hits = 1000")
+    taken = {}
+    for name in "ada", "nobody", user_id, "ADA ":
+        clock.move(seconds=1)
+        form = {"username": name, "password": PASSWORD}
+        taken[name] = trace(lambda form=form: client.post("/auth/token", data=form))
+
+    steps = taken["ada"]
+    assert {case: others for case, others in taken.items() if others != steps} == {}
+    assert len(kinds(steps, "sql")) == 3
+    assert kinds(steps, "hash") == kinds(steps, "commit") == []
+
+
 @pytest.mark.parametrize("cost", [CHEAP, Cost(16, 2, 2), Cost()], ids=["cheap", "dearer", "default"])
 def test_nobodys_password_costs_what_a_new_users_does(sqlite_url: str, trace: Trace, cost: Cost) -> None:
     settings = Settings(database_url=sqlite_url, secret_key=SECRET)
@@ -283,8 +303,8 @@ def serve_without_dummy() -> None:
     """Run the service, in which a user that is not there costs no hash."""
     verify = Passwords.verify
 
-    async def without_dummy(self: Passwords, password: str, stored: str | None) -> Verdict:
-        return await verify(self, password, stored) if stored else Verdict(False)
+    async def without_dummy(self: Passwords, password: str, stored: str | None, network: str) -> Verdict:
+        return await verify(self, password, stored, network) if stored else Verdict(False)
 
     Passwords.verify = without_dummy  # type: ignore[method-assign]
     cli(["serve", *sys.argv[1:]])

@@ -97,7 +97,7 @@ async def seed(url: URL, users: int, tasks_each: int, people: int = 200, many: i
     """Fill an empty database; the first so many of its users. `many`: tasks of the first beyond what each has."""
     await migrate(url)
     hashing = Passwords(Cost())
-    rows = Rows(users, tasks_each, many, utc_now(), await hashing.hash(PASSWORD, ""))
+    rows = Rows(users, tasks_each, many, utc_now(), await hashing.hash(PASSWORD, "", None, ""))
     hashing.close()
     async with connect(url, 600) as database:
         for table, some in (User, rows.of_users()), (Session, rows.of_sessions()), (Task, rows.of_tasks()):

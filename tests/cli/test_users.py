@@ -134,6 +134,23 @@ def test_a_piped_password_is_what_can_be_typed(client: TestClient, database_url:
     assert can_log_in(client)
 
 
+@pytest.mark.parametrize(("command", "done"), [("unlock", "Unlocked ada.\n"), ("enable", "Enabled ada.\n")])
+def test_an_account_that_was_guessed_at_is_let_in_again_with_its_password(
+    client: TestClient, app: Run, command: str, done: str
+) -> None:
+    for name in "ada", "bob":
+        register(client, name)
+        guesses = [client.post("/auth/token", data={"username": name, "password": f"{n}"}) for n in range(11)]
+        assert guesses[-1].status_code == 429
+    app("users", "promote", "ada")
+    assert not can_log_in(client)
+
+    assert app("users", command, "ADA").stdout == done
+
+    assert can_log_in(client)
+    assert client.post("/auth/token", data={"username": "bob", "password": PASSWORD}).status_code == 429
+
+
 @pytest.mark.parametrize(
     ("password", "message"),
     [
@@ -226,7 +243,10 @@ def test_many_sessions_are_listed_to_the_last(client: TestClient, app: Run, sql:
 @pytest.mark.parametrize(
     "words",
     [
-        *[("users", command) for command in ("disable", "enable", "promote", "delete", "reset-token", "set-password")],
+        *[
+            ("users", command)
+            for command in ("disable", "enable", "unlock", "promote", "delete", "reset-token", "set-password")
+        ],
         ("sessions", "list"),
         ("sessions", "revoke"),
     ],

@@ -46,6 +46,7 @@ def names(client: TestClient, login: Login, **parameters: str) -> list[str]:
         ("DELETE", f"/users/{MISSING}"),
         ("DELETE", f"/users/{MISSING}/sessions"),
         ("POST", f"/users/{MISSING}/reset-token"),
+        ("POST", f"/users/{MISSING}/unlock"),
     ],
 )
 def test_it_takes_the_scope_admin(client: TestClient, root: Login, method: str, path: str) -> None:

@@ -137,7 +137,7 @@ def test_it_is_not_for_what_the_account_has_become_meanwhile(
 ) -> None:
     """No request can be held between the check of its token and the change, so the change is run by itself."""
     user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
-    attempt = Limiter(settings, SECRET).login("ada", "testclient")
+    counted = Limiter(settings, SECRET).account(user_id)
 
     async def read_account() -> AnyRow:
         async with connect(settings.database) as database:
@@ -145,7 +145,7 @@ def test_it_is_not_for_what_the_account_has_become_meanwhile(
 
     async def reset_late(account: AnyRow) -> None:
         async with connect(settings.database) as database:
-            await database.write(replace_password, account, "a new hash", attempt, clock())
+            await database.write(replace_password, account, "a new hash", counted, clock())
 
     account = asyncio.run(read_account())
     sql(f"UPDATE users SET {change}")
@@ -270,8 +270,8 @@ def test_a_newer_one_voids_the_older_while_its_password_is_hashed(
             user_id = client.get("/users/me", headers=ada.headers).json()["id"]
             account = await database.read(get_account, user_id)
             issue(client, root, ada)
-            attempt = Limiter(settings, SECRET).login("ada", "")
-            await database.write(replace_password, account, "a new hash", attempt, clock())
+            counted = Limiter(settings, SECRET).account(user_id)
+            await database.write(replace_password, account, "a new hash", counted, clock())
 
     with pytest.raises(InvalidResetToken):
         asyncio.run(replace())

@@ -1,0 +1,6 @@
+"""What counts as one name."""
+
+
+def fold(username: str) -> str:
+    """Names are ASCII, and the same in either letter case. No other letter is one of theirs in lower case."""
+    return username.lower() if username.isascii() else username

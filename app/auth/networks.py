@@ -1,0 +1,35 @@
+"""What counts as one client: an IPv4 address, or the /64 that an IPv6 customer has."""
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+# In these an IPv6 address ends in the IPv4 address that it stands for: NAT64 (RFC 6052 §2.1), SIIT (RFC 2765 §2.1).
+TRANSLATED: Final = IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96")
+TRANSLATED_HERE: Final = IPv6Network("64:ff9b:1::/48")
+"""NAT64 for local use (RFC 8215)."""
+
+
+def network_of(ip: str) -> str:
+    """Return the network of an address. A text that is no address is a network of its own."""
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return ip
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(_ipv4_of(address) or IPv6Address(int(address) >> 64 << 64))
+
+
+def _ipv4_of(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address stands for.
+
+    Under 64:ff9b:1::/48 a network chooses its own prefix (RFC 6052 §2.2). With one of 96 bits the last 32 bits are the
+    IPv4 address. With one of 48 bits they are zero, and the IPv4 address stands around bits 64 to 71.
+    """
+    number = int(address)
+    last = number & 0xFFFF_FFFF
+    if any(address in network for network in TRANSLATED) or (address in TRANSLATED_HERE and last):
+        return IPv4Address(last)
+    if address in TRANSLATED_HERE:
+        return IPv4Address((number >> 64 & 0xFFFF) << 16 | number >> 40 & 0xFFFF)
+    return address.ipv4_mapped

@@ -1,0 +1,85 @@
+"""A queue for a few threads in which networks take turns: one that asks a lot does not keep the others waiting."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from app.auth.errors import HashingQueueFull
+
+T = TypeVar("T")
+Job = Callable[[], Any]
+
+
+class FairQueue:
+    """Runs one job of each network in turn. One network may fill the queue, until another has fewer jobs in it."""
+
+    def __init__(self, threads: Executor, workers: int, length: int) -> None:
+        self.jobs: set[Future[Any]] = set()
+        """Those that run or wait."""
+        self._threads = threads
+        self._idle = workers
+        self._length = length
+        self._waiting: dict[str, dict[Future[Any], Job]] = {}
+        """The jobs of each network that has any, in the order of their turns."""
+        self._lock = threading.RLock()
+
+    def submit(self, network: str, job: Callable[[], T]) -> Future[T]:
+        """Have a job run in its network's turn.
+
+        Raises:
+            HashingQueueFull: the queue is full, and no other network has more jobs in it.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if len(self.jobs) >= self._length:
+                self._make_room(len(self._waiting.get(network, ())) + 1)
+            self.jobs.add(future)
+            self._waiting.setdefault(network, {})[future] = job
+            if self._idle:
+                self._idle -= 1
+                self._threads.submit(self._work)
+        future.add_done_callback(lambda _: self._remove(network, future))
+        return future
+
+    def _make_room(self, needed: int) -> None:
+        """Refuse the latest job of the network that waits for most, if that is more than the newcomer's will."""
+        most = max(self._waiting.values(), key=len, default={})
+        if len(most) <= needed:
+            raise HashingQueueFull
+        next(reversed(most)).set_exception(HashingQueueFull())
+
+    def _remove(self, network: str, future: Future[Any]) -> None:
+        with self._lock:
+            self.jobs.discard(future)
+            jobs = self._waiting.get(network, {})
+            jobs.pop(future, None)
+            if not jobs:
+                self._waiting.pop(network, None)
+
+    def _work(self) -> None:
+        while taken := self._next():
+            future, job = taken
+            with suppress(InvalidStateError):  # it was cancelled at this very moment
+                future.set_running_or_notify_cancel()
+                try:
+                    result = job()
+                except BaseException as error:  # noqa: BLE001 - it is raised where the job is waited for
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+    def _next(self) -> tuple[Future[Any], Job] | None:
+        """Take the first job of the network whose turn it is, which then goes to the end."""
+        with self._lock:
+            if not self._waiting:
+                self._idle += 1
+                return None
+            network = next(iter(self._waiting))
+            jobs = self._waiting.pop(network)
+            future = next(iter(jobs))
+            job = jobs.pop(future)
+            if jobs:
+                self._waiting[network] = jobs
+            return future, job
