@@ -25,6 +25,8 @@ GROUND = {
     "server",
     "shortcut",
     "sqlite",
+    "sqlite_connections",
+    "turns",
     "watch",
 }
 MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND, "docs": set()}

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from app.database import expect_long
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
@@ -118,6 +119,7 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     words = words_of(q)
     if not words:
         return None
+    expect_long(connection, "search")
     if connection.dialect.name == "postgresql":
         lexemes = {"words": " & ".join(f"'{word}'" for word in words)}
         hits = (HITS_OF_OWNER, lexemes | {"user_id": owner_id}) if owner_id else (HITS_IN_PUBLIC, lexemes)
