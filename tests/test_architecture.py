@@ -8,6 +8,7 @@ import pytest
 
 APP = Path(__file__).parent.parent / "app"
 GROUND = {
+    "batches",
     "bodies",
     "clock",
     "columns",
@@ -35,12 +36,12 @@ FLOORS = [
     {"dependencies"},
     {"grants", "forms", "recovery"},
     {"service"},
-    {"holders", "search"},
+    {"deletion", "holders", "search"},
     {"keys", "models", "passwords", "throttle", "tokens"},
     {"schemas"},
     {"errors"},
 ]
-WEBLESS = {"grants", "service", "search", "holders", "throttle", "models", "keys", "passwords", "tokens"}
+WEBLESS = {"deletion", "grants", "service", "search", "holders", "throttle", "models", "keys", "passwords", "tokens"}
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",

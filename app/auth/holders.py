@@ -28,7 +28,7 @@ PRINCIPAL = (
     select(User.id, User.username, User.is_active, User.is_admin, Session.ended_at, Session.end_reason)
     .add_columns(Session.expires_at)
     .join(User)
-    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"))
+    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
 
 

@@ -47,7 +47,7 @@ def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
 
 # Statements are made once: to make one takes longer than to run it.
 ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin).where(
-    func.lower(User.username) == bindparam("username", type_=Text)
+    func.lower(User.username) == bindparam("username", type_=Text), User.deleted_at.is_(None)
 )
 
 

@@ -101,12 +101,13 @@ WITHOUT_WORDS = select(Task.id, Task.title, Task.description).where(~HAS_WORDS).
 WRITE_WORDS = update(Task).where(Task.id == bindparam("task_id")).values(words=bindparam("its_words"))
 
 
-def write_words(connection: Connection, limit: int) -> None:
-    """Write down the words of some tasks that have none yet."""
+def write_words(connection: Connection, limit: int) -> int:
+    """Write down the words of some tasks that have none yet; of how many."""
     tasks = connection.execute(WITHOUT_WORDS.limit(limit).with_for_update()).all()
     words = [{"task_id": task.id, "its_words": spell_words(task.title, task.description)} for task in tasks]
     if words:
         connection.execute(WRITE_WORDS, words)
+    return len(words)
 
 
 def lacks_words(connection: Connection) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Update, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.holders import Principal
@@ -17,10 +17,11 @@ from app.columns import Text, new_id
 from app.database import AnyRow, AnySelect
 from app.errors import AppError
 from app.pagination import Order, Page
+from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import UserChange, UserQuery, UserUpdate
 
-Returning = ReturningUpdate[*tuple[Any, ...]] | ReturningDelete[*tuple[Any, ...]]
+Returning = ReturningUpdate[*tuple[Any, ...]]
 
 PROFILE = (User.id, User.username, User.email, User.is_active, User.is_admin, User.created_at, User.updated_at)
 AFTER_ALL = "\x7f"  # any character of a username
@@ -35,7 +36,8 @@ def _parse_name(text: str) -> str:
 
 FOLDED = func.lower(User.username)
 BY_NAME = Order(FOLDED, id_of=lambda row: fold(row.username), parse_id=_parse_name)
-NAMED = select(*PROFILE).where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
+USERS = select(*PROFILE).where(User.deleted_at.is_(None))
+NAMED = USERS.where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
 ADMINISTRATORS = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update()
 
 
@@ -68,13 +70,13 @@ def insert_users(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
 
 
 def get_profile(connection: Connection, user: Principal) -> RowMapping:
-    return _one(connection, select(*PROFILE).where(User.id == user.user_id))
+    return _one(connection, USERS.where(User.id == user.user_id))
 
 
 def update_profile(connection: Connection, user: Principal, changes: UserUpdate, now: datetime) -> RowMapping:
     if not changes:
         return get_profile(connection, user)
-    change = update(User).where(User.id == user.user_id).values(updated_at=now, **changes)
+    change = update(User).where(*_is(user.user_id)).values(updated_at=now, **changes)
     return _one(connection, change.returning(*PROFILE))
 
 
@@ -99,7 +101,7 @@ def list_users(connection: Connection, query: UserQuery) -> Page:
 
 def get_user(connection: Connection, user_id: str) -> RowMapping:
     """Raises UserNotFound."""
-    return _one(connection, select(*PROFILE).where(User.id == user_id), UserNotFound)
+    return _one(connection, USERS.where(User.id == user_id), UserNotFound)
 
 
 def get_named(connection: Connection, username: str) -> RowMapping:
@@ -108,7 +110,7 @@ def get_named(connection: Connection, username: str) -> RowMapping:
     Raises:
         UserNotFound
     """
-    return _one(connection, select(*PROFILE).where(func.lower(User.username) == fold(username)), UserNotFound)
+    return _one(connection, USERS.where(func.lower(User.username) == fold(username)), UserNotFound)
 
 
 def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime) -> RowMapping:
@@ -121,7 +123,7 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
         return get_user(connection, user_id)
     if False in changes.values():
         _keep_an_administrator(connection, user_id)
-    change = update(User).where(User.id == user_id).values(updated_at=now, **changes)
+    change = update(User).where(*_is(user_id)).values(updated_at=now, **changes)
     user = _one(connection, change.returning(*PROFILE), UserNotFound)
     if not user["is_active"]:
         end_sessions_of(connection, user_id, "disabled", now)
@@ -138,25 +140,27 @@ def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
     end_sessions_of(connection, user_id, "revoked", now)
 
 
-def delete_profile(connection: Connection, user: Principal) -> None:
-    """Delete one's own account.
+def delete_profile(connection: Connection, user: Principal, now: datetime) -> None:
+    """Delete one's own account. Rows that it leaves are for `Deletions`.
 
     Raises:
         InvalidToken: another request has done so meanwhile.
         LastAdministrator
     """
     _keep_an_administrator(connection, user.user_id)
-    _one(connection, delete(User).where(User.id == user.user_id).returning(User.id))
+    if not end_account(connection, user.user_id, now):
+        raise InvalidToken
 
 
-def delete_user(connection: Connection, user_id: str) -> None:
-    """Delete a user; tasks and sessions go along.
+def delete_user(connection: Connection, user_id: str, now: datetime) -> None:
+    """Delete a user, with tasks and sessions. Rows that are left are for `Deletions`.
 
     Raises:
         UserNotFound, LastAdministrator
     """
     _keep_an_administrator(connection, user_id)
-    _one(connection, delete(User).where(User.id == user_id).returning(User.id), UserNotFound)
+    if not end_account(connection, user_id, now):
+        raise UserNotFound
 
 
 ACCOUNT = select(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at)
@@ -167,7 +171,7 @@ def find_account(connection: Connection, user_id: str) -> AnyRow | None:
 
     Columns: id, username, email, password_hash, is_active, updated_at.
     """
-    return connection.execute(ACCOUNT.where(User.id == user_id)).one_or_none()
+    return connection.execute(ACCOUNT.where(*_is(user_id))).one_or_none()
 
 
 def get_account(connection: Connection, user_id: str) -> AnyRow:
@@ -205,7 +209,7 @@ def set_password(connection: Connection, user_id: str, new_hash: str, attempt: A
     Raises:
         UserNotFound
     """
-    _set_password(connection, update(User).where(User.id == user_id), new_hash, attempt, now, UserNotFound)
+    _set_password(connection, update(User).where(*_is(user_id)), new_hash, attempt, now, UserNotFound)
 
 
 def _set_password(
@@ -214,6 +218,10 @@ def _set_password(
     user = _one(connection, change.values(password_hash=new_hash, updated_at=now).returning(User.id), missing)
     end_sessions_of(connection, user["id"], "password_changed", now)
     forget(connection, attempt)
+
+
+def _is(user_id: str) -> tuple[ColumnElement[bool], ...]:
+    return User.id == user_id, User.deleted_at.is_(None)
 
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:

@@ -1,0 +1,123 @@
+"""The end of an account: it is gone at once, and its rows are deleted in batches."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
+
+from app.auth.models import User
+from app.batches import FIRST, in_batches
+from app.columns import Base, Text
+from app.database import Database
+from app.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+PERIOD = 10  # seconds from one look for ended accounts to the next
+
+ACCOUNT = User.id == bindparam("user_id")
+END = (
+    update(User)
+    .where(ACCOUNT, User.deleted_at.is_(None))
+    .values(username=bindparam("former", type_=Text), email=None, password_hash="", is_active=False, is_admin=False)
+    .values(deleted_at=bindparam("now"), updated_at=bindparam("now"))
+    .returning(User.id)
+)
+HAS_ENDED = select(User.id).where(ACCOUNT, User.deleted_at.is_not(None)).with_for_update()
+ENDED = select(User.id).where(User.deleted_at.is_not(None)).limit(100)
+DELETE_ACCOUNT = delete(User).where(ACCOUNT)
+
+
+def end_account(connection: Connection, user_id: str, now: datetime) -> bool:
+    """End an account, and delete its first rows; all of them, if there are few. Whether there was such an account.
+
+    The name is free from now on. No registration can take the one that the account gets: it has a space.
+    """
+    values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
+    if connection.execute(END, values).one_or_none() is None:
+        return False
+    delete_rows(connection, user_id, FIRST)
+    return True
+
+
+def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
+    """Delete some rows of an account that has ended, and with the last ones itself; how many. 0: there is none."""
+    if connection.execute(HAS_ENDED, {"user_id": user_id}).one_or_none() is None:
+        return 0
+    left = limit
+    for statement in _deletes():
+        left -= connection.execute(statement, {"user_id": user_id, "limit": left}).rowcount
+        if left == 0:
+            return limit
+    connection.execute(DELETE_ACCOUNT, {"user_id": user_id})
+    return limit - left + 1
+
+
+@cache
+def _deletes() -> Sequence[Delete]:
+    """Statements that delete some rows of a user's, for each column of any table that refers to users."""
+    references = (key for table in Base.metadata.sorted_tables for key in table.foreign_keys)
+    return [
+        delete(key.parent.table).where(
+            tuple_(*key.parent.table.primary_key).in_(
+                select(*key.parent.table.primary_key)
+                .where(key.parent == bindparam("user_id"))
+                .limit(bindparam("limit"))
+            )
+        )
+        for key in references
+        if key.references(Base.metadata.tables[User.__tablename__]) and key.ondelete == "CASCADE"
+    ]
+
+
+def list_ended(connection: Connection) -> Sequence[str]:
+    """Read the ids of some accounts that have ended, and have rows left."""
+    return connection.execute(ENDED).scalars().all()
+
+
+async def delete_ended(db: Database) -> None:
+    """Delete the rows of every account that has ended. Several processes may do so at once."""
+    while user_ids := await db.read(list_ended):
+        for user_id in user_ids:
+            await in_batches(db, delete_rows, user_id)
+
+
+class Deletions:
+    """Deletes the rows of ended accounts in the background of a process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._is_wanted = asyncio.Event()
+
+    def start(self) -> None:
+        """Say that an account has ended."""
+        self._is_wanted.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Delete meanwhile. The end of this stops it after any batch: the next process goes on."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        """Look from time to time, too: another process may have stopped before it was done."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD):
+                    await self._is_wanted.wait()
+            self._is_wanted.clear()
+            try:
+                await delete_ended(self._db)
+            except Unavailable:  # the database is away or not migrated: later
+                continue
+            except Exception:
+                logger.exception("the rows of a deleted account could not be deleted")
