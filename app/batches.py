@@ -27,6 +27,6 @@ async def in_batches(db: Database, f: Callable[..., int], *args: object) -> int:
 
     while done := await db.write(timed, limit):
         total += done
-        took = max(time.monotonic() - began, SECONDS / 100)
+        took = max(time.monotonic() - began, 1e-6)
         limit = min(MOST, max(1, int(limit * min(2, SECONDS / took))))
     return total

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import cache
+from itertools import chain, repeat
 
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
@@ -13,11 +14,10 @@ from app.auth.models import User
 from app.batches import FIRST, in_batches
 from app.columns import Base, Text
 from app.database import Database
-from app.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
-PERIOD = 10  # seconds from one look for ended accounts to the next
+START, PERIOD = 1, 60  # seconds until a process first looks for accounts that have ended, and until it looks again
 
 ACCOUNT = User.id == bindparam("user_id")
 END = (
@@ -59,8 +59,8 @@ def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
 
 @cache
 def _deletes() -> Sequence[Delete]:
-    """Statements that delete some rows of a user's, for each column of any table that refers to users."""
-    references = (key for table in Base.metadata.sorted_tables for key in table.foreign_keys)
+    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table."""
+    references = (key for table in reversed(Base.metadata.sorted_tables) for key in table.foreign_keys)
     return [
         delete(key.parent.table).where(
             tuple_(*key.parent.table.primary_key).in_(
@@ -109,15 +109,13 @@ class Deletions:
                 await task
 
     async def _run(self) -> None:
-        """Look from time to time, too: another process may have stopped before it was done."""
-        while True:
+        """Look unasked, too: another process may have stopped before it was done."""
+        for seconds in chain([START], repeat(PERIOD)):
             with suppress(TimeoutError):
-                async with asyncio.timeout(PERIOD):
+                async with asyncio.timeout(seconds):
                     await self._is_wanted.wait()
             self._is_wanted.clear()
             try:
                 await delete_ended(self._db)
-            except Unavailable:  # the database is away or not migrated: later
-                continue
-            except Exception:
-                logger.exception("the rows of a deleted account could not be deleted")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may find it mended
+                logger.warning("rows of deleted accounts are left: %r", error)
