@@ -6,7 +6,7 @@ from typing import Any
 
 from app.database import Database
 
-FIRST = 50  # rows of the first transaction
+FIRST = 10  # rows of the first transaction
 MOST = 1_000  # rows of any
 SECONDS = 0.02  # that a transaction should take
 

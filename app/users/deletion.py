@@ -11,12 +11,13 @@ from itertools import chain, repeat
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
 from app.auth.models import User
-from app.batches import FIRST, in_batches
+from app.batches import in_batches
 from app.columns import Base, Text
 from app.database import Database
 
 logger = logging.getLogger(__name__)
 
+AT_ONCE = 50  # rows that are deleted with the request
 START, PERIOD = 1, 60  # seconds until a process first looks for accounts that have ended, and until it looks again
 
 ACCOUNT = User.id == bindparam("user_id")
@@ -40,7 +41,7 @@ def end_account(connection: Connection, user_id: str, now: datetime) -> bool:
     values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
     if connection.execute(END, values).one_or_none() is None:
         return False
-    delete_rows(connection, user_id, FIRST)
+    delete_rows(connection, user_id, AT_ONCE)
     return True
 
 
