@@ -36,7 +36,7 @@ class SQLite(Database):
     dialect = "sqlite"
 
     def __init__(self, url: URL, wait: float) -> None:
-        self._wait = wait
+        self.wait = wait
         on_loop = make_engine(url, wait, wait)
         event.listen(on_loop, "connect", self._watch_steps)
         self._reader = KeptConnection(on_loop.execution_options(refuses={"search"}))
@@ -56,8 +56,8 @@ class SQLite(Database):
         except OperationalError as error:
             if not _is_interrupted(error):
                 raise
-        deadline = time.monotonic() + self._wait
-        async with asyncio.timeout(self._wait), self._turns.turn(caller):
+        deadline = time.monotonic() + self.wait
+        async with asyncio.timeout(self.wait), self._turns.turn(caller):
             await self._empty_wal(deadline)
             return await self._long_reader.run(f, deadline)
 
@@ -82,7 +82,7 @@ class SQLite(Database):
         return self._wal.exists() and self._wal.stat().st_size > WAL_BYTES
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
-        deadline = time.monotonic() + self._wait
+        deadline = time.monotonic() + self.wait
         return await self._writer.run(lambda connection: self._in_transaction(connection, f, deadline), deadline)
 
     _write_one = _write

@@ -2,7 +2,7 @@
 
 from sqlalchemy import URL
 
-from app.batches import in_batches
+from app.batches import in_batches, total
 from app.database import Database
 from app.engines import connect
 from app.migrations import PATIENCE, is_current, upgrade
@@ -18,4 +18,4 @@ async def bring_up_to_date(database: Database, url: URL) -> None:
         async with connect(url, PATIENCE) as patient:
             await patient.write(upgrade)
     if await database.read(lacks_words):
-        await in_batches(database, write_words)
+        await total(in_batches(database, write_words))

@@ -7,7 +7,7 @@ import typer
 
 from app.auth.service import FIRST_ID, purge_sessions
 from app.auth.throttle import purge_counts
-from app.batches import in_batches
+from app.batches import in_batches, total
 from app.cli.run import with_database
 from app.clock import utc_now
 from app.config import load_settings
@@ -35,8 +35,8 @@ def purge(
             if last_id is None:
                 break
             sessions, after_id = sessions + purged, last_id
-        counts = await in_batches(database, purge_counts, now)
-        await delete_ended(database)
+        counts = await total(in_batches(database, purge_counts, now))
+        await total(delete_ended(database))
         return f"Purged {sessions} sessions and {counts} counts."
 
     typer.echo(with_database(load_settings(), run))

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from app.auth.keys import load_tokens, signing_secrets
 from app.auth.throttle import Limiter
-from app.batches import in_batches
+from app.batches import in_batches, total
 from app.cli.run import group, hashed, read_password, valid, with_database
 from app.clock import utc_now
 from app.config import load_settings
@@ -121,7 +121,7 @@ def delete(name: Name) -> None:
     async def run(database: Database) -> str:
         user = await database.read(service.get_named, name)
         await database.write(service.delete_user, user["id"], utc_now())
-        await in_batches(database, delete_rows, user["id"])
+        await total(in_batches(database, delete_rows, user["id"]))
         return f"Deleted {user['username']}."
 
     typer.echo(with_database(load_settings(), run, PATIENCE))

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from functools import cache
-from itertools import chain, repeat
 
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
@@ -19,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 50  # rows that are deleted with the request
 START, PERIOD = 1, 60  # seconds until a process first looks for accounts that have ended, and until it looks again
+PATIENCE = 2  # seconds that a process waits at its end for the batch under way
 
 ACCOUNT = User.id == bindparam("user_id")
 END = (
@@ -80,11 +80,12 @@ def list_ended(connection: Connection) -> Sequence[str]:
     return connection.execute(ENDED).scalars().all()
 
 
-async def delete_ended(db: Database) -> None:
-    """Delete the rows of every account that has ended. Several processes may do so at once."""
+async def delete_ended(db: Database) -> AsyncGenerator[int, None]:
+    """Delete the rows of every account that has ended. Several processes may do so at once. Yields after each batch."""
     while user_ids := await db.read(list_ended):
         for user_id in user_ids:
-            await in_batches(db, delete_rows, user_id)
+            async for done in in_batches(db, delete_rows, user_id):
+                yield done
 
 
 class Deletions:
@@ -93,6 +94,7 @@ class Deletions:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._is_wanted = asyncio.Event()
+        self._is_over = asyncio.Event()
 
     def start(self) -> None:
         """Say that an account has ended."""
@@ -100,23 +102,29 @@ class Deletions:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Delete meanwhile. The end of this stops it after any batch: the next process goes on."""
+        """Delete until this ends, and then stop after a batch. Another process, or the next start, goes on."""
         task = asyncio.create_task(self._run())
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            self._is_over.set()
+            self._is_wanted.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await task
 
     async def _run(self) -> None:
         """Look unasked, too: another process may have stopped before it was done."""
-        for seconds in chain([START], repeat(PERIOD)):
+        seconds = START
+        while not self._is_over.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._is_wanted.wait()
+            seconds = PERIOD
             self._is_wanted.clear()
             try:
-                await delete_ended(self._db)
+                async with aclosing(delete_ended(self._db)) as batches:
+                    while not self._is_over.is_set() and (await anext(batches, 0)) > 0:
+                        pass
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may find it mended
                 logger.warning("rows of deleted accounts are left: %r", error)

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, make_url
 
-from app.batches import MOST, in_batches
+from app.batches import MOST, in_batches, total
 from app.config import Settings
 from app.database import Database
 from app.engines import connect
@@ -171,7 +171,7 @@ def test_the_command_deletes_all_of_it_before_it_ends(ada: Login, sql: Sql, data
 def test_several_processes_may_delete_at_once(half_deleted: str, settings: Settings, sql: Sql) -> None:
     async def delete() -> int:
         async with connect(settings.database) as database:
-            return await in_batches(database, delete_rows, half_deleted)
+            return await total(in_batches(database, delete_rows, half_deleted))
 
     async def both() -> int:
         return sum(await asyncio.gather(delete(), delete()))
@@ -209,7 +209,7 @@ def test_batches_are_as_large_as_their_time_allows(
         return 3 if len(seen) < len(limits) else 0
 
     async def check(database: Database) -> None:
-        assert await in_batches(database, work, "an argument") == 3 * (len(limits) - 1)
+        assert await total(in_batches(database, work, "an argument")) == 3 * (len(limits) - 1)
 
     async def main() -> None:
         async with connect(make_url(sqlite_url)) as database:
