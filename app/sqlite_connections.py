@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import NullPool
 
 from app.database import DatabaseUnavailable, LongRead
@@ -68,7 +69,7 @@ class KeptConnection:
     def interrupt(self) -> None:
         """End the statement that runs. Any thread may call this."""
         if connection := self._connection:
-            with suppress(sqlite3.ProgrammingError, AttributeError):  # it is being closed
+            with suppress(sqlite3.ProgrammingError, InvalidRequestError, AttributeError):  # it is being closed
                 connection.connection.driver_connection.interrupt()  # type: ignore[union-attr]
 
     def close(self) -> None:

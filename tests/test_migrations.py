@@ -18,6 +18,7 @@ from app.engines import connect
 from app.main import create_app
 from app.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
 from app.tasks.search import write_words
+from app.upkeep import bring_up_to_date
 from tests.accounts import create_task, sign_up
 from tests.conftest import CHEAP, SECRET, migrate, new_database
 
@@ -141,6 +142,17 @@ def test_the_alembic_command_reads_the_services_settings(
 
     run(database_url, lambda connection: alembic(connection, command.check))
     assert "CREATE TABLE sessions" in capsys.readouterr().out
+
+
+def test_a_migration_may_take_longer_than_other_writes() -> None:
+    url = make_url("sqlite:///new.db")
+
+    async def migrate_in_no_time() -> bool:
+        async with connect(url, wait=0) as database:
+            await bring_up_to_date(database, url)
+            return await database.read(is_current)
+
+    assert asyncio.run(migrate_in_no_time())
 
 
 def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:

@@ -106,7 +106,8 @@ def test_the_name_and_the_address_are_free_at_once(client: TestClient, half_dele
     register(client, "ADA", email="ada@example.com")
 
     assert client.get("/tasks/mine", headers=log_in(client).headers).json()["items"] == []
-    assert sql(f"SELECT email, password_hash FROM users WHERE id = '{half_deleted}'") == [(None, "")]
+    row = "email, password_hash, is_active, is_admin"
+    assert sql(f"SELECT {row} FROM users WHERE id = '{half_deleted}'") == [(None, "", False, False)]
 
 
 def test_a_reset_token_of_before_is_good_for_nothing(
