@@ -68,9 +68,10 @@ class KeptConnection:
 
     def interrupt(self) -> None:
         """End the statement that runs. Any thread may call this."""
-        if connection := self._connection:
-            with suppress(sqlite3.ProgrammingError, InvalidRequestError, AttributeError):  # it is being closed
-                connection.connection.driver_connection.interrupt()  # type: ignore[union-attr]
+        with suppress(
+            AttributeError, sqlite3.ProgrammingError, InvalidRequestError
+        ):  # it is closed, or is being closed
+            self._connection.connection.driver_connection.interrupt()  # type: ignore[union-attr]
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -132,7 +133,7 @@ class Worker:
         """
         if not future.cancel() and not future.done():
             with self._lock:
-                if self._running is call:
+                if self._running is call:  # pragma: no branch - it may begin or end at this moment
                     self._kept.interrupt()
             loop.call_later(INTERRUPT_PAUSE, self._end, call, future, loop)
 

@@ -13,6 +13,7 @@ from app.auth.models import User
 from app.batches import in_batches
 from app.columns import Base, Text
 from app.database import Database
+from app.errors import AppError
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +34,18 @@ ENDED = select(User.id).where(User.deleted_at.is_not(None)).limit(100)
 DELETE_ACCOUNT = delete(User).where(ACCOUNT)
 
 
-def end_account(connection: Connection, user_id: str, now: datetime) -> bool:
-    """End an account, and delete its first rows; all of them, if there are few. Whether there was such an account.
+def end_account(connection: Connection, user_id: str, now: datetime, missing: type[AppError]) -> bool:
+    """End an account, and delete its first rows. Whether rows may be left.
 
     The name is free from now on. No registration can take the one that the account gets: it has a space.
+
+    Raises:
+        AppError: there is no such account; of the given class.
     """
     values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
     if connection.execute(END, values).one_or_none() is None:
-        return False
-    delete_rows(connection, user_id, AT_ONCE)
-    return True
+        raise missing
+    return delete_rows(connection, user_id, AT_ONCE) == AT_ONCE
 
 
 def delete_rows(connection: Connection, user_id: str, limit: int) -> int:

@@ -107,9 +107,10 @@ async def set_password(
 @router.delete("/me", status_code=204, responses=DELETE_ERRORS)
 async def delete_account(user: AccountUser, db: Db, deletions: AppDeletions, now: Now) -> None:
     """Delete your account, with your tasks and sessions. It is gone at once; many rows take some time after that."""
-    await db.write(service.delete_profile, user, now)
+    has_rows = await db.write(service.delete_profile, user, now)
     record("user_deleted")
-    deletions.start()
+    if has_rows:
+        deletions.start()
 
 
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
@@ -157,9 +158,10 @@ async def change_user(user_id: PathId, changes: UserChange, _: AdminUser, db: Db
 @router.delete("/{user_id}", status_code=204, responses=ADMIN_ERRORS | describe(LastAdministrator))
 async def delete_user(user_id: PathId, _: AdminUser, db: Db, deletions: AppDeletions, now: Now) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
-    await db.write(service.delete_user, user_id, now)
+    has_rows = await db.write(service.delete_user, user_id, now)
     record("user_deleted", target_id=user_id)
-    deletions.start()
+    if has_rows:
+        deletions.start()
 
 
 @router.delete("/{user_id}/sessions", status_code=204, responses=ADMIN_ERRORS)

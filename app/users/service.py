@@ -140,27 +140,25 @@ def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
     end_sessions_of(connection, user_id, "revoked", now)
 
 
-def delete_profile(connection: Connection, user: Principal, now: datetime) -> None:
-    """Delete one's own account. Rows that it leaves are for `Deletions`.
+def delete_profile(connection: Connection, user: Principal, now: datetime) -> bool:
+    """Delete one's own account. Whether it has left rows, which are for `Deletions`.
 
     Raises:
         InvalidToken: another request has done so meanwhile.
         LastAdministrator
     """
     _keep_an_administrator(connection, user.user_id)
-    if not end_account(connection, user.user_id, now):
-        raise InvalidToken
+    return end_account(connection, user.user_id, now, InvalidToken)
 
 
-def delete_user(connection: Connection, user_id: str, now: datetime) -> None:
-    """Delete a user, with tasks and sessions. Rows that are left are for `Deletions`.
+def delete_user(connection: Connection, user_id: str, now: datetime) -> bool:
+    """Delete a user, with tasks and sessions. Whether rows are left, which are for `Deletions`.
 
     Raises:
         UserNotFound, LastAdministrator
     """
     _keep_an_administrator(connection, user_id)
-    if not end_account(connection, user_id, now):
-        raise UserNotFound
+    return end_account(connection, user_id, now, UserNotFound)
 
 
 ACCOUNT = select(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at)
