@@ -1,8 +1,9 @@
-"""The database as three verbs: read, write and write_one.
+"""The database as four verbs: read, read_for, write and write_one.
 
 `await db.read(f, …)` and `await db.write(f, …)` run `f(connection, …)`, a plain function of SQLAlchemy Core, once, in
 one go: `read` in autocommit, `write` in one transaction, committed before it returns and rolled back if `f` raises;
 `write_one` where each statement may be a transaction by itself, which saves the round trips for one around them.
+`read_for` is `read` for a caller. Long reads take turns by caller.
 """
 
 import logging
@@ -10,7 +11,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection, Row, Select
@@ -27,6 +28,25 @@ AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 UNDEFINED = {"42P01", "42703"}  # PostgreSQL's undefined_table and undefined_column
+
+
+SERVICE: Final = "the service"
+ANYONE: Final = "anyone"
+"""Callers of reads: what the service asks for itself, and everybody without a token together."""
+
+
+class LongRead(Exception):
+    """A read that may take long was begun where no long read may run. It begins again elsewhere."""
+
+
+def expect_long(connection: Connection, kind: Literal["search", "walk"]) -> None:
+    """Say that what follows may take long. A function calls it before it does so, and runs again from its beginning.
+
+    A `search` looks into SQLite's index of words, where it cannot be broken off: it must not run on the event loop. A
+    `walk` goes along a list until it has found enough: SQLite breaks it off once it takes long.
+    """
+    if kind in connection.get_execution_options().get("refuses", ()):
+        raise LongRead
 
 
 class DatabaseUnavailable(Unavailable):
@@ -50,8 +70,18 @@ class Database(ABC):
         Raises:
             DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
         """
+        return await self.read_for(SERVICE, f, *args, **kwargs)
+
+    async def read_for(
+        self, caller: str | None, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read for a user, by id; or for somebody without a token, None. A caller's long reads have a share.
+
+        Raises:
+            DatabaseUnavailable: as `read`; or the caller has too many long reads.
+        """
         with _unavailable():
-            return await self._read(lambda connection: f(connection, *args, **kwargs))
+            return await self._read(lambda connection: f(connection, *args, **kwargs), caller or ANYONE)
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f` in a transaction: committed when it returns, rolled back when it raises.
@@ -72,7 +102,7 @@ class Database(ABC):
             return await self._write_one(lambda connection: f(connection, *args, **kwargs))
 
     @abstractmethod
-    async def _read(self, f: Callable[[Connection], T]) -> T: ...
+    async def _read(self, f: Callable[[Connection], T], caller: str) -> T: ...
 
     @abstractmethod
     async def _write(self, f: Callable[[Connection], T]) -> T: ...

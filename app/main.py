@@ -30,6 +30,7 @@ from app.shortcut import Shortcut
 from app.tasks import router as tasks
 from app.upkeep import bring_up_to_date
 from app.users import router as users
+from app.users.deletion import Deletions
 from app.watch import Watch
 
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
@@ -47,15 +48,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with connect(settings.database) as database:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database)
+            await bring_up_to_date(database, settings.database)
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.database = database
+            app.state.deletions = Deletions(database)
             app.state.tokens = load_tokens(settings)
             app.state.uses = Uses(settings.refresh_grace)
             app.state.limiter = Limiter(settings, signing_secrets(settings)[0])
             app.state.passwords = passwords
             usages = {"hashing_queue": passwords.usage, "database_connections": database.usage}
-            async with app.state.metrics.showing(**usages) if settings.metrics else nullcontext():
+            showing = app.state.metrics.showing(**usages) if settings.metrics else nullcontext()
+            async with showing, app.state.deletions.running():
                 yield
 
 

@@ -13,18 +13,24 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from app.database import Database, sqlstate
+from app.database import Database, LongRead, sqlstate
+from app.turns import Turns
 
 T = TypeVar("T")
 
 POOL_SIZE = 10
 POOL_WAIT = 2  # seconds
+LONG_READS = 4  # connections that long reads may have at once
+LONG_READS_EACH = 2  # of one user, or of everybody without a token
 AGAIN = {"40001", "40P01", "0A000"}  # a conflict, a deadlock, a plan that a migration made invalid: nothing was done
 TRIES = 3
 
 
 class PostgreSQL(Database):
-    """One greenlet a call, in which the plain function runs as if the driver were a blocking one."""
+    """One greenlet a call, in which the plain function runs as if the driver were a blocking one.
+
+    Long reads have a share of the connections. So logins, writes, quick reads and `/health/ready` keep theirs.
+    """
 
     dialect = "postgresql"
 
@@ -48,16 +54,25 @@ class PostgreSQL(Database):
         )
         self._reader = self._engine.sync_engine
         event.listen(self._reader, "checkout", _refuse_closed)
+        self._quick_reader = self._reader.execution_options(refuses={"search", "walk"})
         self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
         self._free = asyncio.Semaphore(POOL_SIZE)
+        self._long_reads = Turns(LONG_READS, LONG_READS_EACH)
 
-    async def _read(self, f: Callable[[Connection], T]) -> T:
-        return await self._in_turn(_in_connection, self._reader, f)
+    async def _read(self, f: Callable[[Connection], T], caller: str) -> T:
+        try:
+            return await self._in_turn(_in_connection, self._quick_reader, f)
+        except LongRead:
+            pass
+        async with asyncio.timeout(POOL_WAIT) as waiting, self._long_reads.turn(caller):
+            waiting.reschedule(None)
+            return await self._in_turn(_in_connection, self._reader, f)
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
         return await self._in_turn(_in_transaction, self._writer, f)
 
-    _write_one = _read
+    async def _write_one(self, f: Callable[[Connection], T]) -> T:
+        return await self._in_turn(_in_connection, self._reader, f)
 
     async def _in_turn(
         self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]

@@ -276,7 +276,7 @@ def assert_bearer_error(response: Response, error: BearerError | None) -> None:
 async def migrate(url: URL) -> None:
     """Bring a database to the newest migration."""
     async with connect(url) as database:
-        await bring_up_to_date(database)
+        await bring_up_to_date(database, url)
 
 
 @contextmanager

@@ -1,15 +1,21 @@
 """What an upgrade leaves to be done: the migrations, and then what is written down of older rows."""
 
+from sqlalchemy import URL
+
+from app.batches import in_batches, total
 from app.database import Database
-from app.migrations import is_current, upgrade
+from app.engines import connect
+from app.migrations import PATIENCE, is_current, upgrade
 from app.tasks.search import lacks_words, write_words
 
-BATCH = 1_000  # tasks
 
+async def bring_up_to_date(database: Database, url: URL) -> None:
+    """Migrate, and write down the words of tasks that no search finds yet: a few at a time, so that nobody waits.
 
-async def bring_up_to_date(database: Database) -> None:
-    """Migrate, and write down the words of tasks that no search finds yet: a few at a time, so that nobody waits."""
+    A migration may take longer than other writes, so it gets connections of its own.
+    """
     if not await database.read(is_current):
-        await database.write(upgrade)
-    while await database.read(lacks_words):
-        await database.write(write_words, BATCH)
+        async with connect(url, PATIENCE) as patient:
+            await patient.write(upgrade)
+    if await database.read(lacks_words):
+        await total(in_batches(database, write_words))

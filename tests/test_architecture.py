@@ -8,6 +8,7 @@ import pytest
 
 APP = Path(__file__).parent.parent / "app"
 GROUND = {
+    "batches",
     "bodies",
     "clock",
     "columns",
@@ -30,6 +31,8 @@ GROUND = {
     "server",
     "shortcut",
     "sqlite",
+    "sqlite_connections",
+    "turns",
     "watch",
 }
 MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND, "docs": set()}
@@ -39,7 +42,7 @@ FLOORS = [
     {"access", "forms", "grants", "recovery", "refresh"},
     {"changes", "logins"},
     {"service"},
-    {"holders", "quota", "search"},
+    {"deletion", "holders", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "queue", "turns"},
     {"models", "names", "networks"},

@@ -7,18 +7,21 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import asyncpg
 import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from app.database import Database, DatabaseUnavailable, SchemaBehind
+from app.database import Database, DatabaseUnavailable, SchemaBehind, expect_long
 from app.engines import WAIT, connect
-from app.postgresql import POOL_SIZE, POOL_WAIT
+from app.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE, POOL_WAIT
+from app.sqlite import SQLite
+from app.sqlite_connections import WAL_BYTES
 
 TURNS = 30
 INSERT = (
@@ -350,3 +353,177 @@ def test_sqlite_writes_that_have_waited_for_others_too_long_are_given_up(sqlite_
             assert await database.read(count) == 0
 
     asyncio.run(check())
+
+
+def test_sqlite_gives_up_a_write_that_waits_at_its_deadline_and_never_runs_it(sqlite_url: str) -> None:
+    """Not when its turn comes: the one before it may take long, and whoever was answered 503 may have gone."""
+    release, ran = threading.Event(), list[str]()
+
+    async def check(database: Database) -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def hold(connection: Connection) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait()
+
+        assert isinstance(database, SQLite)
+        database.wait = 3600
+        first = asyncio.create_task(database.write(hold))
+        await begun.wait()
+        database.wait = 0.001
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(lambda _: ran.append("the one that waited"))
+        assert not first.done()
+        release.set()
+        await first
+        database.wait = 3600
+        await database.write(lambda _: ran.append("a later one"))
+        assert ran == ["a later one"]
+
+    run(sqlite_url, check)
+
+
+def test_sqlite_ends_a_write_that_runs_over_its_deadline_and_rolls_it_back(sqlite_url: str) -> None:
+    def insert_and_count_for_ever(connection: Connection) -> None:
+        insert(connection)
+        connection.execute(COUNT_TO, {"most": 10**12}).scalar_one()
+
+    async def check() -> None:
+        async with connect(make_url(sqlite_url), wait=0.05) as database:
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(insert_and_count_for_ever)
+            assert await database.read(count) == 0
+
+    asyncio.run(check())
+
+
+def test_a_write_whose_caller_is_gone_is_not_kept(database_url: str) -> None:
+    async def check(database: Database) -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def insert_and_dawdle(connection: Connection) -> None:
+            insert(connection)
+            loop.call_soon_threadsafe(begun.set)
+            slow = COUNT_TO if connection.dialect.name == "sqlite" else text("SELECT pg_sleep(30 + :most * 0)")
+            connection.execute(slow, {"most": 10**12})
+
+        running = asyncio.create_task(database.write(insert_and_dawdle))
+        await begun.wait()
+        others = [asyncio.create_task(database.write(insert))] if database.dialect == "sqlite" else []
+        await asyncio.sleep(0)  # until they wait for the first
+        for task in *others, running:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await database.write(count) == 0
+
+    run(database_url, check)
+
+
+def test_sqlite_callers_take_turns_at_long_reads(sqlite_url: str) -> None:
+    """Many of one caller's hold nobody else up for longer than one of them takes."""
+    release, turns = threading.Event(), list[str]()
+
+    def search(connection: Connection, caller: str) -> None:
+        expect_long(connection, "search")
+        turns.append(f"{caller} on {threading.current_thread().name}")
+        release.wait()
+
+    async def check(database: Database) -> None:
+        callers = [None, None, None, "ada", "ada", "bob"]
+        reads = [database.read_for(caller, search, str(caller)) for caller in callers]
+        tasks = [asyncio.create_task(read) for read in reads]
+        await asyncio.sleep(0.01)
+        assert await database.read(count) == 0
+        release.set()
+        await asyncio.gather(*tasks)
+        order = ["None", "ada", "bob", "None", "ada", "None"]
+        assert turns == [f"{caller} on sqlite-reader_0" for caller in order]
+
+    run(sqlite_url, check)
+
+
+@pytest.mark.parametrize("kind", ["search", "walk"])
+def test_postgresql_long_reads_have_a_share_of_the_connections_and_each_caller_of_that(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, kind: Literal["search", "walk"]
+) -> None:
+    def wait_for_lock(connection: Connection) -> None:
+        expect_long(connection, kind)
+        connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+
+    async def check(database: Database) -> None:
+        other = await asyncpg.connect(postgres_url)
+        await other.execute("SELECT pg_advisory_lock(1)")
+        callers = [None] * POOL_SIZE + ["ada"] * POOL_SIZE
+        reads = [asyncio.create_task(database.read_for(caller, wait_for_lock)) for caller in callers]
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while await other.fetchval(waits) < LONG_READS:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert await asyncio.gather(*(database.read(count) for _ in range(POOL_SIZE))) == [0] * POOL_SIZE
+        assert await other.fetchval(waits) == LONG_READS == 2 * LONG_READS_EACH
+        monkeypatch.setattr("app.postgresql.POOL_WAIT", 0.01)
+        with pytest.raises(DatabaseUnavailable):
+            await database.read_for("bob", wait_for_lock)
+        monkeypatch.undo()
+        await other.close()
+        await asyncio.wait(reads)
+
+    run(postgres_url, check)
+
+
+def test_sqlites_wal_is_emptied_between_long_reads(sqlite_url: str) -> None:
+    """Where one follows the other without a gap, SQLite itself never comes to begin the file anew."""
+
+    async def check(database: Database) -> None:
+        async with grown_wal(database):
+            pass
+        await database.read(expect_long, "search")
+        assert wal_size() == 0
+        assert await database.read(count) == 1
+
+    run(sqlite_url, check)
+
+
+def test_a_long_read_of_another_process_keeps_the_wal_and_no_read_waiting(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sqlite.CHECKPOINTS", 2)
+
+    async def check(database: Database) -> None:
+        async with grown_wal(database):
+            await database.read(expect_long, "search")
+            assert wal_size() > WAL_BYTES
+        await database.read(expect_long, "search")
+        assert wal_size() == 0
+
+    run(sqlite_url, check)
+
+
+def test_sqlites_wal_shrinks_after_a_long_read_of_another_process(sqlite_url: str) -> None:
+    async def check(database: Database) -> None:
+        async with grown_wal(database):
+            pass
+        for email in "a", "b":
+            await database.write(lambda c: c.exec_driver_sql(f"UPDATE users SET email = '{email}'"))  # noqa: B023
+        assert wal_size() <= WAL_BYTES
+
+    run(sqlite_url, check)
+
+
+@asynccontextmanager
+async def grown_wal(database: Database) -> AsyncIterator[None]:
+    """Write more than fits, while another process reads as of before."""
+    await database.write(insert)
+    with closing(sqlite3.connect(Path("tasks.db"), isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM users").fetchone()
+        for _ in range(6):
+            await database.write(
+                lambda c: c.exec_driver_sql("UPDATE users SET password_hash = hex(randomblob(500000))")
+            )
+        assert wal_size() > WAL_BYTES
+        yield
+
+
+def wal_size() -> int:
+    return Path("tasks.db-wal").stat().st_size

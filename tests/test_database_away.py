@@ -16,17 +16,18 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import event as sqlalchemy_event
 
 from app.engines import WAIT
-from app.postgresql import POOL_SIZE
+from app.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE
 from tests import postgres
 from tests.accounts import PASSWORD, bearer, create_task, refresh, sign_up
 from tests.conftest import SECRET, Serve, Sql, execute, migrate, new_database
@@ -295,10 +296,10 @@ def files_no_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def waiting(sql: Sql) -> object:
+def waiting(sql: Sql) -> int:
     """How many connections wait for a lock."""
     where = "datname = current_database() AND wait_event_type = 'Lock'"
-    return sql(f"SELECT count(*) FROM pg_stat_activity WHERE {where}")[0][0]
+    return int(sql(f"SELECT count(*) FROM pg_stat_activity WHERE {where}")[0][0])
 
 
 def assert_unavailable(response: httpx2.Response) -> None:
@@ -350,6 +351,54 @@ def test_without_a_free_connection_the_answer_is_503_in_time_and_the_rest_goes_o
         other("COMMIT")
 
         assert [answer.result().status_code for answer in held] == [200] * POOL_SIZE
+
+
+@on_postgresql
+@pytest.mark.parametrize("query", ["q=plants", "sort=created_at&due_after=2040-01-01T00:00:00Z"])
+def test_long_lists_of_people_without_a_token_leave_connections_to_everybody_else(
+    client: TestClient, database_url: str, sql: Sql, query: str
+) -> None:
+    ada = sign_up(client)
+    with ThreadPoolExecutor(2 * POOL_SIZE) as threads, transaction(database_url) as other:
+        other("LOCK TABLE tasks")
+        lists = [threads.submit(client.get, f"/tasks/public?{query}") for _ in range(POOL_SIZE)]
+        wait_for(lambda: waiting(sql) == LONG_READS_EACH)
+        lists += [threads.submit(client.get, f"/tasks/mine?{query}", headers=ada.headers) for _ in range(POOL_SIZE)]
+        wait_for(lambda: waiting(sql) == LONG_READS)
+
+        assert client.get("/health/ready").status_code == 200
+        assert client.post("/auth/token", data=ADA).status_code == 200
+        assert client.get("/users/me", headers=ada.headers).status_code == 200
+        assert waiting(sql) <= LONG_READS
+        other("COMMIT")
+
+        assert {answer.result().status_code for answer in lists} <= {200, 503}
+
+
+@on_sqlite
+def test_a_search_keeps_off_the_event_loop(client: TestClient) -> None:
+    """SQLite cannot break it off: while it intersects the lists of two words nothing else would be served."""
+    ada = sign_up(client)
+    task = create_task(client, ada, is_public=True)
+    threads: dict[str, set[str]] = {"MATCH": set(), "FROM tasks": set()}
+
+    def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        for part, names in threads.items():
+            if part in statement:
+                names.add(current_thread().name)
+
+    sqlalchemy_event.listen(Engine, "before_cursor_execute", see)
+    try:
+        for path, headers in (("/tasks/", {}), ("/tasks/public", ada.headers), ("/tasks/mine", ada.headers)):
+            assert client.get(path, params={"q": "water plants"}, headers=headers).json()["items"] == [task]
+        assert threads == {"MATCH": {"sqlite-reader_0"}, "FROM tasks": {"sqlite-reader_0"}}
+        threads["FROM tasks"].clear()
+        due = {"sort": "created_at", "due_after": "2026-01-01T00:00:00Z"}
+        for query in {}, due:
+            assert client.get("/tasks/mine", params=query, headers=ada.headers).status_code == 200
+        assert "sqlite-reader_0" not in threads["FROM tasks"] != set()
+    finally:
+        sqlalchemy_event.remove(Engine, "before_cursor_execute", see)
 
 
 @pytest.mark.parametrize("when", ["IMMEDIATE", "DEFERRED"], ids=["in the statement", "at the commit"])

@@ -1,7 +1,7 @@
 """Beginnings of words in SQLite's index; the words of some tasks are to be written again.
 
 Revision: 0009
-Revises: 0007
+Revises: 0008
 
 The rules of what a word is have changed for some letters and marks. Tasks that have one of these lose their words here,
 and `app.upkeep` writes them again, some tasks at a time. All other tasks keep theirs: these are the same by both rules.
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 # Letters with strokes; Hebrew and Arabic; scripts without spaces; characters of format. With some of their neighbours.
 CHANGED = (

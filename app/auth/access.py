@@ -38,7 +38,9 @@ class UserDatabase(Generic[Who, Held]):
     max_age: int | None = None
 
     async def read(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.db.read(lambda connection: f(connection, self._who(connection), *args, **kwargs))
+        return await self.db.read_for(
+            self._caller, lambda connection: f(connection, self._who(connection), *args, **kwargs)
+        )
 
     async def write(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.db.write(
@@ -50,7 +52,9 @@ class UserDatabase(Generic[Who, Held]):
 
         What it finds is proof that the session is live, and saves a statement; else the session is looked at by itself.
         """
-        return await self.db.read(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+        return await self.db.read_for(
+            self._caller, self._find, lambda connection, held: f(connection, held, *args, **kwargs)
+        )
 
     async def make(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write as `find` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
@@ -58,6 +62,10 @@ class UserDatabase(Generic[Who, Held]):
 
     async def who(self) -> Who:
         return await self.db.read(self._who)
+
+    @property
+    def _caller(self) -> str | None:
+        return self.claims.sub if self.claims else None
 
     def _find(self, connection: Connection, f: Callable[[Connection, Held], T]) -> T:
         holder = Holder(self.claims.sub, self.claims.sid, self.now) if self.claims else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sqlalchemy import (
@@ -129,14 +129,14 @@ def purge_counts(connection: Connection, now: datetime, limit: int) -> int:
 # Statements are made once for so many counters: to make one takes longer than to run it.
 
 
-@cache
+@lru_cache(64)
 def _reading(counters: int) -> AnySelect:
     keys = [bindparam(f"key_{n}", type_=String) for n in range(counters)]
     read = select(Throttle.key, Throttle.hits, Throttle.resets_at)
     return read.where(Throttle.key.in_(keys), Throttle.resets_at > bindparam("now"))
 
 
-@cache
+@lru_cache(64)
 def _adding(dialect: str, counters: int, number: int) -> ReturningInsert[str, int, datetime]:
     begun, changed = max(number, 0), Throttle.hits + number
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert

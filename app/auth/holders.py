@@ -29,7 +29,7 @@ PRINCIPAL = (
     select(User.id, User.username, User.is_active, User.is_admin, Session.ended_at, Session.end_reason)
     .add_columns(Session.created_at, Session.expires_at)
     .join(User)
-    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"))
+    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
 KEPT_PRINCIPAL = {"postgresql": PRINCIPAL.with_for_update(read=True, of=Session), "sqlite": PRINCIPAL}
 OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)

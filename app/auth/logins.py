@@ -32,7 +32,7 @@ class Client(NamedTuple):
 
 # Statements are made once: to make one takes longer than to run it.
 ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin, User.email).where(
-    func.lower(User.username) == bindparam("username", type_=Text)
+    func.lower(User.username) == bindparam("username", type_=Text), User.deleted_at.is_(None)
 )
 
 

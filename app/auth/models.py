@@ -22,10 +22,13 @@ class User(Base):
     )
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None] = mapped_column(doc="Such an account is gone. Its rows are being deleted.")
 
 
 Index("uq_users_username", func.lower(User.username), unique=True)
 Index("ix_users_administrators", User.id, sqlite_where=User.is_admin, postgresql_where=User.is_admin)
+IS_DELETED = User.deleted_at.is_not(None)
+Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_DELETED)
 
 
 class Session(Base):

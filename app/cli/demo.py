@@ -21,7 +21,7 @@ from app.tasks.search import spell_words
 from app.tasks.service import insert_tasks
 from app.users.service import insert_users
 
-BATCH = 5_000  # rows a transaction
+BATCH = 500  # rows a transaction
 A_YEAR = timedelta(days=365)
 VERBS = ("Water", "Paint", "Repair", "Sell", "Collect", "Sort", "Wash", "Photograph", "Return", "Measure", "Wrap")
 THINGS = ("plants", "fence", "bicycle", "piano", "books", "curtains", "firewood", "parcel", "knives", "ladder", "kite")

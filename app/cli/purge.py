@@ -7,10 +7,12 @@ import typer
 
 from app.auth.counters import purge_counts
 from app.auth.service import FIRST_ID, purge_sessions
+from app.batches import in_batches, total
 from app.cli.run import with_database
 from app.clock import utc_now
 from app.config import load_settings
 from app.database import Database
+from app.users.deletion import delete_ended
 
 BATCH = 1000
 
@@ -21,7 +23,10 @@ cli = typer.Typer()
 def purge(
     keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="How long to keep sessions that are over.")] = 30,
 ) -> None:
-    """Delete sessions that are over and counts that are done, a thousand at a time: nobody waits for it."""
+    """Delete sessions that are over, counts that are done, and what deleted accounts have left.
+
+    It goes in small batches, so that nobody waits for it.
+    """
 
     async def run(database: Database) -> str:
         now, sessions, after_id = utc_now(), 0, FIRST_ID
@@ -30,9 +35,8 @@ def purge(
             if last_id is None:
                 break
             sessions, after_id = sessions + purged, last_id
-        counts = 0
-        while purged := await database.write(purge_counts, now, BATCH):
-            counts += purged
+        counts = await total(in_batches(database, purge_counts, now))
+        await total(delete_ended(database))
         return f"Purged {sessions} sessions and {counts} counts."
 
     typer.echo(with_database(load_settings(), run))

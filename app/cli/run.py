@@ -28,7 +28,7 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wai
 
     async def run(database: Database) -> T:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database)
+            await bring_up_to_date(database, settings.database)
         return await f(database)
 
     try:

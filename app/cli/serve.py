@@ -51,7 +51,8 @@ def serve(
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
-    with_database(load_settings(), bring_up_to_date, PATIENCE)
+    settings = load_settings()
+    with_database(settings, lambda database: bring_up_to_date(database, settings.database), PATIENCE)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 

@@ -8,12 +8,14 @@ from sqlalchemy import Connection
 from app.auth.counters import Keys
 from app.auth.keys import load_tokens, signing_secrets
 from app.auth.throttle import Limiter
+from app.batches import in_batches, total
 from app.cli.run import group, hashed, read_password, valid, with_database
 from app.clock import utc_now
 from app.config import Settings, load_settings
 from app.database import Database
 from app.migrations import PATIENCE
 from app.users import service
+from app.users.deletion import delete_rows
 from app.users.recovery import issue_reset, send
 from app.users.schemas import NewUser, PasswordSet, UserChange, UserQuery
 
@@ -129,12 +131,13 @@ def reset_token(name: Name) -> None:
 def delete(name: Name) -> None:
     """Delete a user, with their tasks and sessions, however many there are."""
 
-    def run(connection: Connection) -> str:
-        user = service.get_named(connection, name)
-        service.delete_user(connection, user["id"])
+    async def run(database: Database) -> str:
+        user = await database.read(service.get_named, name)
+        await database.write(service.delete_user, user["id"], utc_now())
+        await total(in_batches(database, delete_rows, user["id"]))
         return f"Deleted {user['username']}."
 
-    typer.echo(with_database(load_settings(), lambda database: database.write(run), PATIENCE))
+    typer.echo(with_database(load_settings(), run, PATIENCE))
 
 
 def _change(name: str, changes: UserChange, done: str) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from app.database import expect_long
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
@@ -132,12 +133,13 @@ WITHOUT_WORDS = select(Task.id, Task.title, Task.description).where(~HAS_WORDS).
 WRITE_WORDS = update(Task).where(Task.id == bindparam("task_id")).values(words=bindparam("its_words"))
 
 
-def write_words(connection: Connection, limit: int) -> None:
-    """Write down the words of some tasks that have none yet."""
+def write_words(connection: Connection, limit: int) -> int:
+    """Write down the words of some tasks that have none yet; of how many."""
     tasks = connection.execute(WITHOUT_WORDS.limit(limit).with_for_update()).all()
     words = [{"task_id": task.id, "its_words": spell_words(task.title, task.description)} for task in tasks]
     if words:
         connection.execute(WRITE_WORDS, words)
+    return len(words)
 
 
 def lacks_words(connection: Connection) -> bool:
@@ -153,6 +155,7 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     *others, last = split(q) or [""]
     if not last:
         return None
+    expect_long(connection, "search")
     is_whole = UNSPACED.match(last) is not None
     others = list(dict.fromkeys(others))
     if connection.dialect.name == "postgresql":

@@ -25,7 +25,7 @@ from app.auth.errors import InvalidToken
 from app.auth.holders import IS_LIVE, USERNAME, Holder, Principal
 from app.auth.models import User
 from app.columns import JSONTime, new_id
-from app.database import AnyRow, AnySelect, DatabaseUnavailable
+from app.database import AnyRow, AnySelect, DatabaseUnavailable, expect_long
 from app.pagination import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
@@ -163,7 +163,10 @@ def insert_tasks(connection: Connection, rows: Sequence[TaskFields]) -> None:
 def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Holder | None) -> Page:
     given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     found = find(connection, query.q, owner.user_id if owner else None) if query.q else None
-    order = (ORDERS_OF_DUE if "due_before" in given or "due_after" in given else ORDERS)[query.sort]
+    has_range = "due_before" in given or "due_after" in given
+    order = (ORDERS_OF_DUE if has_range else ORDERS)[query.sort]
+    if has_range and order.key is not Task.due_at:
+        expect_long(connection, "walk")
     order = HIDDEN[order] if found and found.are_few else order
     tasks = BY_ID[tasks] if found and found.by_id else tasks
     rows_of = _filtered(tasks, frozenset(given), order.key is Task.due_at, found and found.condition)

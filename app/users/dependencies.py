@@ -1,4 +1,4 @@
-"""Who may change a profile."""
+"""What the endpoints of users are handed."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from app.auth.access import UserDb
 from app.auth.dependencies import AccountDb
 from app.config import AppSettings
+from app.users.deletion import Deletions
 
 
 async def get_profile_database(request: Request, user: AccountDb, settings: AppSettings) -> UserDb:
@@ -18,4 +19,10 @@ async def get_profile_database(request: Request, user: AccountDb, settings: AppS
     return user
 
 
+async def get_deletions(request: Request) -> Deletions:
+    deletions: Deletions = request.app.state.deletions
+    return deletions
+
+
 ProfileDb = Annotated[UserDb, Depends(get_profile_database)]
+AppDeletions = Annotated[Deletions, Depends(get_deletions)]

@@ -33,7 +33,7 @@ from app.events import record
 from app.openapi import describe
 from app.pagination import PAGE
 from app.users import service
-from app.users.dependencies import ProfileDb
+from app.users.dependencies import AppDeletions, ProfileDb
 from app.users.errors import (
     LastAdministrator,
     RegistrationClosed,
@@ -121,10 +121,15 @@ async def set_password(
 
 
 @router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
-async def delete_account(user: FreshAccountDb) -> None:
-    """Delete your account, with your tasks and sessions. It takes a fresh login (RFC 9470)."""
-    await user.write(service.delete_profile)
+async def delete_account(user: FreshAccountDb, deletions: AppDeletions, now: Now) -> None:
+    """Delete your account, with your tasks and sessions. It takes a fresh login (RFC 9470).
+
+    The account is gone at once. To delete its rows may take some time after that.
+    """
+    has_rows = await user.write(service.delete_profile, now)
     record("user_deleted")
+    if has_rows:
+        deletions.start()
 
 
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
@@ -176,10 +181,12 @@ async def change_user(
 
 
 @router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
-async def delete_user(user_id: PathId, admin: AdminDb) -> None:
+async def delete_user(user_id: PathId, admin: AdminDb, deletions: AppDeletions, now: Now) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
-    await admin.write(service.delete_user, user_id)
+    has_rows = await admin.write(service.delete_user, user_id, now)
     record("user_deleted", target_id=user_id)
+    if has_rows:
+        deletions.start()
 
 
 @router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))

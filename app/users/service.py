@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Update, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
@@ -18,10 +18,11 @@ from app.columns import Text, new_id
 from app.database import AnyRow, AnySelect
 from app.errors import AppError
 from app.pagination import Order, Page
+from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import UserChange, UserQuery, UserUpdate
 
-Returning = ReturningUpdate[*tuple[Any, ...]] | ReturningDelete[*tuple[Any, ...]]
+Returning = ReturningUpdate[*tuple[Any, ...]]
 
 PROFILE = (User.id, User.username, User.email, User.is_active, User.is_admin, User.created_at, User.updated_at)
 AFTER_ALL = "\x7f"  # any character of a username
@@ -36,7 +37,8 @@ def _parse_name(text: str) -> str:
 
 FOLDED = func.lower(User.username)
 BY_NAME = Order(FOLDED, id_of=lambda row: fold(row.username), parse_id=_parse_name)
-NAMED = select(*PROFILE).where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
+USERS = select(*PROFILE).where(User.deleted_at.is_(None))
+NAMED = USERS.where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
 
 
 def create_user(
@@ -68,23 +70,25 @@ def insert_users(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
 
 
 def get_profile(connection: Connection, user: Principal) -> RowMapping:
-    return _one(connection, select(*PROFILE).where(User.id == user.user_id))
+    return _one(connection, USERS.where(User.id == user.user_id))
 
 
 def update_profile(
     connection: Connection, user: Principal, changes: UserUpdate, now: datetime, fresh_login: int
 ) -> tuple[RowMapping, bool]:
-    """Change the caller's profile; the profile, and whether its e-mail address is another than before.
+    """Change the caller's profile. Return it, and whether its e-mail address is another than before.
 
     Raises:
-        StaleLogin: it would be another, and the login is that many seconds ago, or more.
+        StaleLogin: the address would be another, and the login is that many seconds ago, or more.
     """
     profile = get_profile(connection, user)
-    if changes.get("email", profile["email"]) == profile["email"]:
+    changed = {name: value for name, value in changes.items() if value != profile[name]}
+    if not changed:
         return profile, False
-    require_fresh_login(user, fresh_login, now)
-    change = update(User).where(User.id == user.user_id).values(updated_at=now, **changes)
-    return _one(connection, change.returning(*PROFILE)), True
+    if "email" in changed:
+        require_fresh_login(user, fresh_login, now)
+    change = update(User).where(*_is(user.user_id)).values(updated_at=now, **changed)
+    return _one(connection, change.returning(*PROFILE)), "email" in changed
 
 
 def change_password(connection: Connection, user: Principal, old_hash: str, new_hash: str, now: datetime) -> None:
@@ -108,7 +112,7 @@ def list_users(connection: Connection, query: UserQuery) -> Page:
 
 def get_user(connection: Connection, user_id: str) -> RowMapping:
     """Raises UserNotFound."""
-    return _one(connection, select(*PROFILE).where(User.id == user_id), UserNotFound)
+    return _one(connection, USERS.where(User.id == user_id), UserNotFound)
 
 
 def get_named(connection: Connection, username: str) -> RowMapping:
@@ -117,7 +121,7 @@ def get_named(connection: Connection, username: str) -> RowMapping:
     Raises:
         UserNotFound
     """
-    return _one(connection, select(*PROFILE).where(func.lower(User.username) == fold(username)), UserNotFound)
+    return _one(connection, USERS.where(func.lower(User.username) == fold(username)), UserNotFound)
 
 
 def change_user(
@@ -135,7 +139,7 @@ def change_user(
         return get_user(connection, user_id)
     if False in changes.values():
         _keep_an_administrator(connection, user_id)
-    change = update(User).where(User.id == user_id).values(updated_at=now, **changes)
+    change = update(User).where(*_is(user_id)).values(updated_at=now, **changes)
     user = _one(connection, change.returning(*PROFILE), UserNotFound)
     if not user["is_active"]:
         end_sessions_of(connection, user_id, "disabled", now)
@@ -166,30 +170,30 @@ def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
     end_sessions_of(connection, user_id, "revoked", now)
 
 
-def delete_profile(connection: Connection, user: Principal) -> None:
-    """Delete one's own account.
+def delete_profile(connection: Connection, user: Principal, now: datetime) -> bool:
+    """Delete one's own account. Whether it has left rows, which are for `Deletions`.
 
     Raises:
         InvalidToken: another request has done so meanwhile.
         LastAdministrator
     """
     _keep_an_administrator(connection, user.user_id)
-    _one(connection, delete(User).where(User.id == user.user_id).returning(User.id))
+    return end_account(connection, user.user_id, now, InvalidToken)
 
 
-def delete_user(connection: Connection, user_id: str) -> None:
-    """Delete a user; tasks and sessions go along.
+def delete_user(connection: Connection, user_id: str, now: datetime) -> bool:
+    """Delete a user, with tasks and sessions. Whether rows are left, which are for `Deletions`.
 
     Raises:
         UserNotFound, LastAdministrator
     """
     _keep_an_administrator(connection, user_id)
-    _one(connection, delete(User).where(User.id == user_id).returning(User.id), UserNotFound)
+    return end_account(connection, user_id, now, UserNotFound)
 
 
 ACCOUNT = select(
     *(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at, User.reset_id)
-).where(User.id == bindparam("user_id"))
+).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
 
 
 def find_account(connection: Connection, user_id: str) -> AnyRow | None:
@@ -241,7 +245,7 @@ def set_password(connection: Connection, user_id: str, new_hash: str, counted: K
     Raises:
         UserNotFound
     """
-    _set_password(connection, update(User).where(User.id == user_id), new_hash, counted, now, UserNotFound)
+    _set_password(connection, update(User).where(*_is(user_id)), new_hash, counted, now, UserNotFound)
 
 
 def _set_password(
@@ -251,6 +255,10 @@ def _set_password(
     user = _one(connection, change.returning(User.id), missing)
     end_sessions_of(connection, user["id"], "password_changed", now)
     forget(connection, counted)
+
+
+def _is(user_id: str) -> tuple[ColumnElement[bool], ...]:
+    return User.id == user_id, User.deleted_at.is_(None)
 
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:

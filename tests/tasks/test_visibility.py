@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.accounts import Login, create_task, log_in, sign_up
+from tests.accounts import Login, add_user, create_task, log_in, sign_up
 from tests.conftest import MovableClock, Sql
 
 
 @pytest.fixture
-def root(client: TestClient, sql: Sql) -> Login:
-    sign_up(client, "root")
-    sql("UPDATE users SET is_admin = TRUE WHERE username = 'root'")
+def root(client: TestClient) -> Login:
+    add_user(client, "root", is_admin=True)
     return log_in(client, "root")
 
 

@@ -1,0 +1,133 @@
+"""The end of an account: it is gone at once, and its rows are deleted in batches."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import datetime
+from functools import lru_cache
+
+from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
+
+from app.auth.models import User
+from app.batches import in_batches
+from app.columns import Base, Text
+from app.database import Database
+from app.errors import AppError
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 50  # rows that are deleted with the request
+START, PERIOD = 1, 60  # seconds until a process first looks for accounts that have ended, and until it looks again
+PATIENCE = 2  # seconds that a process waits at its end for the batch under way
+
+ACCOUNT = User.id == bindparam("user_id")
+END = (
+    update(User)
+    .where(ACCOUNT, User.deleted_at.is_(None))
+    .values(username=bindparam("former", type_=Text), email=None, password_hash="", is_active=False, is_admin=False)
+    .values(deleted_at=bindparam("now"), updated_at=bindparam("now"))
+    .returning(User.id)
+)
+HAS_ENDED = select(User.id).where(ACCOUNT, User.deleted_at.is_not(None)).with_for_update()
+ENDED = select(User.id).where(User.deleted_at.is_not(None)).limit(100)
+DELETE_ACCOUNT = delete(User).where(ACCOUNT)
+
+
+def end_account(connection: Connection, user_id: str, now: datetime, missing: type[AppError]) -> bool:
+    """End an account, and delete its first rows. Whether rows may be left.
+
+    The name is free from now on. No registration can take the one that the account gets: it has a space.
+
+    Raises:
+        AppError: there is no such account; of the given class.
+    """
+    values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
+    if connection.execute(END, values).one_or_none() is None:
+        raise missing
+    return delete_rows(connection, user_id, AT_ONCE) == AT_ONCE
+
+
+def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
+    """Delete some rows of an account that has ended, and with the last ones itself; how many. 0: there is none."""
+    if connection.execute(HAS_ENDED, {"user_id": user_id}).one_or_none() is None:
+        return 0
+    left = limit
+    for statement in _deletes():
+        left -= connection.execute(statement, {"user_id": user_id, "limit": left}).rowcount
+        if left == 0:
+            return limit
+    connection.execute(DELETE_ACCOUNT, {"user_id": user_id})
+    return limit - left + 1
+
+
+@lru_cache(1)
+def _deletes() -> Sequence[Delete]:
+    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table."""
+    references = (key for table in reversed(Base.metadata.sorted_tables) for key in table.foreign_keys)
+    return [
+        delete(key.parent.table).where(
+            tuple_(*key.parent.table.primary_key).in_(
+                select(*key.parent.table.primary_key)
+                .where(key.parent == bindparam("user_id"))
+                .limit(bindparam("limit"))
+            )
+        )
+        for key in references
+        if key.references(Base.metadata.tables[User.__tablename__]) and key.ondelete == "CASCADE"
+    ]
+
+
+def list_ended(connection: Connection) -> Sequence[str]:
+    """Read the ids of some accounts that have ended, and have rows left."""
+    return connection.execute(ENDED).scalars().all()
+
+
+async def delete_ended(db: Database) -> AsyncGenerator[int, None]:
+    """Delete the rows of every account that has ended. Several processes may do so at once. Yields after each batch."""
+    while user_ids := await db.read(list_ended):
+        for user_id in user_ids:
+            async for done in in_batches(db, delete_rows, user_id):
+                yield done
+
+
+class Deletions:
+    """Deletes the rows of ended accounts in the background of a process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._is_wanted = asyncio.Event()
+        self._is_over = asyncio.Event()
+
+    def start(self) -> None:
+        """Say that an account has ended."""
+        self._is_wanted.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Delete until this ends, and then stop after a batch. Another process, or the next start, goes on."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            self._is_wanted.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await task
+
+    async def _run(self) -> None:
+        """Look unasked, too: another process may have stopped before it was done."""
+        seconds = START
+        while not self._is_over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._is_wanted.wait()
+            seconds = PERIOD
+            self._is_wanted.clear()
+            try:
+                async with aclosing(delete_ended(self._db)) as batches:
+                    while not self._is_over.is_set() and (await anext(batches, 0)) > 0:
+                        pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may find it mended
+                logger.warning("rows of deleted accounts are left: %r", error)
