@@ -24,6 +24,7 @@ from app.errors import INVALID_INPUT, AppError, BodyTooLarge, ErrorBody, ErrorHa
 from app.logs import show
 from app.metrics import Metrics, install
 from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
+from app.open_files import raise_limit
 from app.shortcut import Shortcut
 from app.tasks import router as tasks
 from app.upkeep import bring_up_to_date
@@ -120,6 +121,7 @@ def _app() -> FastAPI:
     settings = load_settings()
     show(settings.log_format)
     check_keys(settings)
+    raise_limit()
     app = create_app(settings)
     gc.collect()
     gc.freeze()
