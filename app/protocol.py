@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -12,6 +13,7 @@ from app.errors import InvalidHTTPRequest
 from app.open_files import Warner
 
 PIECE_BYTES: Final = 1024
+TURNS_BETWEEN: Final = 4
 MAX_UNREAD_BYTES: Final = 64 * 1024
 UNREAD_SECONDS: Final = 10
 UPGRADE: Final = {b"upgrade", b"http2-settings"}
@@ -57,7 +59,7 @@ class Protocol(HttpToolsProtocol):
         self._is_ended = True
         if self._is_in_body:
             self._refuse()
-        return self._is_answering()
+        return self._is_answering() or bool(self.pipeline or self._unparsed)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
@@ -73,7 +75,7 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self._is_last = True
-        if self._is_answering():
+        if self._is_answering() or self.pipeline:
             super().shutdown()
         elif self._is_refused:
             self._close()
@@ -109,16 +111,24 @@ class Protocol(HttpToolsProtocol):
         self._end_wait()
 
     def on_response_complete(self) -> None:
-        if self.pipeline:
-            self._answered = self.pipeline[-1][0]
-        super().on_response_complete()
         if self.transport.is_closing():
             self._close()
-            return
-        if self._unparsed:
-            self._parse()
+        elif self.pipeline or self._unparsed:
+            self._go_on(TURNS_BETWEEN)
         else:
+            super().on_response_complete()
             self._end_if_answered()
+
+    def _go_on(self, turns: int) -> None:
+        """Begin with what waits, but let other connections have their turns of the loop before."""
+        if turns:
+            self.loop.call_soon(self._go_on, turns - 1, context=Context())
+        elif not (self.transport.is_closing() or self._is_answering()):
+            if self.pipeline:
+                self._answered = self.pipeline[-1][0]
+            super().on_response_complete()
+            if self._unparsed:
+                self._parse()
 
     def send_400_response(self, msg: str) -> None:
         body = json.dumps({"detail": msg, "code": InvalidHTTPRequest.code}).encode()

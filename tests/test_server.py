@@ -405,6 +405,27 @@ def test_a_client_that_goes_leaves_nothing(play: Play, is_reset: bool) -> None:
         gc.enable()
 
 
+def test_a_connection_may_be_lost_at_any_moment(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        host, port = scene.client.writer.get_extra_info("peername")
+        scene.client.writer.close()
+        for turns in range(30):
+            client = Client(*await asyncio.open_connection(host, port))
+            scene.release.clear()
+            await client.send((SLOW + LIVE) * 50)
+            [protocol] = scene.state.connections
+            scene.release.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            protocol.transport.abort()
+            client.writer.close()
+            await arrival()
+            assert not scene.state.connections
+            assert not scene.state.tasks
+
+    play(story)
+
+
 def test_an_answer_ends_with_its_client_whatever_waits_behind_it(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(SLOW.replace(b"/slow", b"/stream") + LIVE)
@@ -507,6 +528,44 @@ def test_only_http_1_1_knows_how_to_be_told_to_go_on(play: Play, version: bytes,
         await scene.client.send(head + fields)
         await scene.client.send(b"token=x")
         assert [await scene.client.status() for _ in go_ahead] == go_ahead
+
+    play(story)
+
+
+def test_when_the_server_stops_the_requests_that_it_has_parsed_are_answered(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(SLOW + LIVE)
+        for connection in scene.state.connections:
+            connection.shutdown()
+        scene.release.set()
+        assert await scene.client.status() == 200
+        status, head, _ = await scene.client.answer()
+        assert (status, b"connection: close" in head) == (200, True)
+        assert not await scene.client.is_open()
+
+    play(story)
+
+
+def test_when_the_server_stops_nobody_is_waited_for_who_was_refused(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"garbage\r\n\r\n")
+        [protocol] = scene.state.connections
+        protocol.shutdown()
+        await arrival()
+        assert not scene.state.connections
+
+    play(story)
+
+
+def test_a_client_that_was_refused_is_left_after_10_seconds(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"garbage\r\n\r\n")
+        assert await scene.client.status() == 400
+        await scene.client.send(LIVE)
+        await scene.wait(9.9)
+        assert scene.state.connections
+        await scene.wait(0.2)
+        assert not scene.state.connections
 
     play(story)
 
