@@ -132,14 +132,9 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         body = json.dumps({"detail": msg, "code": InvalidHTTPRequest.code}).encode()
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", body]))
+        own = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        self.transport.write(b"".join([STATUS_LINE[400], *lines, own, body]))
         # To close it now would reset it where the client has sent more, and take its answers away (RFC 9112 §9.6).
         with suppress(NotImplementedError):  # TLS has no such thing
             self.transport.write_eof()
