@@ -1,6 +1,7 @@
 """What can go wrong, in the domain's words.
 
     AppError
+    ├── InvalidHTTPRequest    400
     ├── UnknownHost           400
     ├── Forbidden             403
     ├── NotFound              404
@@ -10,9 +11,11 @@
     ├── BodyTooLarge          413
     ├── URLTooLong            414
     ├── UnsupportedMediaType  415
+    ├── UnsupportedContentEncoding   415
     ├── InvalidInput          422, with the place of the fault
     ├── TooManyRequests       429, Retry-After
     ├── HeadersTooLarge       431
+    ├── UnsupportedTransferEncoding  501
     └── Unavailable           503, Retry-After
 
 The rooms derive their facts from these: `TaskNotFound`, `UsernameTaken`, … A library's message never gets out, nor what
@@ -72,6 +75,14 @@ class PreconditionFailed(AppError):
     code = "precondition_failed"
 
 
+class InvalidHTTPRequest(AppError):
+    """What could not be parsed: the protocol sends this one."""
+
+    status_code = 400
+    detail = "Invalid HTTP request received."
+    code = "invalid_http_request"
+
+
 class UnknownHost(AppError):
     status_code = 400
     detail = "The Host header is not one of this service's"
@@ -103,10 +114,24 @@ class UnsupportedMediaType(AppError):
     code = "unsupported_media_type"
 
 
+class UnsupportedContentEncoding(AppError):
+    status_code = 415
+    detail = "The body must be sent without Content-Encoding"
+    code = "unsupported_content_encoding"
+    headers = {"Accept-Encoding": "identity"}  # noqa: RUF012
+
+
 class HeadersTooLarge(AppError):
     status_code = 431
     detail = "The headers are over 16 KiB, or Authorization over 8 KiB"
     code = "headers_too_large"
+
+
+class UnsupportedTransferEncoding(AppError):
+    status_code = 501
+    detail = "The only Transfer-Encoding is chunked"
+    code = "unsupported_transfer_encoding"
+    headers = {"Connection": "close"}  # noqa: RUF012
 
 
 class TooManyRequests(AppError):

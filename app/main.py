@@ -25,6 +25,7 @@ from app.error_responses import ErrorHandlers
 from app.logs import show
 from app.metrics import Metrics, install
 from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
+from app.open_files import raise_limit
 from app.openapi import OTHER_ERROR, complete
 from app.shortcut import Shortcut
 from app.tasks import router as tasks
@@ -130,6 +131,7 @@ def _app() -> FastAPI:
     settings = load_settings()
     show(settings.log_format)
     check_keys(settings)
+    raise_limit()
     app = create_app(settings)
     gc.collect()
     gc.freeze()

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from opentelemetry import trace
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.error_responses import ErrorHandlers
@@ -19,6 +20,8 @@ from app.errors import (
     InvalidInput,
     ShuttingDown,
     UnknownHost,
+    UnsupportedContentEncoding,
+    UnsupportedTransferEncoding,
     URLTooLong,
 )
 from app.events import Origin, origin
@@ -40,6 +43,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+SERVER_OPTIONS = Response(status_code=204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
 
 
 class Envelope:
@@ -113,12 +118,15 @@ class Prefix:
 
 
 class Head:
-    """Answer HEAD as GET, without the body (RFC 9110 §9.3.2)."""
+    """Answer HEAD as GET, without the body (RFC 9110 §9.3.2), and `OPTIONS *`, which no route can (§9.3.7)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "OPTIONS" and scope.get("raw_path") == b"*":
+            await SERVER_OPTIONS(scope, receive, send)
+            return
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
@@ -158,6 +166,7 @@ class Limits:
             raise HeadersTooLarge
         if _declares_too_much(scope):
             raise BodyTooLarge
+        _check_encodings(scope)
         if not self._is_host_allowed(scope):
             raise UnknownHost
         if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
@@ -206,6 +215,20 @@ def _limited(receive: Receive) -> Receive:
 def _declares_too_much(scope: Scope) -> bool:
     length = _header(scope, b"content-length")
     return length.isdigit() and (len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES)
+
+
+def _check_encodings(scope: Scope) -> None:
+    """The service decodes chunks and nothing else. Where there is no body its coding does not matter."""
+    transfer = _values(scope, b"transfer-encoding")
+    if transfer and transfer != [b"chunked"]:
+        raise UnsupportedTransferEncoding
+    has_body = transfer or _header(scope, b"content-length").strip(b"0")
+    if has_body and any(coding not in {b"", b"identity"} for coding in _values(scope, b"content-encoding")):
+        raise UnsupportedContentEncoding
+
+
+def _values(scope: Scope, wanted: bytes) -> list[bytes]:
+    return [value.lower() for name, value in scope["headers"] if name == wanted]
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -10,16 +10,11 @@ from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import uvicorn
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.metrics import shared_folder
+from app.protocol import Protocol
 
-MAX_UNREAD_BYTES: Final = 64 * 1024
-UNREAD_SECONDS: Final = 10
-MAX_CORKED_BYTES: Final = 32 * 1024  # of one part: more is a stream, and its reader must be able to slow it down
-UPGRADE: Final = {b"upgrade", b"http2-settings"}
 LET_IN_SECONDS: Final = 0.1  # after which whom the loop has accepted is a connection
 GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10, and the rest is done within 20
 
@@ -77,7 +72,7 @@ class Server(uvicorn.Server):
             listener.close()
         return accepted
 
-    def _protocol(self) -> "Protocol":
+    def _protocol(self) -> Protocol:
         return Protocol(self.config, self.server_state, self.lifespan.state)
 
 
@@ -91,162 +86,3 @@ class Workers(Multiprocess):
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
-
-
-class Corked(asyncio.Transport):
-    """A transport that sends in one go what is written in one go: uvicorn writes a head, and then its body.
-
-    A system call to send costs more than all else that there is to do with an answer's head.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._transport = transport
-        self._loop = loop
-        self._written: list[bytes | bytearray | memoryview] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._written:
-            self._loop.call_soon(self._send)
-        self._written.append(data)
-        if len(data) > MAX_CORKED_BYTES:
-            self._send()
-
-    def close(self) -> None:
-        self._send()
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def _send(self) -> None:
-        if self._written:
-            written, self._written = self._written, []
-            self._transport.write(b"".join(written))
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
-
-    def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with an end to what no application gets to see, and to waiting for who does not read.
-
-    Heads, trailers and bodies that are not wanted have `MAX_UNREAD_BYTES`, and `UNREAD_SECONDS` where nothing is being
-    answered meanwhile. A client that has read nothing of its answer for as long is gone.
-
-    When the server stops, an idle connection ends as idle ones always do, or with the next answer, which says so: the
-    next request may be on its way, and its client could not tell whether it was carried out (RFC 9112 §9.3.1).
-    """
-
-    _is_last = False
-    _unread = 0
-    _deadline: asyncio.TimerHandle | None = None
-    _look: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Corked(transport, self.loop))
-        self._deadline = self.loop.call_later(UNREAD_SECONDS, transport.close)
-
-    def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
-        self._unread += len(data)
-        self._feed(data)
-        if self.transport.is_closing():
-            return
-        if self._unread > MAX_UNREAD_BYTES:
-            self._refuse()
-        elif self._deadline is None and not self._is_answering():
-            self._deadline = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_wait()
-        self._look_later(None)
-        super().connection_lost(exc)
-
-    def shutdown(self) -> None:
-        self._is_last = True
-        if self._is_answering():
-            super().shutdown()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._look_later(self.transport.get_write_buffer_size())
-
-    def on_headers_complete(self) -> None:
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
-            if self._is_last:
-                self.cycle.keep_alive = False
-            self.headers = []  # for trailers, which are no headers: those have been decided on (RFC 9110 §6.5.1)
-        self._end_wait()
-
-    def on_body(self, body: bytes) -> None:
-        super().on_body(body)
-        self._unread = 0
-
-    def on_message_complete(self) -> None:
-        if not self.parser.should_upgrade():
-            super().on_message_complete()
-        self._end_wait()
-
-    def _feed(self, data: bytes) -> None:
-        """Parse what has come. httptools takes all that follows an offer to upgrade for the other protocol's."""
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except HttpParserUpgrade as offer:
-                if self.parser.get_method() == b"CONNECT":
-                    self._refuse()
-                    return
-                data = self._without_offer() + data[offer.args[0] :]
-                self.parser = HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-            except HttpParserError:
-                self._refuse()
-                return
-            else:
-                return
-
-    def _without_offer(self) -> bytes:
-        """The head just read, less its offer to upgrade, which a server may ignore (RFC 9110 §7.8)."""
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%b: %b" % header for header in self.headers if header[0] not in UPGRADE]
-        return b"\r\n".join([*lines, b"", b""])
-
-    def _refuse(self) -> None:
-        self.send_400_response("Invalid HTTP request received.")
-
-    def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _end_wait(self) -> None:
-        self._unread = 0
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _look_later(self, unread: int | None) -> None:
-        if self._look is not None:
-            self._look.cancel()
-        self._look = self.loop.call_later(UNREAD_SECONDS, self._leave_who_reads_nothing, unread) if unread else None
-
-    def _leave_who_reads_nothing(self, unread_before: int) -> None:
-        unread = self.transport.get_write_buffer_size()
-        if unread >= unread_before:
-            self.transport.abort()
-        else:
-            self._look_later(unread)

@@ -198,6 +198,34 @@ REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
         "surrogate in the query": (get(b"/tasks/?cursor=canary7q%ED%A0%80"), 422),
         "NUL in the query of a form": (form(b"&".join(ADA), target=b"/auth/token?canary7q=%00"), 400),
     },
+    "Content-Encoding": {
+        **{
+            f"{coding!r}": (
+                request(
+                    b"POST", b"/tasks/", BEARER, JSON, b"Content-Encoding: " + coding, body=b'{"title": "canary7q"}'
+                ),
+                415,
+            )
+            for coding in (b"gzip", b"deflate", b"br", b"GZIP", b"canary7q", b"identity, gzip")
+        },
+        "in two lines": (
+            request(
+                b"POST",
+                b"/users",
+                JSON,
+                b"Content-Encoding: identity",
+                b"Content-Encoding: gzip",
+                body=b'{"title": "canary7q"}',
+            ),
+            415,
+        ),
+        "chunked": (
+            head(b"POST", b"/tasks/", BEARER, JSON, CHUNKED, b"Content-Encoding: gzip")
+            + chunks(b'{"title": "canary7q"}'),
+            415,
+        ),
+        "of a form": (request(b"POST", b"/auth/token", FORM, b"Content-Encoding: gzip", body=b"canary7q=1"), 415),
+    },
     "invalid UTF-8 in a form": {
         **{name: (form(body), 400) for name, body in NO_UTF_8.items()},
         **{f"{name}, to be revoked": (revoke(body), 400) for name, body in NO_UTF_8.items()},
@@ -412,6 +440,10 @@ HEADS: dict[str, dict[str, tuple[bytes, Mapping[str, int]]]] = {
         "chunked twice": both(framed(CHUNKED, CHUNKED, body=chunks(TASK)), 400),
         "not chunked": both(framed(b"Transfer-Encoding: gzip", body=chunks(TASK)), 400),
         "not quite chunked": both(framed(b"Transfer-Encoding: xchunked", body=chunks(TASK)), 400),
+        "gzip, then chunked": both(framed(b"Transfer-Encoding: gzip, chunked", body=chunks(TASK)), 501, 400),
+        "gzip, then chunked, in two lines": both(
+            framed(b"Transfer-Encoding: gzip", CHUNKED, body=chunks(TASK)), 501, 400
+        ),
         "chunked, then not": both(framed(b"Transfer-Encoding: chunked, gzip", body=chunks(TASK)), 400),
         "a space before the colon": both(framed(b"Transfer-Encoding : chunked", body=chunks(TASK)), 400),
     },
@@ -429,7 +461,7 @@ HEADS: dict[str, dict[str, tuple[bytes, Mapping[str, int]]]] = {
         "absolute": both(head(b"GET", b"http://tasks.example/health/live"), 200, 404),
         "absolute, and nowhere": both(head(b"GET", b"http://"), 400, 404),
         "*": both(head(b"GET", b"*"), 404),
-        "OPTIONS *": both(head(b"OPTIONS", b"*"), 404),
+        "OPTIONS *": both(head(b"OPTIONS", b"*"), 204),
         "an authority": both(head(b"CONNECT", b"canary7q.example:443"), 400, 404),
         "relative": both(head(b"GET", b"canary7q"), 400, 404),
         "empty": both(head(b"GET", b""), 400),

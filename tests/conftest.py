@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import sqlite3
 from collections import defaultdict
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -30,7 +32,14 @@ WRAPPED = (  # what middleware is made of
     *("root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins", "log_requests", "metrics"),
 )
 
+CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
+
 on_one_database = pytest.mark.on_one_database
+
+
+def pytest_configure() -> None:
+    usual = inspect.signature(httpx2.Client).parameters["timeout"].default
+    usual.connect = usual.read = usual.write = usual.pool = CLIENT_SECONDS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

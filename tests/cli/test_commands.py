@@ -147,12 +147,19 @@ def test_a_number_that_is_out_of_range_is_refused(words: str) -> None:
 def test_who_interrupts_is_not_told_that_the_database_is_away(postgres_url: str) -> None:
     environ = environment(database_url=postgres_url, secret_key=SECRET)
     words = [sys.executable, "-m", "app", "demo", "--tasks", "1000000"]
-    with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        wait_for_tasks(postgres_url)
-        process.send_signal(signal.SIGINT)
-        assert "available" not in process.stdout.read()
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child is deaf to it where its parent ignores it
+    try:
+        process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    with process:
+        try:
+            wait_for_tasks(postgres_url, process)
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+    assert "available" not in output
     assert process.returncode == 130
 
 
@@ -170,10 +177,10 @@ def test_an_interrupt_that_the_driver_takes_for_a_timeout_is_one(settings: Setti
         run_with(settings, interrupted)
 
 
-def wait_for_tasks(url: str) -> None:
+def wait_for_tasks(url: str, process: "subprocess.Popen[str]") -> None:
     """Until the tasks are being made."""
     while execute(make_url(url), "SELECT count(*) FROM tasks") == [(0,)]:
-        pass
+        assert process.poll() is None, process.communicate()[0]
 
 
 def test_a_bad_setting_is_one_line() -> None:
