@@ -266,6 +266,8 @@ def await_two(folder: Path, pids: Callable[[], set[int]]) -> set[int]:
     def has_written(pid: int) -> bool:
         values: dict[str, float] = {}
         for file in folder.rglob(f"gauge_livesum_{pid}.db"):
+            if file.stat().st_size == 0:  # it is being made
+                return False
             values |= {key: value for key, value, *_ in MmapedDict.read_all_values_from_file(file)}  # type: ignore[no-untyped-call]
         return sum(values.values()) > QUEUE_LENGTH
 
