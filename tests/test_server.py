@@ -13,6 +13,7 @@ import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -574,11 +575,17 @@ def test_a_client_that_was_refused_is_left_after_10_seconds(play: Play) -> None:
 def few_files() -> Iterator[int]:
     """Lower the limit of open files to a little more than there are; the limit."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    os.close(lowest := os.dup(0))
+    highest = max(int(file.name) for file in Path("/proc/self/fd").iterdir())
+    gaps = [os.dup(0)]  # the free numbers below the highest: with them taken, the next file has the next number
+    while gaps[-1] <= highest:
+        gaps.append(os.dup(0))
+    os.close(lowest := gaps.pop())
     few = lowest + open_files.RESERVE
     resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
     yield few
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for gap in gaps:
+        os.close(gap)
 
 
 def test_connections_that_run_out_are_logged_once_a_minute(

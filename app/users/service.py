@@ -85,7 +85,7 @@ def update_profile(
     changed = {name: value for name, value in changes.items() if value != profile[name]}
     if not changed:
         return profile, False
-    if "email" in changed:
+    if "email" in changed:  # pragma: no branch - there is no other field yet
         require_fresh_login(user, fresh_login, now)
     change = update(User).where(*_is(user.user_id)).values(updated_at=now, **changed)
     return _one(connection, change.returning(*PROFILE)), "email" in changed
