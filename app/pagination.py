@@ -28,7 +28,7 @@ from app.openapi import describe, header
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
-MAX_BYTES = 2**20  # of a page that has more than one item
+MAX_BYTES = 960 * 1024  # of a page that has more than one item
 CHUNK = 32  # rows that are read before their size is looked at
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
