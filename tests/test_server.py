@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import weakref
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -626,3 +627,29 @@ def test_where_there_is_no_limit_of_open_files_none_is_raised(monkeypatch: pytes
     open_files.raise_limit()
 
     assert open_files.limit() == sys.maxsize
+
+
+def test_the_head_of_an_answer_goes_out_with_its_body(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write is a system call."""
+    write, answers = _SelectorSocketTransport.write, []
+
+    def record(transport: _SelectorSocketTransport, data: bytes) -> None:
+        if data.startswith(b"HTTP/1.1"):
+            answers.append(data)
+        write(transport, data)
+
+    async def story(scene: Scene) -> None:
+        for request in LIVE, LIVE.replace(b"GET", b"HEAD"), LIVE.replace(b"Host", b"Connection: close\r\nHost"):
+            await scene.client.send(request)
+
+    monkeypatch.setattr(_SelectorSocketTransport, "write", record)
+    play(story)
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [b'{"status":"ok"}', b"", b'{"status":"ok"}']
+
+
+def test_the_answer_to_a_last_head_request_is_not_lost(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"HEAD /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert await scene.client.rest() == [200]
+
+    play(story)
