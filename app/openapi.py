@@ -9,7 +9,16 @@ from pydantic.json_schema import models_json_schema
 
 from app.bodies import InvalidJSON
 from app.database import DatabaseUnavailable, SchemaBehind
-from app.errors import AppError, BodyTooLarge, InvalidInput, ShuttingDown, UnsupportedMediaType, URLTooLong
+from app.errors import (
+    AppError,
+    BodyTooLarge,
+    InvalidInput,
+    ShuttingDown,
+    UnknownHost,
+    UnsupportedContentEncoding,
+    UnsupportedMediaType,
+    URLTooLong,
+)
 
 JSON: Final = "application/json"
 SCHEMAS: Final = "#/components/schemas/{model}"
@@ -20,6 +29,8 @@ EVERYWHERE: Final[Sequence[type[AppError]]] = (
     *(AppError, BodyTooLarge, URLTooLong, InvalidInput),
     *(DatabaseUnavailable, SchemaBehind, ShuttingDown),
 )
+OF_ANY_REQUEST: Final[Sequence[type[AppError]]] = (UnknownHost, UnsupportedContentEncoding)
+"""Listed where the operation has other errors of the same status; else they are the `default`."""
 
 
 class ErrorBody(BaseModel):
@@ -95,6 +106,9 @@ def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]
     responses = operation["responses"]
     for error in (*EVERYWHERE, *_body_errors(operation), *_caller_errors(operation, bearer_errors)):
         _add(responses, "400" if is_form and error is InvalidInput else str(error.status_code), error)
+    for error in OF_ANY_REQUEST:
+        if str(error.status_code) in responses:
+            _add(responses, str(error.status_code), error)
     for status, response in responses.items():
         if codes := response.pop(CODES, None):
             model = OAuthErrorBody if is_form else InvalidInputBody if status == "422" else ErrorBody

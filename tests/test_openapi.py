@@ -79,6 +79,15 @@ def test_an_operation_lists_its_own_codes(
     assert {status: listed[status] for status in expected} == expected
 
 
+def test_an_error_of_any_request_is_listed_beside_others_of_its_status(document: dict[str, Any]) -> None:
+    """Else the answer would not be one that the document allows."""
+    for _, operation in operations(document):
+        listed = codes(operation)
+
+        for status, code in ("400", "unknown_host"), ("415", "unsupported_content_encoding"):
+            assert code in listed.get(status, {code})
+
+
 def test_every_operation_says_whom_it_is_open_to(document: dict[str, Any]) -> None:
     assert {each["operationId"] for _, each in operations(document) if each["security"] == []} == OPEN
 
