@@ -12,6 +12,8 @@ from app.database import DatabaseUnavailable, SchemaBehind
 from app.errors import (
     AppError,
     BodyTooLarge,
+    BodyTooSlow,
+    HeadersTooLarge,
     InvalidInput,
     ShuttingDown,
     UnknownHost,
@@ -26,11 +28,9 @@ CODES: Final = "x-codes"
 OTHER_ERROR: Final[dict[str, Any]] = {"description": "Another error: what a request must be anywhere"}
 INVALID: Final = "A part of the request is not what it must be"
 EVERYWHERE: Final[Sequence[type[AppError]]] = (
-    *(AppError, BodyTooLarge, URLTooLong, InvalidInput),
+    *(AppError, UnknownHost, BodyTooLarge, URLTooLong, HeadersTooLarge, InvalidInput),
     *(DatabaseUnavailable, SchemaBehind, ShuttingDown),
 )
-OF_ANY_REQUEST: Final[Sequence[type[AppError]]] = (UnknownHost, UnsupportedContentEncoding)
-"""Listed where the operation has other errors of the same status; else they are the `default`."""
 
 
 class ErrorBody(BaseModel):
@@ -106,9 +106,6 @@ def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]
     responses = operation["responses"]
     for error in (*EVERYWHERE, *_body_errors(operation), *_caller_errors(operation, bearer_errors)):
         _add(responses, "400" if is_form and error is InvalidInput else str(error.status_code), error)
-    for error in OF_ANY_REQUEST:
-        if str(error.status_code) in responses:
-            _add(responses, str(error.status_code), error)
     for status, response in responses.items():
         if codes := response.pop(CODES, None):
             model = OAuthErrorBody if is_form else InvalidInputBody if status == "422" else ErrorBody
@@ -121,7 +118,9 @@ def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]
 
 
 def _body_errors(operation: dict[str, Any]) -> Sequence[type[AppError]]:
-    return (InvalidJSON, UnsupportedMediaType) if JSON in operation.get("requestBody", {}).get("content", {}) else ()
+    content = operation.get("requestBody", {}).get("content", {})
+    of_json = (InvalidJSON, UnsupportedMediaType) if JSON in content else ()
+    return (*of_json, UnsupportedContentEncoding, BodyTooSlow) if content else ()
 
 
 def _caller_errors(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]) -> list[type[AppError]]:
