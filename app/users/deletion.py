@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
-from app.auth.models import User
+from app.auth.models import Session, User
 from app.batches import in_batches
 from app.columns import Base, Text
 from app.database import Database
@@ -63,8 +63,12 @@ def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
 
 @lru_cache(1)
 def _deletes() -> Sequence[Delete]:
-    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table."""
-    references = (key for table in reversed(Base.metadata.sorted_tables) for key in table.foreign_keys)
+    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table.
+
+    Sessions go first. Whoever writes has locked a session before, and then perhaps waits for another row.
+    """
+    tables = sorted(reversed(Base.metadata.sorted_tables), key=lambda table: table is not Session.__table__)
+    references = (key for table in tables for key in table.foreign_keys)
     return [
         delete(key.parent.table).where(
             tuple_(*key.parent.table.primary_key).in_(
