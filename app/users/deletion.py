@@ -67,7 +67,8 @@ def _deletes() -> Sequence[Delete]:
 
     Sessions go first. Whoever writes has locked a session before, and then perhaps waits for another row.
     """
-    tables = sorted(reversed(Base.metadata.sorted_tables), key=lambda table: table is not Session.__table__)
+    tables = Base.metadata.sorted_tables[::-1]
+    tables.sort(key=lambda table: table is not Session.__table__)
     references = (key for table in tables for key in table.foreign_keys)
     return [
         delete(key.parent.table).where(
