@@ -135,9 +135,9 @@ class Grants:
             check_attempt(connection, attempt, self.now)
             return account, attempt
 
-        network, turns = self.client.network, self.limiter.turns
-        async with turns.turn(fold(username), network):
-            with turns.once_a_second(self.limiter.address(network).key, self.now):
+        network, guesses = self.client.network, self.limiter.guesses
+        async with guesses.turn(fold(username), network):
+            with guesses.once_a_second(self.limiter.address(network).key, self.now):
                 account, attempt = await self.db.read(look)
                 await self.db.write(reserve, attempt, self.now)
             try:
