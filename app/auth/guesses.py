@@ -55,8 +55,5 @@ class Guesses:
             if key in refusal.over:
                 if len(self._refused) == REMEMBERED:
                     self._refused.clear()
-                self._refused[key] = (
-                    now,
-                    refusal.over,
-                )  # the error itself would keep the request alive, by its traceback
+                self._refused[key] = now, refusal.over  # the error would keep the request, by its traceback
             raise
