@@ -144,7 +144,8 @@ async def reset_password(
 ) -> None:
     """Set a new password with a reset token. Every session of yours ends."""
     claims = read_reset_token(tokens, fields.reset_token, now)
-    account = check_account(await db.read(service.find_account, claims.sub), claims)
+    account = await db.read(service.get_account, claims.sub, InvalidResetToken)
+    check_account(account, claims)
     new_hash = await passwords.hash(fields.new_password, account.username, account.email, client.network)
     await db.write(service.replace_password, account, new_hash, limiter.account(account.id), now)
     record("password_reset", user_id=account.id)

@@ -197,23 +197,15 @@ ACCOUNT = select(
 ).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
 
 
-def find_account(connection: Connection, user_id: str) -> AnyRow | None:
+def get_account(connection: Connection, user_id: str, missing: type[AppError] = UserNotFound) -> AnyRow:
     """Read what a reset token is made from, and checked against.
 
-    Columns: id, username, email, password_hash, is_active, updated_at, reset_id.
-    """
-    return connection.execute(ACCOUNT, {"user_id": user_id}).one_or_none()
-
-
-def get_account(connection: Connection, user_id: str) -> AnyRow:
-    """Read it of a user who must be there.
-
     Raises:
-        UserNotFound
+        AppError: there is no such account; of the given class.
     """
-    account = find_account(connection, user_id)
+    account = connection.execute(ACCOUNT, {"user_id": user_id}).one_or_none()
     if account is None:
-        raise UserNotFound
+        raise missing
     return account
 
 
