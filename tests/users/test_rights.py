@@ -14,7 +14,7 @@ from httpx2 import Response
 
 from app.testing import assert_bearer_error
 from tests.accounts import PASSWORD, Login, create_task, log_in, sign_up
-from tests.conftest import Sql
+from tests.conftest import MovableClock, Sql
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -159,6 +159,27 @@ def test_a_user_who_deletes_the_account_waits_for_no_administrator(client: TestC
 
     assert deleted.status_code == 204
     assert client.delete("/users/me", headers=root.headers).json()["code"] == "last_administrator"
+
+
+def test_administrators_are_locked_in_one_order_whatever_their_tokens_may_do(
+    client: TestClient, root: Login, sql: Sql, clock: MovableClock
+) -> None:
+    clock.move(seconds=1)
+    sign_up(client, "bob")
+    sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
+    bob = log_in(client, "bob", scope="account")
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM users WHERE username = 'root' FOR UPDATE")
+    with ThreadPoolExecutor(1) as threads:
+        deletion = threads.submit(client.delete, "/users/me", headers=bob.headers)
+        wait_for(sql, 1, deletion)
+        unlocked = sql("SELECT username FROM users WHERE username = 'bob' FOR UPDATE SKIP LOCKED")
+        sql("ROLLBACK")
+
+    assert unlocked == [("bob",)]
+    assert deletion.result().status_code == 204
+    assert client.get("/users", headers=root.headers).status_code == 200
 
 
 def test_to_end_the_sessions_of_a_user_waits_for_what_changes_the_user(
