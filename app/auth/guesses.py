@@ -1,4 +1,4 @@
-"""What this process knows by itself of who is guessing, so that it need not ask the database each time."""
+"""Guesses as this process sees them, so that it need not ask the database each time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping

@@ -48,7 +48,7 @@ OWN_OR_ADMINISTRATORS = (
 
 
 class Holder(NamedTuple):
-    """Who a token says that its holder is, not looked at yet: the parameters of `IS_LIVE`."""
+    """The holder whom a token names, before the database is asked: the parameters of `IS_LIVE`."""
 
     user_id: str
     session_id: str

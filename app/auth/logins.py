@@ -91,7 +91,7 @@ def start_session(
     return Started(connection.execute(NEW_SESSION, session).one(), ended)
 
 
-# The oldest logins that can be live. What has expired is not read on the way, nor all where there are very many.
+# The oldest logins that can be live. It passes over no expired ones, and reads some only where there are very many.
 SESSIONS = (
     select(Session.id, Session.rotated_at)
     .where(*LIVE_OF_USER, Session.id > bindparam("after_id"))

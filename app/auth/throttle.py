@@ -43,7 +43,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limiter:
-    """What the settings allow. Keys are HMACs of a secret: a name that somebody typed may have been a password."""
+    """The limits of the settings. Keys are HMACs of a secret: a name that somebody typed may have been a password."""
 
     settings: Settings
     secret: str

@@ -199,7 +199,10 @@ async def end_user_sessions(user_id: PathId, admin: AdminDb, now: Now) -> None:
 
 @router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
 async def unlock_user(user_id: PathId, admin: AdminDb, limiter: AppLimiter) -> None:
-    """Forget the failed logins of a user, who may then log in from everywhere. For administrators."""
+    """Forget the failed logins of a user. Addresses that have failed with too many accounts must still wait.
+
+    For administrators.
+    """
     await admin.write(service.unlock, user_id, limiter.account(user_id))
     record("user_unlocked", target_id=user_id)
 
