@@ -47,7 +47,7 @@ FLOORS = [
     {"service"},
     {"deletion", "holders", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
-    {"counters", "queue", "turns"},
+    {"counters", "guesses", "queue"},
     {"models", "names", "networks"},
     {"claims", "schemas"},
     {"errors"},

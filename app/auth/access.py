@@ -22,9 +22,9 @@ Held = TypeVar("Held", bound=Holder | None)
 class UserDatabase(Generic[Who, Held]):
     """The database in the hands of the holder of a token: no call does anything for them unless their session is live.
 
-    `read` and `write` look at it first, `find` and `make` with the very statement that does the work. What `write` has
-    seen stays so until its transaction ends. The function is handed who they are; None where a token is optional and
-    there is none.
+    `read` and `write` look at it first, `find` and `make` with the very statement that does the work. Nothing that
+    `write` has looked at changes until its transaction ends. The function gets the caller; None where a token is
+    optional and none came.
 
     Raises:
         InvalidToken, InsufficientScope: as `get_principal` has it, from each call.
@@ -50,7 +50,7 @@ class UserDatabase(Generic[Who, Held]):
     async def find(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Read with a function each of whose statements has `IS_LIVE` in it, where there is a token.
 
-        What it finds is proof that the session is live, and saves a statement; else the session is looked at by itself.
+        If it finds something, the session is live. If it finds nothing, another statement looks at the session.
         """
         return await self.db.read_for(
             self._caller, self._find, lambda connection, held: f(connection, held, *args, **kwargs)
@@ -92,7 +92,7 @@ class UserDatabase(Generic[Who, Held]):
         return found
 
     def _is_enough(self) -> bool:
-        """Whether the token's scopes are, for everybody: an administrator may be none any more."""
+        """Whether the scopes of the token are enough to know. That of administrators is not: they may be none now."""
         if self.claims is None:
             return True
         return self.max_age is None and self.claims.scopes.issuperset(self.required) and "admin" not in self.required

@@ -13,7 +13,7 @@ EpochSeconds = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 class Claims(BaseModel):
-    """What a token of any kind says (RFC 7519 §4.1). Claims that are not known are ignored (§4): a newer version's."""
+    """What a token of any kind says (RFC 7519 §4.1). Unknown claims are ignored (§4): a newer version may add some."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
     typ: ClassVar[str]
@@ -39,7 +39,7 @@ class SessionClaims(Claims):
 
     @cached_property
     def generation(self) -> int:
-        """The end of `jti`: the version before refuses a claim more. Its own access tokens count as the first's."""
+        """It ends `jti`: the version before refuses unknown claims. Tokens of that version count as the first's."""
         found = GENERATION.search(self.jti)
         return int(found[1]) if found else 1
 

@@ -77,7 +77,7 @@ class Grants:
                     for session_id in started.ended:
                         record("session_revoked", user_id=account.id, session_id=session_id, reason="too many sessions")
                     return self._response(started.session, scope)
-                # The hash was replaced meanwhile: by a stronger one, or with the password.
+                # The account has changed since: another login has replaced the hash by a stronger one, for example.
                 account = await self.db.read(find_account, username)
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
@@ -135,9 +135,9 @@ class Grants:
             check_attempt(connection, attempt, self.now)
             return account, attempt
 
-        network, turns = self.client.network, self.limiter.turns
-        async with turns.turn(fold(username), network):
-            with turns.once_a_second(self.limiter.address(network).key, self.now):
+        network, guesses = self.client.network, self.limiter.guesses
+        async with guesses.turn(fold(username), network):
+            with guesses.once_a_second(self.limiter.address(network).key, self.now):
                 account, attempt = await self.db.read(look)
                 await self.db.write(reserve, attempt, self.now)
             try:

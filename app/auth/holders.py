@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, select
+from sqlalchemy import Connection, bindparam, exists, select, union_all
+from sqlalchemy.orm import aliased
 
 from app.auth.claims import AccessClaims
 from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
@@ -32,12 +33,22 @@ PRINCIPAL = (
     .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
 KEPT_PRINCIPAL = {"postgresql": PRINCIPAL.with_for_update(read=True, of=Session), "sqlite": PRINCIPAL}
-OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)
-ADMINISTRATORS = select(User.id).where(User.is_admin, User.is_active).order_by(User.id).with_for_update(key_share=True)
+IS_ADMINISTRATOR = User.is_admin & User.is_active
+ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_for_update(key_share=True)
+Own = aliased(User)
+OWN = select(Own.id).where(Own.id == bindparam("user_id"))
+IF_OWN_IS_ONE = select(User.id).where(IS_ADMINISTRATOR, OWN.where(Own.is_admin).exists())
+OWN_OR_ADMINISTRATORS = (
+    select(User.id)
+    .where(User.id.in_(union_all(OWN, IF_OWN_IS_ONE)))
+    .order_by(User.id)
+    .with_for_update(key_share=True, of=User)
+)
+"""The caller's row; where the caller is an administrator, the rows of all of them, in the order of `ADMINISTRATORS`."""
 
 
 class Holder(NamedTuple):
-    """Who a token says that its holder is, not looked at yet: the parameters of `IS_LIVE`."""
+    """The holder whom a token names, before the database is asked: the parameters of `IS_LIVE`."""
 
     user_id: str
     session_id: str
@@ -73,14 +84,14 @@ def get_principal(connection: Connection, claims: AccessClaims, required: Collec
 def keep_principal(connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime) -> Principal:
     """Read it as `get_principal` does, and keep it true until the transaction ends.
 
-    Whatever ends a session waits for it. What writes to accounts or sessions locks users before sessions, and several
-    users by their ids: of two such transactions neither waits for the other in turn.
+    A transaction that ends the session waits for this one. Transactions that write to accounts or sessions lock users
+    before sessions, and administrators before other users, by their ids. So no two of them wait for each other.
 
     Raises:
         InvalidToken, InsufficientScope
     """
     if not {"account", "admin"}.isdisjoint(required):
-        connection.execute(ADMINISTRATORS if "admin" in claims.scopes else OWN_ROW, {"user_id": claims.sub})
+        connection.execute(OWN_OR_ADMINISTRATORS, {"user_id": claims.sub})
     return _read_principal(connection, KEPT_PRINCIPAL[connection.dialect.name], claims, required, now)
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from app.auth.tokens import PEMKey, Tokens, key_id
-from app.config import Settings, check_secret, refuse_start, strip_secret
+from app.config import BadSettings, Settings, check_secret, refuse_start, strip_secret
 
 PEM_BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", re.DOTALL)
 MIN_RSA_BITS = 2048
@@ -29,7 +29,7 @@ def load_tokens(settings: Settings) -> Tokens:
     """Make what signs and verifies, with the keys that the settings name.
 
     Raises:
-        ValueError: a file of keys is damaged, open to everybody, or cannot be read or made.
+        BadSettings: a file of keys is damaged, open to everybody, or cannot be read or made.
     """
     return Tokens(settings.public_url, signing_secrets(settings), key_pairs(settings.jwt_private_key_file))
 
@@ -38,7 +38,7 @@ def check_keys(settings: Settings) -> None:
     """End the process where the keys are of no use, with exit code 2 and one line that shows nothing of them."""
     try:
         load_tokens(settings)
-    except ValueError as error:
+    except BadSettings as error:
         refuse_start(str(error))
 
 
@@ -46,7 +46,7 @@ def add_key_pair(path: Path) -> str:
     """Make a key pair for ES256, the last of a file of them: it signs where it is the only one. Its `kid`.
 
     Raises:
-        ValueError: as `load_tokens`.
+        BadSettings: as `load_tokens`.
     """
     private = generate_private_key(SECP256R1())
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -59,7 +59,7 @@ def use_key_pair(path: Path, kid: str) -> bool:
     """Have the key pair of that `kid` sign, as the first of the file; whether there is one with its private half.
 
     Raises:
-        ValueError: as `load_tokens`.
+        BadSettings: as `load_tokens`.
     """
     pairs = key_pairs(path)
     chosen = [key for key in pairs if key.is_private and key_id(key) == kid]
@@ -98,13 +98,13 @@ def _kept_secret(path: Path) -> str:
         _refuse_open(path, str(path))
         secret = strip_secret(path.read_text("utf-8"))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read or made: {error.strerror}. Mend that, or set SECRET_KEY") from error
+        raise BadSettings(f"{path} cannot be read or made: {error.strerror}. Mend that, or set SECRET_KEY") from error
     except UnicodeDecodeError as error:  # its words show some of the file
-        raise ValueError(f"{path} is damaged: it must be UTF-8 text") from error
+        raise BadSettings(f"{path} is damaged: it must be UTF-8 text") from error
     try:
         check_secret(secret)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: it {error}") from error
+        raise BadSettings(f"{path} is damaged: it {error}") from error
     return secret
 
 
@@ -112,7 +112,7 @@ def key_pairs(path: Path | None) -> list[PEMKey]:
     """The key pair that signs, then those that only verify, of which the public half is enough.
 
     Raises:
-        ValueError: as `load_tokens`.
+        BadSettings: as `load_tokens`.
     """
     if path is None:
         return []
@@ -121,13 +121,13 @@ def key_pairs(path: Path | None) -> list[PEMKey]:
         _refuse_open(path, name)
         text = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{name} cannot be read: {error.strerror}") from error
+        raise BadSettings(f"{name} cannot be read: {error.strerror}") from error
     try:
         pairs = [_key_pair(*block) for block in _pem_blocks(text.decode())]
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # their words could show what the file holds
-        raise ValueError(f"{name} must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)") from error
+        raise BadSettings(f"{name} must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)") from error
     if not pairs or not pairs[0].is_private:
-        raise ValueError(f"{name} must begin with a private key: it signs")
+        raise BadSettings(f"{name} must begin with a private key: it signs")
     return pairs
 
 
@@ -153,7 +153,7 @@ def _write_secretly(path: Path, text: str) -> None:
 
 def _refuse_open(path: Path, name: str) -> None:
     if os.name == "posix" and path.stat().st_mode & stat.S_IRWXO:
-        raise ValueError(f"{name} is open to every user of this host: chmod o= {path}")
+        raise BadSettings(f"{name} is open to every user of this host: chmod o= {path}")
 
 
 def _pem_blocks(text: str) -> list[tuple[str, str]]:

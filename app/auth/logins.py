@@ -44,7 +44,8 @@ def find_account(connection: Connection, username: str) -> AnyRow | None:
 # The lock lets an account's logins in one by one: together they would see too few sessions.
 UNCHANGED = (
     select(User.id)
-    .where(User.id == bindparam("user_id"), User.password_hash == bindparam("old_hash"), User.is_active)
+    .where(User.id == bindparam("user_id"), User.password_hash == bindparam("old_hash"))
+    .where(User.is_active, User.is_admin == bindparam("was_admin"))
     .with_for_update(key_share=True)
 )
 NEW_SESSION = insert(Session).returning(*SESSION)
@@ -68,9 +69,10 @@ def start_session(
 ) -> Started | None:
     """Insert a session, and have its attempt count no more. It takes the place of the one that was used longest ago.
 
-    None if the account was disabled, or its hash replaced, since the password was checked.
+    None if the account was disabled, promoted or demoted, or its hash replaced, since it was read.
     """
-    if connection.execute(UNCHANGED, {"user_id": account.id, "old_hash": account.password_hash}).one_or_none() is None:
+    was = {"user_id": account.id, "old_hash": account.password_hash, "was_admin": account.is_admin}
+    if connection.execute(UNCHANGED, was).one_or_none() is None:
         return None
     if new_hash:
         connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
@@ -89,7 +91,7 @@ def start_session(
     return Started(connection.execute(NEW_SESSION, session).one(), ended)
 
 
-# The oldest logins that can be live. What has expired is not read on the way, nor all where there are very many.
+# The oldest logins that can be live. It passes over no expired ones, and reads some only where there are very many.
 SESSIONS = (
     select(Session.id, Session.rotated_at)
     .where(*LIVE_OF_USER, Session.id > bindparam("after_id"))

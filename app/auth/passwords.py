@@ -9,12 +9,11 @@ import os
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from app.auth.errors import WeakPassword
 from app.auth.queue import FairQueue
@@ -22,8 +21,6 @@ from app.auth.queue import FairQueue
 with warnings.catch_warnings():  # passlib 1.7.4 imports `crypt`, which is deprecated and not used here
     warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)
     from passlib.handlers.argon2 import argon2
-
-T = TypeVar("T")
 
 MIN_LENGTH: Final = 8
 MAX_LENGTH: Final = 128
@@ -73,7 +70,8 @@ class Passwords:
             WeakPassword: it is common, the username, or the e-mail address.
             HashingQueueFull
         """
-        return await self._run(network, partial(self._hash_new, password, username, email))
+        hashed = self._queue.submit(network, partial(self._hash_new, password, username, email))
+        return await asyncio.wrap_future(hashed)
 
     async def verify(self, password: str, stored: str | None, network: str) -> Verdict:
         """Check a password against its stored hash, in the turn of the network that asks.
@@ -83,7 +81,7 @@ class Passwords:
         Raises:
             HashingQueueFull
         """
-        return await self._run(network, partial(self._verify, password, stored))
+        return await asyncio.wrap_future(self._queue.submit(network, partial(self._verify, password, stored)))
 
     def usage(self) -> tuple[int, int]:
         """How many passwords are hashed or wait for it, and how many may."""
@@ -91,9 +89,6 @@ class Passwords:
 
     def close(self) -> None:
         self._threads.shutdown()
-
-    async def _run(self, network: str, job: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._queue.submit(network, job))
 
     def _hash_new(self, password: str, username: str, email: str | None) -> str:
         text = password.casefold()

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from app.auth.errors import HashingQueueFull
@@ -40,7 +41,7 @@ class FairQueue:
             if self._idle:
                 self._idle -= 1
                 self._threads.submit(self._work)
-        future.add_done_callback(lambda _: self._remove(network, future))
+        future.add_done_callback(partial(self._remove, network))
         return future
 
     def _make_room(self, needed: int) -> None:

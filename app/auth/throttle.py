@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, check, count, find_reached, purge_counts, refuse
+from app.auth.guesses import Guesses
 from app.auth.models import END, NETWORK, Session, Throttle
 from app.auth.names import fold
-from app.auth.turns import Turns
 from app.columns import Text, UTCDateTime
 from app.config import Settings
 from app.database import Database
@@ -43,11 +43,11 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limiter:
-    """What the settings allow. Keys are HMACs of a secret: a name that somebody typed may have been a password."""
+    """The limits of the settings. Keys are HMACs of a secret: a name that somebody typed may have been a password."""
 
     settings: Settings
     secret: str
-    turns: Turns = field(default_factory=Turns, init=False)
+    guesses: Guesses = field(default_factory=Guesses, init=False)
 
     def login(self, username: str, network: str, account_id: str | None = None) -> Attempt:
         """Count by the account where there is one, and by the name that was typed where there is none."""
@@ -79,7 +79,7 @@ class Limiter:
         Raises:
             TooManyAttempts: and nothing has been counted, nor written.
         """
-        with self.turns.once_a_second(limit.key, now):
+        with self.guesses.once_a_second(limit.key, now):
             await db.read(check, limit, now)
             await db.write(count, limit, now)
 

@@ -113,7 +113,7 @@ def _of_files(settings: Settings) -> Iterator[Fault]:
             load_tokens(settings)
         else:  # which would make a secret
             key_pairs(settings.jwt_private_key_file)
-    except ValueError as error:
+    except BadSettings as error:
         yield Fault(f"{error}.", "The service does not start before this is mended.")
     if file and file.exists() and file.stat().st_mode & stat.S_IRWXO:
         yield Fault(f"{file} is open to every user of this host.", f"chmod o= {file}")

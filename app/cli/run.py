@@ -10,7 +10,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from app.auth.passwords import Cost, Passwords
-from app.config import Settings
+from app.config import BadSettings, Settings
 from app.database import Database, DatabaseUnavailable
 from app.engines import WAIT, connect
 from app.errors import AppError
@@ -35,6 +35,8 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wai
         return run_with(settings, run, wait)
     except AppError as error:
         raise failure(error.detail) from error
+    except BadSettings as error:  # a file of keys
+        raise failure(str(error)) from error
 
 
 def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:

@@ -74,7 +74,7 @@ def enable(name: Name) -> None:
 
 @cli.command()
 def unlock(name: Name) -> None:
-    """Forget a user's failed logins: the password is good again at once, from everywhere."""
+    """Forget a user's failed logins. Addresses that have failed with too many accounts must still wait."""
     settings = load_settings()
 
     def run(connection: Connection) -> str:

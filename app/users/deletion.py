@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
-from app.auth.models import User
+from app.auth.models import Session, User
 from app.batches import in_batches
 from app.columns import Base, Text
 from app.database import Database
@@ -35,7 +35,7 @@ DELETE_ACCOUNT = delete(User).where(ACCOUNT)
 
 
 def end_account(connection: Connection, user_id: str, now: datetime, missing: type[AppError]) -> bool:
-    """End an account, and delete its first rows. Whether rows may be left.
+    """End an account, and delete its first rows. Return whether rows may be left.
 
     The name is free from now on. No registration can take the one that the account gets: it has a space.
 
@@ -49,7 +49,7 @@ def end_account(connection: Connection, user_id: str, now: datetime, missing: ty
 
 
 def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
-    """Delete some rows of an account that has ended, and with the last ones itself; how many. 0: there is none."""
+    """Delete some rows of an account that has ended, the account itself last. Return how many; 0: it is gone."""
     if connection.execute(HAS_ENDED, {"user_id": user_id}).one_or_none() is None:
         return 0
     left = limit
@@ -63,8 +63,13 @@ def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
 
 @lru_cache(1)
 def _deletes() -> Sequence[Delete]:
-    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table."""
-    references = (key for table in reversed(Base.metadata.sorted_tables) for key in table.foreign_keys)
+    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table.
+
+    Sessions go first. A request that writes locks its session before it waits for another row.
+    """
+    tables = Base.metadata.sorted_tables[::-1]
+    tables.sort(key=lambda table: table is not Session.__table__)
+    references = (key for table in tables for key in table.foreign_keys)
     return [
         delete(key.parent.table).where(
             tuple_(*key.parent.table.primary_key).in_(

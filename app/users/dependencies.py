@@ -12,7 +12,7 @@ from app.users.deletion import Deletions
 
 
 async def get_profile_database(request: Request, user: AccountDb, settings: AppSettings) -> UserDb:
-    """Have a body with an e-mail address that is no valid change refused for the login's age first."""
+    """Where the body has an e-mail address, be it valid or not, look at the login's age first."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
         request.state.user = replace(user, max_age=settings.fresh_login)

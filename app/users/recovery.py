@@ -65,18 +65,15 @@ def read_reset_token(tokens: Tokens, token: str, now: datetime) -> ResetClaims:
         raise InvalidResetToken from error
 
 
-def check_account(account: AnyRow | None, claims: ResetClaims) -> AnyRow:
-    """The account that a token is for.
+def check_account(account: AnyRow, claims: ResetClaims) -> None:
+    """Check that a token is still good for its account.
 
     Raises:
-        InvalidResetToken: the token has been used, or there is a newer one; the account has changed since, is
-            disabled, or gone.
+        InvalidResetToken: it has been used, or there is a newer one; the account has changed since, or is disabled.
     """
-    if account is None or not account.is_active or claims.pwd != _fingerprint(account):
+    is_latest = account.reset_id in {None, claims.jti}  # None: the version before, which issued it, did not note it
+    if not account.is_active or claims.pwd != _fingerprint(account) or not is_latest:
         raise InvalidResetToken
-    if account.reset_id not in {None, claims.jti}:  # None: the version before, which issued it, did not note it
-        raise InvalidResetToken
-    return account
 
 
 async def send(hook: ResetHook, reset: Reset) -> None:

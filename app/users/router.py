@@ -144,7 +144,8 @@ async def reset_password(
 ) -> None:
     """Set a new password with a reset token. Every session of yours ends."""
     claims = read_reset_token(tokens, fields.reset_token, now)
-    account = check_account(await db.read(service.find_account, claims.sub), claims)
+    account = await db.read(service.get_account, claims.sub, InvalidResetToken)
+    check_account(account, claims)
     new_hash = await passwords.hash(fields.new_password, account.username, account.email, client.network)
     await db.write(service.replace_password, account, new_hash, limiter.account(account.id), now)
     record("password_reset", user_id=account.id)
@@ -198,7 +199,10 @@ async def end_user_sessions(user_id: PathId, admin: AdminDb, now: Now) -> None:
 
 @router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
 async def unlock_user(user_id: PathId, admin: AdminDb, limiter: AppLimiter) -> None:
-    """Forget the failed logins of a user, who may then log in from everywhere. For administrators."""
+    """Forget the failed logins of a user. Addresses that have failed with too many accounts must still wait.
+
+    For administrators.
+    """
     await admin.write(service.unlock, user_id, limiter.account(user_id))
     record("user_unlocked", target_id=user_id)
 

@@ -166,7 +166,7 @@ def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
     Raises:
         UserNotFound
     """
-    get_user(connection, user_id)
+    _one(connection, USERS.where(User.id == user_id).with_for_update(key_share=True), UserNotFound)
     end_sessions_of(connection, user_id, "revoked", now)
 
 
@@ -177,7 +177,8 @@ def delete_profile(connection: Connection, user: Principal, now: datetime) -> bo
         InvalidToken: another request has done so meanwhile.
         LastAdministrator
     """
-    _keep_an_administrator(connection, user.user_id)
+    if get_profile(connection, user)["is_admin"]:  # else it would wait for administrators, who may wait for this user
+        _keep_an_administrator(connection, user.user_id)
     return end_account(connection, user.user_id, now, InvalidToken)
 
 
@@ -196,23 +197,15 @@ ACCOUNT = select(
 ).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
 
 
-def find_account(connection: Connection, user_id: str) -> AnyRow | None:
+def get_account(connection: Connection, user_id: str, missing: type[AppError] = UserNotFound) -> AnyRow:
     """Read what a reset token is made from, and checked against.
 
-    Columns: id, username, email, password_hash, is_active, updated_at, reset_id.
-    """
-    return connection.execute(ACCOUNT, {"user_id": user_id}).one_or_none()
-
-
-def get_account(connection: Connection, user_id: str) -> AnyRow:
-    """Read it of a user who must be there.
-
     Raises:
-        UserNotFound
+        AppError: there is no such account; of the given class.
     """
-    account = find_account(connection, user_id)
+    account = connection.execute(ACCOUNT, {"user_id": user_id}).one_or_none()
     if account is None:
-        raise UserNotFound
+        raise missing
     return account
 
 

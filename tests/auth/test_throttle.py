@@ -1,6 +1,7 @@
 """The login throttle: who guesses is told to wait, the owner is not locked out, and nobody learns which names exist."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,8 +15,9 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.errors import HashingQueueFull, TooManyAttempts
+from app.auth.forms import PasswordForm
+from app.auth.guesses import REMEMBERED, TURN_SECONDS, Guesses
 from app.auth.throttle import Limiter
-from app.auth.turns import REMEMBERED, TURN_SECONDS, Turns
 from app.config import Settings
 from app.main import create_app
 from app.testing import assert_oauth_error
@@ -491,7 +493,7 @@ def test_right_logins_at_once_are_no_failures(start: Serve, library: Library) ->
 
 
 def test_who_waits_too_long_for_those_before_is_told_to_come_again() -> None:
-    turns = Turns()
+    turns = Guesses()
 
     async def wait() -> None:
         loop = asyncio.get_running_loop()
@@ -594,15 +596,24 @@ def test_what_was_refused_is_let_in_when_its_window_is_over(start: Serve, clock:
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
+def test_a_refusal_that_is_remembered_keeps_nothing_of_the_request(start: Serve) -> None:
+    client = start(login_failures=1)
+
+    assert [guess(client, AFAR, f"name-{n}").status_code for n in range(11)] == [401] * 10 + [429]
+
+    gc.collect()
+    assert not [form for form in gc.get_objects() if isinstance(form, PasswordForm)]
+
+
 def test_of_refused_addresses_ten_thousand_are_remembered_at_most(settings: Settings, clock: MovableClock) -> None:
     limiter = Limiter(settings, SECRET)
     limits = [limiter.refused_refresh(f"10.0.{n // 250}.{n % 250}") for n in range(REMEMBERED + 1)]
 
     for limit in limits:
-        with pytest.raises(TooManyAttempts), limiter.turns.once_a_second(limit.key, clock()):
+        with pytest.raises(TooManyAttempts), limiter.guesses.once_a_second(limit.key, clock()):
             raise TooManyAttempts({limit.key: clock() + limit.window}, clock())
 
-    with limiter.turns.once_a_second(limits[0].key, clock()):
+    with limiter.guesses.once_a_second(limits[0].key, clock()):
         pass
-    with pytest.raises(TooManyAttempts), limiter.turns.once_a_second(limits[-1].key, clock()):
+    with pytest.raises(TooManyAttempts), limiter.guesses.once_a_second(limits[-1].key, clock()):
         pytest.fail("asked again")

@@ -3,13 +3,14 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
 from tests.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
-from tests.cli.runner import Run
+from tests.cli.runner import Run, run
 from tests.conftest import SECRET, MovableClock, Sql, on_one_database
 from tests.processes import environment
 from tests.users.test_recovery import sent
@@ -26,6 +27,20 @@ def is_live(client: TestClient, login: Login) -> bool:
 
 def can_log_in(client: TestClient, password: str = PASSWORD) -> bool:
     return client.post("/auth/token", data={"username": "ada", "password": password}).status_code == 200
+
+
+@pytest.mark.parametrize("command", ["enable", "unlock", "set-password", "reset-token"])
+@pytest.mark.usefixtures("sqlite_url")
+def test_a_secret_that_others_may_read_ends_a_command_with_one_line(command: str) -> None:
+    assert run("users", "add", "ada", stdin=PASSWORD).exit_code == 0
+    kept = Path("tasks.db.secret")
+    kept.write_text(SECRET)
+    kept.chmod(0o644)
+
+    refused = run("users", command, "ada", stdin=NEW)
+
+    assert refused.exit_code == 1
+    assert refused.stderr == "error: tasks.db.secret is open to every user of this host: chmod o= tasks.db.secret\n"
 
 
 def test_users_are_listed_by_name(client: TestClient, app: Run, sql: Sql) -> None:

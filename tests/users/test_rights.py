@@ -14,7 +14,7 @@ from httpx2 import Response
 
 from app.testing import assert_bearer_error
 from tests.accounts import PASSWORD, Login, create_task, log_in, sign_up
-from tests.conftest import Sql
+from tests.conftest import MovableClock, Sql
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -147,3 +147,84 @@ def test_those_who_end_one_anothers_sessions_at_one_moment_wait_for_no_deadlock(
 
     assert sorted(answer.status_code for answer in answers) == [204] + [401] * 7
     assert sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(before,)]
+
+
+def test_a_user_who_deletes_the_account_waits_for_no_administrator(client: TestClient, root: Login, sql: Sql) -> None:
+    ada = sign_up(client)
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM users WHERE is_admin FOR UPDATE")
+    deleted = client.delete("/users/me", headers=ada.headers)
+    sql("ROLLBACK")
+
+    assert deleted.status_code == 204
+    assert client.delete("/users/me", headers=root.headers).json()["code"] == "last_administrator"
+
+
+def test_administrators_are_locked_in_one_order_whatever_their_tokens_may_do(
+    client: TestClient, root: Login, sql: Sql, clock: MovableClock
+) -> None:
+    clock.move(seconds=1)
+    sign_up(client, "bob")
+    sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
+    bob = log_in(client, "bob", scope="account")
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM users WHERE username = 'root' FOR UPDATE")
+    with ThreadPoolExecutor(1) as threads:
+        deletion = threads.submit(client.delete, "/users/me", headers=bob.headers)
+        wait_for(sql, 1, deletion)
+        unlocked = sql("SELECT username FROM users WHERE username = 'bob' FOR UPDATE SKIP LOCKED")
+        sql("ROLLBACK")
+
+    assert unlocked == [("bob",)]
+    assert deletion.result().status_code == 204
+    assert client.get("/users", headers=root.headers).status_code == 200
+
+
+def test_to_end_the_sessions_of_a_user_waits_for_what_changes_the_user(
+    client: TestClient, root: Login, sql: Sql
+) -> None:
+    ada = sign_up(client)
+    ada_id = client.get("/users/me", headers=ada.headers).json()["id"]
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM users WHERE username = 'ada' FOR UPDATE")
+    with ThreadPoolExecutor(1) as threads:
+        ending = threads.submit(client.delete, f"/users/{ada_id}/sessions", headers=root.headers)
+        wait_for(sql, 1, ending)
+        sql("ROLLBACK")
+
+    assert ending.result().status_code == 204
+    assert client.get("/users/me", headers=ada.headers).status_code == 401
+
+
+def test_the_deletion_of_an_account_locks_no_task_while_it_waits_for_a_session(client: TestClient, sql: Sql) -> None:
+    ada = sign_up(client)
+    create_task(client, ada)
+
+    sql("BEGIN")
+    sql("SELECT 1 FROM sessions FOR SHARE")  # as a request does that is to change the task
+    with ThreadPoolExecutor(1) as threads:
+        deletion = threads.submit(client.delete, "/users/me", headers=ada.headers)
+        wait_for(sql, 1, deletion)
+        locked = sql("SELECT id FROM tasks FOR UPDATE SKIP LOCKED")
+        sql("ROLLBACK")
+
+    assert len(locked) == 1
+    assert deletion.result().status_code == 204
+
+
+def test_a_login_at_the_moment_of_the_demotion_does_not_have_the_scope_admin(
+    client: TestClient, root: Login, sql: Sql
+) -> None:
+    sql("BEGIN")
+    sql("UPDATE users SET is_admin = FALSE WHERE username = 'root'")
+    with ThreadPoolExecutor(1) as threads:
+        login = threads.submit(log_in, client, "root")
+        wait_for(sql, 1)
+        sql("COMMIT")
+
+    assert "admin" not in login.result().scope.split()
+    scopes = [scope for (scope,) in sql("SELECT scope FROM sessions ORDER BY id")]
+    assert ["admin" in scope for scope in scopes] == [True, False]

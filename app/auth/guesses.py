@@ -1,7 +1,7 @@
-"""What this process knows by itself of who is guessing, so that it need not ask the database each time."""
+"""Guesses as this process sees them, so that it need not ask the database each time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,12 +14,12 @@ SECOND: Final = timedelta(seconds=1)
 REMEMBERED: Final = 10_000  # addresses
 
 
-class Turns:
+class Guesses:
     """Attempts at one name from one network come one by one. A network that is refused is refused for a second more."""
 
     def __init__(self) -> None:
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._refused: dict[str, tuple[datetime, TooManyAttempts]] = {}
+        self._refused: dict[str, tuple[datetime, Mapping[str, datetime]]] = {}
 
     @asynccontextmanager
     async def turn(self, name: str, network: str) -> AsyncIterator[None]:
@@ -46,14 +46,14 @@ class Turns:
         Raises:
             TooManyAttempts
         """
-        since, refusal = self._refused.get(key, (now - SECOND, None))
-        if refusal and since <= now < min(since + SECOND, refusal.over[key]):
-            raise TooManyAttempts(refusal.over, now)
+        since, over = self._refused.get(key, (now, {key: now}))
+        if since <= now < min(since + SECOND, over[key]):
+            raise TooManyAttempts(over, now)
         try:
             yield
         except TooManyAttempts as refusal:
             if key in refusal.over:
                 if len(self._refused) == REMEMBERED:
                     self._refused.clear()
-                self._refused[key] = now, refusal
+                self._refused[key] = now, refusal.over  # the error would keep the request, by its traceback
             raise
