@@ -75,7 +75,12 @@ def _are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(ORIGIN.fullmatch(part) for part in value):
         raise ValueError("must be origins without paths, separated by commas: https://tasks.example.com")
-    return tuple(OWN_PORT.sub(r"\1\2", part.lower()) for part in value)  # as browsers send it (RFC 6454 §6.2)
+    return tuple(map(normalize_origin, value))
+
+
+def normalize_origin(value: str) -> str:
+    """As browsers send it (RFC 6454 §6.2)."""
+    return OWN_PORT.sub(r"\1\2", value.lower())
 
 
 def _is_public_url(value: str) -> str:

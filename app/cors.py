@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.config import normalize_origin
 from app.error_responses import ErrorHandlers
 from app.errors import AppError
 
@@ -42,6 +43,9 @@ class CORS(CORSMiddleware):
         except PreflightRefused as error:
             response = await self.errors.app_error(Request(scope), error)
             await response(scope, receive, send)
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        return super().is_allowed_origin(normalize_origin(origin))
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)

@@ -92,10 +92,13 @@ class ErrorHandlers:
         return JSONResponse(body, status, {**headers, **NO_STORE})
 
     def allowed_methods(self, request: Request) -> str:
-        """The methods of every route at this path; Starlette would name the first route's only."""
+        """The methods of every route at this path; Starlette would name the first route's only.
+
+        No route is at the path of a file.
+        """
         asked = [(method, {**request.scope, "method": method}) for method in METHODS]
         allowed = [m for m, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in self.routes)]
-        return ", ".join(["GET", "HEAD", *allowed[1:]] if "GET" in allowed else allowed)
+        return ", ".join(["GET", "HEAD", *allowed[1:]] if "GET" in allowed or not allowed else allowed)
 
     def is_form(self, request: Request) -> bool:
         return request.scope["path"] in self.form_paths

@@ -3,6 +3,7 @@
     AppError
     ├── InvalidHTTPRequest    400
     ├── UnknownHost           400
+    ├── InvalidTransferEncoding      400
     ├── Forbidden             403
     ├── NotFound              404
     ├── BodyTooSlow           408
@@ -125,6 +126,13 @@ class HeadersTooLarge(AppError):
     status_code = 431
     detail = "The headers are over 16 KiB, or Authorization over 8 KiB"
     code = "headers_too_large"
+
+
+class InvalidTransferEncoding(AppError):
+    status_code = 400
+    detail = "Transfer-Encoding must be chunked"
+    code = "invalid_transfer_encoding"
+    headers = {"Connection": "close"}  # noqa: RUF012
 
 
 class UnsupportedTransferEncoding(AppError):

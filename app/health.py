@@ -7,8 +7,9 @@ from pydantic import BaseModel
 
 from app.database import Db, SchemaBehind
 from app.migrations import is_current
+from app.queries import StrictRoute
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter(prefix="/health", tags=["health"], route_class=StrictRoute)
 
 
 class Health(BaseModel):

@@ -18,6 +18,8 @@ from app.errors import (
     BodyTooSlow,
     HeadersTooLarge,
     InvalidInput,
+    InvalidTransferEncoding,
+    NotFound,
     ShuttingDown,
     UnknownHost,
     UnsupportedContentEncoding,
@@ -31,6 +33,7 @@ MAX_PARAMETERS = 64
 MAX_HEADER_BYTES = 16 * 1024
 MAX_AUTHORIZATION_BYTES = 8 * 1024
 MAX_BODY_BYTES = 128 * 1024
+TRANSFER_CODINGS = {b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"}  # RFC 9112 §7.2
 MAX_DIGITS = 19  # int() is slow, and in the end fails, on very many
 BODY_SECONDS = 10
 
@@ -162,6 +165,8 @@ class Limits:
             raise URLTooLong
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise HeadersTooLarge
+        if b"%2f" in scope.get("raw_path", b"").lower():  # no path here has an encoded slash: a proxy sees another path
+            raise NotFound
         if len(_header(scope, b"authorization")) > MAX_AUTHORIZATION_BYTES:
             raise HeadersTooLarge
         if _declares_too_much(scope):
@@ -218,10 +223,15 @@ def _declares_too_much(scope: Scope) -> bool:
 
 
 def _check_encodings(scope: Scope) -> None:
-    """The service decodes chunks and nothing else. Where there is no body its coding does not matter."""
+    """The service decodes chunks and nothing else. Where there is no body its coding does not matter.
+
+    A coding that exists is 501. Anything else leaves open where the body ends, and is 400 (RFC 9112 §6.1, §6.3).
+    """
     transfer = _values(scope, b"transfer-encoding")
     if transfer and transfer != [b"chunked"]:
-        raise UnsupportedTransferEncoding
+        *codings, last = [coding.strip() for coding in b",".join(transfer).split(b",")]
+        is_known = last == b"chunked" and TRANSFER_CODINGS.issuperset(codings)
+        raise UnsupportedTransferEncoding if is_known else InvalidTransferEncoding
     has_body = transfer or _header(scope, b"content-length").strip(b"0")
     if has_body and any(coding not in {b"", b"identity"} for coding in _values(scope, b"content-encoding")):
         raise UnsupportedContentEncoding

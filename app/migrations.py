@@ -10,6 +10,7 @@ from app.errors import Unavailable
 
 ROOT = Path(__file__).parent.parent
 ALEMBIC_INI = ROOT / "alembic.ini"
+VERSION = text("SELECT version_num FROM alembic_version")
 PATIENCE = 24 * 3600  # seconds that a migration, or another statement of an operator's, may take or wait
 
 
@@ -40,7 +41,7 @@ def is_current(connection: Connection) -> bool:
     """Whether the schema is at the newest migration."""
     if not inspect(connection).has_table("alembic_version"):
         return False
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() == newest()
+    return connection.execute(VERSION).scalar_one_or_none() == newest()
 
 
 @lru_cache(1)

@@ -9,7 +9,18 @@ from pydantic.json_schema import models_json_schema
 
 from app.bodies import InvalidJSON
 from app.database import DatabaseUnavailable, SchemaBehind
-from app.errors import AppError, BodyTooLarge, InvalidInput, ShuttingDown, UnsupportedMediaType, URLTooLong
+from app.errors import (
+    AppError,
+    BodyTooLarge,
+    BodyTooSlow,
+    HeadersTooLarge,
+    InvalidInput,
+    ShuttingDown,
+    UnknownHost,
+    UnsupportedContentEncoding,
+    UnsupportedMediaType,
+    URLTooLong,
+)
 
 JSON: Final = "application/json"
 SCHEMAS: Final = "#/components/schemas/{model}"
@@ -17,7 +28,7 @@ CODES: Final = "x-codes"
 OTHER_ERROR: Final[dict[str, Any]] = {"description": "Another error: what a request must be anywhere"}
 INVALID: Final = "A part of the request is not what it must be"
 EVERYWHERE: Final[Sequence[type[AppError]]] = (
-    *(AppError, BodyTooLarge, URLTooLong, InvalidInput),
+    *(AppError, UnknownHost, BodyTooLarge, URLTooLong, HeadersTooLarge, InvalidInput),
     *(DatabaseUnavailable, SchemaBehind, ShuttingDown),
 )
 
@@ -107,7 +118,9 @@ def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]
 
 
 def _body_errors(operation: dict[str, Any]) -> Sequence[type[AppError]]:
-    return (InvalidJSON, UnsupportedMediaType) if JSON in operation.get("requestBody", {}).get("content", {}) else ()
+    content = operation.get("requestBody", {}).get("content", {})
+    of_json = (InvalidJSON, UnsupportedMediaType) if JSON in content else ()
+    return (*of_json, UnsupportedContentEncoding, BodyTooSlow) if content else ()
 
 
 def _caller_errors(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]) -> list[type[AppError]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -28,7 +28,7 @@ from app.openapi import describe, header
 Item = TypeVar("Item")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
-MAX_BYTES = 2**20  # of a page that has more than one item
+MAX_BYTES = 960 * 1024  # of a page that has more than one item
 CHUNK = 32  # rows that are read before their size is looked at
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
@@ -101,9 +101,9 @@ class Page(NamedTuple):
 
 
 def _how_many_fit(items: Sequence[object]) -> int:
-    """How many may stand on a page of MAX_BYTES: at least one."""
+    """How many may stand on a page of MAX_BYTES: at least one. What is behind them is not written."""
     sizes = accumulate(len(to_json(item)) for item in items)
-    return max(1, sum(size <= MAX_BYTES for size in sizes))
+    return max(1, len(list(takewhile(lambda size: size <= MAX_BYTES, sizes))))
 
 
 class Position(NamedTuple):

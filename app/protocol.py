@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.errors import InvalidHTTPRequest
 from app.open_files import Warner
+from app.transport import AnswerTransport
 
 PIECE_BYTES: Final = 1024
 TURNS_BETWEEN: Final = 4
@@ -46,7 +47,7 @@ class Protocol(HttpToolsProtocol):
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(AnswerTransport(transport))  # type: ignore[arg-type]
         self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
         _warner.see(transport.get_extra_info("socket").fileno(), self.loop.time())
 
@@ -57,8 +58,8 @@ class Protocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override] # as asyncio has it: whether to keep the connection
         self._is_ended = True
-        if self._is_in_body:
-            self._refuse()
+        if not self._is_refused:
+            self._parse()
         return self._is_answering() or bool(self.pipeline or self._unparsed)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,6 +112,7 @@ class Protocol(HttpToolsProtocol):
         self._end_wait()
 
     def on_response_complete(self) -> None:
+        self.transport.flush()  # type: ignore[attr-defined]
         if self.transport.is_closing():
             self._close()
         elif self.pipeline or self._unparsed:
@@ -156,6 +158,8 @@ class Protocol(HttpToolsProtocol):
         self._unparsed = b"" if self._is_refused else data[position:]
         if self._unparsed:
             self.flow.pause_reading()
+        elif self._is_ended and not self._is_refused:
+            self._refuse() if self._is_in_body else self._end_if_answered()
         elif self._deadline is None and not self._is_answering():
             self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
 
@@ -209,11 +213,11 @@ class Protocol(HttpToolsProtocol):
         self._end_if_answered()
 
     def _end_if_answered(self) -> None:
-        if self._is_answering():
+        if self._is_answering() or self.pipeline:
             return
         if self._is_refused:
             self.send_400_response(InvalidHTTPRequest.detail)
-        elif self._is_ended:
+        if self._is_ended:  # there is nothing more to come that would reset it
             self._close()
 
     def _is_answering(self) -> bool:

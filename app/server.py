@@ -63,7 +63,8 @@ class Server(uvicorn.Server):
         accepted: list[socket.socket] = []
         for server in self.servers:
             for listener in server.sockets:
-                with socket.socket(fileno=os.dup(listener.fileno())) as waiting, suppress(BlockingIOError):
+                # OSError: nobody waits any more, or no more files may be opened.
+                with suppress(OSError), socket.socket(fileno=os.dup(listener.fileno())) as waiting:
                     waiting.setblocking(False)
                     while True:
                         accepted.append(waiting.accept()[0])

@@ -34,6 +34,7 @@ GROUND = {
     "shortcut",
     "sqlite",
     "sqlite_connections",
+    "transport",
     "turns",
     "watch",
 }

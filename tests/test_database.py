@@ -159,7 +159,7 @@ def test_sqlites_writers_give_way_to_one_another(sqlite_url: str) -> None:
     """Two that write without a pause each get their turn: by SQLite's own way to wait, one waited for seconds."""
 
     async def check() -> None:
-        async with connect(make_url(sqlite_url)) as one, connect(make_url(sqlite_url)) as another:
+        async with connect(make_url(sqlite_url), 60) as one, connect(make_url(sqlite_url), 60) as another:
             turns: list[str] = []
 
             async def write(name: str, database: Database) -> None:

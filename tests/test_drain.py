@@ -1,13 +1,14 @@
 """SIGTERM: who is being served is served, nobody else is, and the process ends in time, whoever is stuck."""
 
 import json
+import resource
 import signal
 import socket
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +96,26 @@ def test_requests_in_flight_are_finished_and_new_connections_refused(service: Se
     assert answer.status == 201
     assert json.load(answer)["title"] == "Water the plants"
     assert execute(make_url("sqlite:///tasks.db"), "SELECT title FROM tasks") == [("Water the plants",)]
+    service.assert_ended()
+
+
+@pytest.mark.parametrize("service", [1], indirect=True)
+def test_requests_in_flight_are_finished_although_no_more_files_may_be_opened(service: Service) -> None:
+    post = service.begin_post()
+    most = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)[1]
+    highest = max(int(file.name) for file in Path(f"/proc/{service.process.pid}/fd").iterdir())
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (highest + 1, most))
+    gaps = highest + 1 - len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
+    with ExitStack() as stack:
+        stack.callback(post.close)
+        for _ in range(gaps):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+
+        service.terminate()
+        post.send(TASK)
+
+        answer = post.getresponse()
+        assert (answer.status, json.load(answer)["title"]) == (201, "Water the plants")
     service.assert_ended()
 
 

@@ -313,6 +313,27 @@ def test_a_listed_origin_may_use_every_operation() -> None:
         assert wrong_headers(preflight, ALWAYS | {"Cache-Control": "no-store"}) == []
 
 
+@pytest.mark.parametrize(
+    ("listed", "origin"),
+    [
+        (ORIGIN.upper(), ORIGIN),
+        (f"{ORIGIN}:443", ORIGIN),
+        (ORIGIN, ORIGIN.upper()),
+        (ORIGIN, f"{ORIGIN}:443"),
+        ("http://localhost", "http://LOCALHOST:80"),
+    ],
+)
+def test_origins_are_compared_in_their_normal_form(listed: str, origin: str) -> None:
+    client = unstarted(cors_origins=listed)
+
+    simple = client.get("/health/live", headers={"Origin": origin})
+    preflight = client.options("/tasks/", headers={"Origin": origin, **PREFLIGHT})
+
+    assert preflight.status_code == 200
+    for response in simple, preflight:
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+
+
 def test_a_listed_origin_may_use_no_other_method() -> None:
     asked = {"Access-Control-Request-Method": "TRACE"}
 

@@ -251,6 +251,22 @@ def test_a_body_that_is_not_coded_is_taken_and_a_coding_without_a_body_does_not_
         assert ask("/nowhere", [(b"host", b"a"), (b"content-encoding", coding), size], "POST") == status
 
 
+@pytest.mark.parametrize("path", ["/tasks%2fmine", "/tasks%2Fmine", "/tasks/%2fmine", "/users/me%2f"])
+def test_an_encoded_slash_is_no_slash(path: str) -> None:
+    """A proxy that looks at paths as they are sent sees another one."""
+    refused = unstarted().get(path)
+
+    assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("coding", ["x", "gzip", "chunked, gzip", "chunked, chunked", "a: b, chunked", ",chunked", ""])
+def test_a_transfer_coding_that_leaves_the_end_open_is_400(coding: str) -> None:
+    refused = unstarted().post("/users", headers={"Transfer-Encoding": coding})
+
+    assert (refused.status_code, refused.headers["Connection"]) == (400, "close")
+    assert refused.json()["code"] == "invalid_transfer_encoding"
+
+
 def test_a_transfer_coding_but_chunked_is_501_and_ends_the_connection() -> None:
     client = unstarted()
 

@@ -11,8 +11,10 @@ from app.main import create_app
 from tests.conftest import CHEAP
 
 EVERYWHERE = {
+    "400": {"unknown_host"},
     "413": {"body_too_large"},
     "414": {"url_too_long"},
+    "431": {"headers_too_large"},
     "500": {"internal_error"},
     "503": {"database_unavailable", "schema_behind", "shutting_down"},
 }
@@ -55,7 +57,9 @@ def test_every_operation_lists_the_codes_that_are_possible_everywhere(document: 
         assert ("invalid_json" in listed.get("422", ())) == (
             "application/json" in operation.get("requestBody", {}).get("content", {})
         )
-        assert ("415" in listed) == ("invalid_json" in listed.get("422", ()))
+        assert ("unsupported_media_type" in listed.get("415", ())) == ("invalid_json" in listed.get("422", ()))
+        of_bodies = {"unsupported_content_encoding", "body_too_slow"} & {*listed.get("415", ()), *listed.get("408", ())}
+        assert len(of_bodies) == (2 if "requestBody" in operation else 0)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import weakref
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
@@ -124,6 +125,10 @@ async def served(database_url: str) -> AsyncIterator[Scene]:
         await release.wait()
         return "done"
 
+    async def body(request: Request) -> str:
+        await request.body()
+        return await slow()
+
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(1000):
             yield b"x" * 64 * KIB
@@ -135,6 +140,7 @@ async def served(database_url: str) -> AsyncIterator[Scene]:
 
     app: FastAPI = create_app(Settings(database_url=database_url), password_cost=CHEAP)
     app.add_api_route("/slow", slow, methods=["GET", "POST"])
+    app.add_api_route("/body", body, methods=["POST"])
     app.add_api_route("/stream", stream)
     app.add_api_route("/large", lambda: Response(b"x" * LARGE))
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
@@ -497,7 +503,42 @@ def test_a_client_that_has_said_all_gets_every_answer(play: Play) -> None:
     play(story)
 
 
-@pytest.mark.parametrize("data", [b"", LIVE[:9], LIVE, SLOW + LIVE[:9]], ids=["silent", "head", "idle", "next head"])
+def test_a_client_that_has_said_all_is_answered_although_a_body_still_waits_to_be_parsed(play: Play) -> None:
+    form = b" HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
+    bodies = [b"POST /body" + form % (size, b"x" * size) for size in (2, 3000)]
+
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"".join(bodies))
+        scene.client.writer.write_eof()
+        assert await scene.client.is_open()
+        scene.release.set()
+        assert await scene.client.rest() == [200, 200]
+        await arrival()
+        assert not scene.state.connections
+
+    play(story)
+
+
+@pytest.mark.parametrize("before", [SLOW, SLOW + LIVE * 100], ids=["one", "many"])
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_a_client_that_has_said_all_is_told_once_that_the_last_of_it_was_garbage(
+    play: Play, kind: str, before: bytes
+) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(before + GARBAGE[kind])
+        scene.client.writer.write_eof()
+        scene.release.set()
+        assert await scene.client.rest() == [200] * before.count(b"Host") + [400]
+        await arrival()
+        assert not scene.state.connections
+
+    play(story)
+
+
+LAST = [b"", LIVE[:9], LIVE, SLOW + LIVE[:9], SLOW + LIVE * 100 + LIVE[:9]]
+
+
+@pytest.mark.parametrize("data", LAST, ids=["silent", "head", "idle", "next head", "last head"])
 def test_a_client_that_has_said_all_and_waits_for_nothing_is_left(play: Play, data: bytes) -> None:
     async def story(scene: Scene) -> None:
         scene.release.set()
@@ -626,3 +667,29 @@ def test_where_there_is_no_limit_of_open_files_none_is_raised(monkeypatch: pytes
     open_files.raise_limit()
 
     assert open_files.limit() == sys.maxsize
+
+
+def test_the_head_of_an_answer_goes_out_with_its_body(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write is a system call."""
+    write, answers = _SelectorSocketTransport.write, []
+
+    def record(transport: _SelectorSocketTransport, data: bytes) -> None:
+        if data.startswith(b"HTTP/1.1"):
+            answers.append(data)
+        write(transport, data)
+
+    async def story(scene: Scene) -> None:
+        for request in LIVE, LIVE.replace(b"GET", b"HEAD"), LIVE.replace(b"Host", b"Connection: close\r\nHost"):
+            await scene.client.send(request)
+
+    monkeypatch.setattr(_SelectorSocketTransport, "write", record)
+    play(story)
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [b'{"status":"ok"}', b"", b'{"status":"ok"}']
+
+
+def test_the_answer_to_a_last_head_request_is_not_lost(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"HEAD /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert await scene.client.rest() == [200]
+
+    play(story)

@@ -22,9 +22,10 @@ CHANGED = (
     "\U00010780-\U000107bf\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U0001d6a4-\U0001d6a5\U0001df00-\U0001dfff"
     "\U0001ee00-\U0001eeff\U000e0001-\U000e007f"
 )
-HAS_CHANGED = {
-    "sqlite": f"coalesce(title || description, title) GLOB '*[{CHANGED}]*'",
-    "postgresql": f"coalesce(title || description, title) ~ '[{CHANGED}]'",
+TEXTS = "coalesce(title || description, title)"
+HAS_CHANGED = {  # SQLite compares each character with each range, but can tell at once where there is but ASCII
+    "sqlite": f"length(CAST({TEXTS} AS BLOB)) > length({TEXTS}) AND {TEXTS} GLOB '*[{CHANGED}]*'",
+    "postgresql": f"{TEXTS} ~ '[{CHANGED}]'",
 }
 WRITE_AGAIN = "UPDATE tasks SET words = NULL WHERE words IS NOT NULL AND "
 MAKE_INDEX = (

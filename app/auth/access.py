@@ -8,7 +8,7 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 from sqlalchemy import Connection
 
 from app.auth.claims import AccessClaims
-from app.auth.holders import Holder, Principal, get_principal, keep_principal, require_fresh_login
+from app.auth.holders import OWN_ROW, Holder, Principal, get_principal, keep_principal, require_fresh_login
 from app.database import Database
 from app.errors import AppError
 
@@ -59,6 +59,17 @@ class UserDatabase(Generic[Who, Held]):
     async def make(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write as `find` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
         return await self.db.write_one(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+
+    async def make_alone(
+        self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Make in a transaction, before whose end no other one like it begins for the same holder."""
+
+        def alone(connection: Connection) -> T:
+            connection.execute(OWN_ROW, {"user_id": self._caller})
+            return self._find(connection, lambda connection, held: f(connection, held, *args, **kwargs))
+
+        return await self.db.write(alone)
 
     async def who(self) -> Who:
         return await self.db.read(self._who)

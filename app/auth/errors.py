@@ -136,8 +136,8 @@ class StaleLogin(AppError):
     detail = "The login is too old for this: log in again"
 
     def __init__(self, max_age: int) -> None:
-        challenge = f'Bearer realm="{REALM}", error="{self.error}", error_description="{self.detail}"'
-        self.headers = {"WWW-Authenticate": f'{challenge}, max_age="{max_age}"'}
+        challenge = f'Bearer realm="{REALM}", error="{self.error}", max_age="{max_age}"'
+        self.headers = {"WWW-Authenticate": f'{challenge}, error_description="{self.detail}"'}
 
 
 class InsufficientScope(Forbidden):

@@ -36,8 +36,8 @@ def serve(
         typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
     elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
         typer.echo("warning: PUBLIC_URL is for this host alone, and others reach it: give the URL they see", err=True)
-    typer.echo(with_database(settings, _prepare))
     check_keys(settings)
+    typer.echo(with_database(settings, _prepare))
     here = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
     url = f"http://{here}:{port}{settings.root_path}"
     typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")

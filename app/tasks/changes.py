@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Boolean, Connection, String, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Boolean, Connection, String, and_, bindparam, case, delete, or_, select, update
 
 from app.auth.holders import Principal
+from app.columns import UTCDateTime
 from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
 from app.tasks.models import Task
 from app.tasks.schemas import TaskUpdate
@@ -21,10 +22,11 @@ LOCK = (
     .where(IS_ONE, IS_OWN)
     .with_for_update()
 )
+NOW = bindparam("now", type_=UTCDateTime)  # a clock that was set back does not turn back the task's
 UPDATE = (  # SQLAlchemy sets the columns that the parameters name
     update(Task)
     .where(IS_ONE, IS_OWN)
-    .values(version=Task.version + 1)
+    .values(version=Task.version + 1, updated_at=case((Task.updated_at > NOW, Task.updated_at), else_=NOW))
     .returning(*columns_of(bindparam("username", type_=String)), Task.version)
 )
 UPDATE_VERSION = UPDATE.where(IS_VERSION)
@@ -63,7 +65,7 @@ def update_task(
     if texts:
         fields["words"] = spell_words(whole["title"], whole["description"])
     change = UPDATE if versions is None else UPDATE_VERSION
-    new = {"updated_at": now, "username": user.username}
+    new = {"now": now, "username": user.username}
     changed = connection.execute(change, {**values, **fields, **new}).one_or_none()
     if changed is None:
         raise _refusal(connection, values)

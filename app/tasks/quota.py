@@ -6,7 +6,8 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from app.tasks.models import Task
 
-SHARE: Final = 8  # of what is left, this process inserts an eighth before it counts again: others insert too
+NEAR: Final = 100  # when no more than so many are left, every insert is counted
+SHARE: Final = 8  # of what is left beyond, this process inserts an eighth before it counts again: others insert too
 MOST_UNCOUNTED: Final = 100  # inserts at most from one count to the next
 MOST_REMEMBERED: Final = 1_000  # owners
 COUNT = select(func.count()).select_from(
@@ -17,12 +18,18 @@ remembered: dict[tuple[str, int], int] = {}
 """How many tasks an owner may insert before they are counted again. The latest used come last."""
 
 
-def has_room(connection: Connection, owner_id: str, limit: int) -> bool:
+class NearLimit(Exception):
+    """The owner's inserts must come one by one, or together they would exceed the limit."""
+
+
+def has_room(connection: Connection, owner_id: str, limit: int, *, is_alone: bool) -> bool:
     """Whether the owner may have one more task.
 
     To count 100,000 tasks takes longer than to insert one, so this process remembers what is left, and counts seldom
-    until little is. Requests that count at the same moment may exceed the limit by their number, and processes by what
-    each inserts before it counts again.
+    until little is. Then it counts each time, and no other insert of the owner's that counts must be under way.
+
+    Raises:
+        NearLimit: one may be, as this one is not alone.
     """
     if not limit:
         return True
@@ -32,7 +39,9 @@ def has_room(connection: Connection, owner_id: str, limit: int) -> bool:
         room = limit - connection.execute(COUNT, {"user_id": owner_id, "limit": limit}).scalar_one()
         if not room:
             return False
-        left = min(room // SHARE, MOST_UNCOUNTED)
+        if room <= NEAR and not is_alone:
+            raise NearLimit
+        left = min(max(room - NEAR, 0) // SHARE, MOST_UNCOUNTED)
     if len(remembered) >= MOST_REMEMBERED:
         remembered.pop(next(iter(remembered)), None)
     remembered[key] = left

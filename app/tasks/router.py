@@ -23,6 +23,7 @@ from app.tasks.dependencies import (
     etag,
 )
 from app.tasks.errors import IdempotencyKeyReused, ReadOnlyField, TaskChanged, TaskNotFound, TooManyTasks
+from app.tasks.quota import NearLimit
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 from app.tasks.service import TaskFields
 
@@ -76,7 +77,11 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Create a task."""
-    task = await user.make(service.create_task, fields, idempotency_key, settings.tasks_limit, now)
+    values = fields, idempotency_key, settings.tasks_limit, now
+    try:
+        task = await user.make(service.create_task, *values)
+    except NearLimit:
+        task = await user.make_alone(service.create_task, *values, is_alone=True)
     response = _response(task, 201)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/tasks/{task['id']}"
     return response

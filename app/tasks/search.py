@@ -119,7 +119,7 @@ def split(*texts: str | None) -> list[str]:
         spelled = rest + composed[start : start + BLOCK].translate(SPELLING)
         whole, _, rest = spelled.rpartition(" ")
         words += [word[:LONGEST] for word in whole.split()]
-        if len(words) > MOST and len(set(words)) > MOST:
+        if len(words) > MOST and len(words := list(dict.fromkeys(words))) > MOST:
             return words
     return [*words, rest[:LONGEST]] if rest else words
 

@@ -125,7 +125,14 @@ def get_task(connection: Connection, holder: Holder | None, task_id: str) -> Tas
 
 
 def create_task(
-    connection: Connection, holder: Holder, fields: TaskCreate, idempotency_key: str | None, limit: int, now: datetime
+    connection: Connection,
+    holder: Holder,
+    fields: TaskCreate,
+    idempotency_key: str | None,
+    limit: int,
+    now: datetime,
+    *,
+    is_alone: bool = False,
 ) -> TaskFields:
     """Insert a task of the holder's, or find the one that the same key and body have made before.
 
@@ -133,14 +140,16 @@ def create_task(
         InvalidToken, DatabaseUnavailable: the session is not live, or the moment is bad; nothing has been inserted.
         IdempotencyKeyReused: the key came with another body before.
         TooManyTasks: the holder has as many as the limit.
+        NearLimit: it must be done alone. SQLite's writes are.
     """
     shown = {"id": new_id(now), **fields.model_dump(), "created_at": now, "updated_at": now}
     digest = hashlib.sha256(fields.model_dump_json().encode()).hexdigest() if idempotency_key else None
     hidden = {"owner_id": holder.user_id, "idempotency_key": idempotency_key, "idempotency_hash": digest}
     values = {**holder._asdict(), **shown, **hidden, "words": spell_words(fields.title, fields.description)}
-    may_insert = has_room(connection, holder.user_id, limit)
+    dialect = connection.dialect.name
+    may_insert = has_room(connection, holder.user_id, limit, is_alone=is_alone or dialect == "sqlite")
     try:
-        created = connection.execute(CREATE[connection.dialect.name], values).one_or_none() if may_insert else None
+        created = connection.execute(CREATE[dialect], values).one_or_none() if may_insert else None
     except IntegrityError as error:  # pragma: no cover - in a greenlet alone: the owner has been deleted meanwhile
         raise InvalidToken from error
     if created is not None:

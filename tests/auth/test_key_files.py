@@ -87,6 +87,6 @@ def test_the_start_ends_with_one_line(sqlite_url: str, path: str) -> None:
 
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: JWT_PRIVATE_KEY_FILE: ")
-    assert refused.stderr.count("\n") == 1
+    assert (refused.stdout, refused.stderr.count("\n")) == ("", 1)
     assert path in refused.stderr
     assert "canary" not in refused.stderr

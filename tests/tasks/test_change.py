@@ -244,3 +244,13 @@ def test_every_answer_is_a_task_as_its_schema_writes_it(
     for page in client.get("/tasks/mine?limit=1", headers=login.headers), client.get("/tasks/public"):
         assert page.content == TaskPage.model_validate_json(page.content).model_dump_json().encode()
         assert page.json()["items"] == [answers[-1].json()]
+
+
+def test_a_clock_that_was_set_back_does_not_turn_back_the_task(client: TestClient, clock: MovableClock) -> None:
+    ada = sign_up(client)
+    task = create_task(client, ada)
+    clock.move(seconds=-30)
+
+    changed = client.patch(f"/tasks/{task['id']}", json={"status": "done"}, headers=ada.headers).json()
+
+    assert changed["updated_at"] == task["updated_at"] == task["created_at"]

@@ -1,6 +1,7 @@
 """What bounds tasks: how many an owner may have, and how large a page gets."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from fastapi.testclient import TestClient
@@ -8,12 +9,12 @@ from sqlalchemy import make_url
 
 from app.engines import connect
 from app.tasks.quota import MOST_REMEMBERED, has_room, remembered
-from tests.accounts import create_task, sign_up
+from tests.accounts import Login, create_task, sign_up
 from tests.conftest import MovableClock, Serve, Sql
 from tests.tasks.test_pages import SORTS, in_one, walk
 from tests.tasks.test_search import create_many
 
-MIB = 2**20
+MOST = 960 * 1024
 EMOJI = "\N{GRINNING FACE}"
 
 
@@ -60,12 +61,41 @@ def test_what_other_processes_insert_counts(serve: Serve, clock: MovableClock, s
     ada = sign_up(client)
     create_task(client, ada)
     owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
-    create_many(database_url, clock, owner_id, 30)
+    create_many(database_url, clock, owner_id, 38)
 
-    statuses = [client.post("/tasks/", json={"title": "x"}, headers=ada.headers).status_code for _ in range(12)]
+    statuses = [client.post("/tasks/", json={"title": "x"}, headers=ada.headers).status_code for _ in range(4)]
 
-    assert statuses == [201] * 9 + [409] * 3
+    assert statuses == [201] + [409] * 3
     assert sql("SELECT count(*) FROM tasks") == [(40,)]
+
+
+def test_requests_at_one_moment_do_not_exceed_the_limit(serve: Serve, sql: Sql) -> None:
+    client = serve(tasks_limit=2)
+    owners = [sign_up(client, name) for name in ("ada", "bob", "eve")]
+
+    for owner in owners:
+        with ThreadPoolExecutor(10) as threads:
+            asked = [threads.submit(create, client, owner) for _ in range(20)]
+            statuses = [answer.result() for answer in asked]
+        assert sorted(statuses) == [201] * 2 + [409] * 18
+
+    assert sql("SELECT count(*) FROM tasks GROUP BY owner_id") == [(2,)] * 3
+
+
+def test_the_same_key_at_one_moment_is_answered_at_the_limit(serve: Serve, sql: Sql) -> None:
+    client = serve(tasks_limit=1)
+    ada = sign_up(client)
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = list(threads.map(lambda _: create(client, ada, "a key"), range(16)))
+
+    assert statuses == [201] * 16
+    assert sql("SELECT count(*) FROM tasks") == [(1,)]
+
+
+def create(client: TestClient, owner: Login, key: str | None = None) -> int:
+    headers = owner.headers | ({"Idempotency-Key": key} if key else {})
+    return client.post("/tasks/", json={"title": "At one moment"}, headers=headers).status_code
 
 
 def test_few_owners_are_remembered(database_url: str) -> None:
@@ -73,7 +103,9 @@ def test_few_owners_are_remembered(database_url: str) -> None:
 
     async def ask_for_all() -> list[bool]:
         async with connect(make_url(database_url)) as database:
-            return await database.read(lambda connection: [has_room(connection, owner, 9) for owner in owners])
+            return await database.read(
+                lambda connection: [has_room(connection, owner, 999, is_alone=False) for owner in owners]
+            )
 
     assert all(asyncio.run(ask_for_all()))
     assert len(remembered) <= MOST_REMEMBERED
@@ -90,9 +122,9 @@ def test_a_page_ends_at_about_a_mebibyte(client: TestClient, clock: MovableClock
     for sort in SORTS:
         for url, login in (f"/tasks/mine?limit=100&sort={sort}", ada), (f"/tasks/public?limit=100&sort={sort}", None):
             body = client.get(url, headers=login.headers if login else None).content
-            assert 0.9 * MIB < len(body) < 1.1 * MIB
+            assert 0.9 * MOST < len(body) < 1.1 * MOST
             pages = walk(client, url, login)
-            assert [len(page) for page in pages] == [26, 26, 8]
+            assert [len(page) for page in pages] == [24, 24, 12]
             assert sorted(in_one(pages), key=int) == [str(number) for number in range(60)]
     assert in_one(walk(client, "/tasks/mine?limit=100", ada))[:10] == whole
 

@@ -13,7 +13,7 @@ def assert_stale(response: Response, max_age: int) -> None:
     assert_bearer_error(response, "insufficient_user_authentication")
     assert response.headers["WWW-Authenticate"] == (
         'Bearer realm="bearer-tasks", error="insufficient_user_authentication", '
-        f'error_description="The login is too old for this: log in again", max_age="{max_age}"'
+        f'max_age="{max_age}", error_description="The login is too old for this: log in again"'
     )
 
 
