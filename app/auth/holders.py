@@ -33,6 +33,7 @@ PRINCIPAL = (
     .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
 KEPT_PRINCIPAL = {"postgresql": PRINCIPAL.with_for_update(read=True, of=Session), "sqlite": PRINCIPAL}
+OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)
 IS_ADMINISTRATOR = User.is_admin & User.is_active
 ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_for_update(key_share=True)
 Own = aliased(User)
