@@ -39,7 +39,6 @@ ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_
 Own = aliased(User)
 OWN = select(Own.id).where(Own.id == bindparam("user_id"))
 IF_OWN_IS_ONE = select(User.id).where(IS_ADMINISTRATOR, OWN.where(Own.is_admin).exists())
-OWN_ROW = OWN.with_for_update(key_share=True)
 OWN_OR_ADMINISTRATORS = (
     select(User.id)
     .where(User.id.in_(union_all(OWN, IF_OWN_IS_ONE)))
