@@ -33,6 +33,7 @@ MAX_PARAMETERS = 64
 MAX_HEADER_BYTES = 16 * 1024
 MAX_AUTHORIZATION_BYTES = 8 * 1024
 MAX_BODY_BYTES = 128 * 1024
+ENCODINGS = {b"transfer-encoding", b"content-encoding"}
 TRANSFER_CODINGS = {b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"}  # RFC 9112 §7.2
 MAX_DIGITS = 19  # int() is slow, and in the end fails, on very many
 BODY_SECONDS = 10
@@ -227,6 +228,8 @@ def _check_encodings(scope: Scope) -> None:
 
     A coding that exists is 501. Anything else leaves open where the body ends, and is 400 (RFC 9112 §6.1, §6.3).
     """
+    if not ENCODINGS.intersection(dict(scope["headers"])):
+        return
     transfer = _values(scope, b"transfer-encoding")
     if transfer and transfer != [b"chunked"]:
         *codings, last = [coding.strip() for coding in b",".join(transfer).split(b",")]

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.errors import InvalidHTTPRequest
 from app.open_files import Warner
-from app.transport import AnswerTransport
+from app.transport import CoalescingTransport
 
 PIECE_BYTES: Final = 1024
 TURNS_BETWEEN: Final = 4
@@ -47,7 +47,7 @@ class Protocol(HttpToolsProtocol):
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(AnswerTransport(transport))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
         self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
         _warner.see(transport.get_extra_info("socket").fileno(), self.loop.time())
 
@@ -90,7 +90,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if not self.parser.should_upgrade():
-            if self.parser.get_http_version() == "1.0":
+            if self.expect_100_continue and self.parser.get_http_version() == "1.0":
                 self.expect_100_continue = False  # RFC 9110 §10.1.1
             super().on_headers_complete()
             if not self.pipeline:
@@ -112,7 +112,6 @@ class Protocol(HttpToolsProtocol):
         self._end_wait()
 
     def on_response_complete(self) -> None:
-        self.transport.flush()  # type: ignore[attr-defined]
         if self.transport.is_closing():
             self._close()
         elif self.pipeline or self._unparsed:
