@@ -34,7 +34,7 @@ def serve(host: str, port: int, workers: int, *, reload: bool, metrics: bool) ->
         "server_header": False,
         "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN,
     }
-    config = uvicorn.Config("app.main:app", **settings)
+    config = Config("app.main:app", **settings)
     if reload:
         uvicorn.run("app.main:app", reload=True, **settings)
     elif workers == 1:
@@ -44,6 +44,10 @@ def serve(host: str, port: int, workers: int, *, reload: bool, metrics: bool) ->
     else:
         with shared_folder() if metrics else nullcontext():
             Workers(config, [config.bind_socket()]).run()
+
+
+class Config(uvicorn.Config):
+    """uvicorn's. A worker unpickles it, and so imports this module, which has it run the `Server` below."""
 
 
 class Server(uvicorn.Server):

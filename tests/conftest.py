@@ -65,6 +65,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test meets the statements of a background task that begins by the wall clock."""
+    monkeypatch.setattr("app.users.deletion.START", 3600)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[URL]:
     """The server of TEST_DATABASE_URL, where every database we touch is one we have made; else a throwaway one."""

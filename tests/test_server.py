@@ -693,3 +693,12 @@ def test_the_answer_to_a_last_head_request_is_not_lost(play: Play) -> None:
         assert await scene.client.rest() == [200]
 
     play(story)
+
+
+def test_a_malformed_body_behind_a_request_gets_a_400_of_its_own(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(SLOW + POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n")
+        scene.release.set()
+        assert await scene.client.rest() == [200, 400]
+
+    play(story)
