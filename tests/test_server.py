@@ -702,3 +702,11 @@ def test_a_malformed_body_behind_a_request_gets_a_400_of_its_own(play: Play) -> 
         assert await scene.client.rest() == [200, 400]
 
     play(story)
+
+
+def test_a_head_that_is_too_long_and_malformed_gets_one_400(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.client.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 64 * KIB + b"\0\r\n\r\n")
+        assert await scene.client.rest() == [400]
+
+    play(story)
