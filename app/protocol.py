@@ -198,8 +198,6 @@ class Protocol(HttpToolsProtocol):
 
         A request that turns out malformed in its body gets the 400 as its only answer; where it has one, it gets none.
         """
-        if self._is_refused or self.transport.is_closing():
-            return
         if self._is_in_body:
             if self.pipeline:
                 self.pipeline.popleft()
