@@ -1,7 +1,10 @@
 """Starting the service, as the README says and all at once."""
 
 import json
+import pickle
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -10,6 +13,8 @@ from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from app.__main__ import cli
+from app.protocol import Protocol
+from app.server import Config
 from tests.accounts import PASSWORD
 from tests.conftest import SECRET, new_database
 from tests.processes import command, environment, free_port, services, wait_until_live, wait_until_ready
@@ -105,3 +110,21 @@ def test_with_reload_it_serves_too(sqlite_url: str) -> None:
         wait_until_ready(f"http://127.0.0.1:{port}", process)
 
     assert process.returncode in {0, -signal.SIGTERM}
+
+
+def test_a_worker_runs_the_server_that_drains() -> None:
+    """A new process gets the configuration, and imports what that names."""
+    unpickle = "import pickle, sys; pickle.load(sys.stdin.buffer)"
+    look = "from uvicorn.supervisors import multiprocess; print(multiprocess.Server)"
+    config = pickle.dumps(Config("app.main:app", http=Protocol, log_config=None))
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{unpickle}; {look}"],
+        input=config,
+        env=environment(),
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert done.stdout == b"<class 'app.server.Server'>\n"
