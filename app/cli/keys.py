@@ -39,7 +39,7 @@ def new() -> None:
     typer.echo("Restart every process: it signs then." if is_first else LATER.format(kid=kid), err=True)
 
 
-@cli.command()
+@cli.command(context_settings={"ignore_unknown_options": True})  # one id in 64 begins with a dash
 def use(kid: Annotated[str, typer.Argument(help="Its id, as keys list has it.")]) -> None:
     """Have a key pair of the file sign; the others still verify."""
     path = load_settings().jwt_private_key_file

@@ -95,11 +95,12 @@ def test_a_file_stays_whose_it_is(settings_of_keys: dict[str, str]) -> None:
     assert stat.S_IMODE(kept.stat().st_mode) == 0o640
 
 
-def test_a_key_that_is_not_there_is_refused(settings_of_keys: dict[str, str], sqlite_url: str) -> None:
+@pytest.mark.parametrize("kid", ["nothing", "-nothing", "--nothing", "-"])
+def test_a_key_that_is_not_there_is_refused(settings_of_keys: dict[str, str], sqlite_url: str, kid: str) -> None:
     run("keys", "new", **settings_of_keys)
     before = PEM.read_text()
 
-    refused = run("keys", "use", "nothing", **settings_of_keys)
+    refused = run("keys", "use", kid, **settings_of_keys)
     unset = run("keys", "use", "nothing", database_url=sqlite_url)
 
     assert (refused.exit_code, refused.stderr) == (1, "error: no private key in jwt.pem has that id\n")
