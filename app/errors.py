@@ -1,4 +1,4 @@
-"""What can go wrong, in the domain's words.
+"""The errors, in the domain's words.
 
     AppError
     ├── InvalidHTTPRequest    400
@@ -77,7 +77,7 @@ class PreconditionFailed(AppError):
 
 
 class InvalidHTTPRequest(AppError):
-    """What could not be parsed: the protocol sends this one."""
+    """The request could not be parsed. The protocol sends this error."""
 
     status_code = 400
     detail = "Invalid HTTP request received."

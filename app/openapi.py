@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of answers: their headers, and the errors that each operation may answer with."""
+"""The answers in the OpenAPI document: their headers, and the errors that each operation may answer with."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -41,7 +41,7 @@ class ErrorBody(BaseModel):
 
 
 class Fault(BaseModel):
-    """What is wrong in a request, and where."""
+    """A fault of a request, and its place."""
 
     type: str
     loc: list[str | int]

@@ -62,7 +62,7 @@ class BadCursor(InvalidInput):
 
 
 PAGE = {200: NEXT, **describe(BadCursor)}
-"""What a list answers, as FastAPI's `responses`."""
+"""The answers of a list, as FastAPI's `responses`."""
 
 
 class Page(NamedTuple):
@@ -101,7 +101,7 @@ class Page(NamedTuple):
 
 
 def _how_many_fit(items: Sequence[object]) -> int:
-    """How many may stand on a page of MAX_BYTES: at least one. What is behind them is not written."""
+    """How many may stand on a page of MAX_BYTES: at least one. The items behind them are not written."""
     sizes = accumulate(len(to_json(item)) for item in items)
     return max(1, len(list(takewhile(lambda size: size <= MAX_BYTES, sizes))))
 

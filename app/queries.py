@@ -27,7 +27,7 @@ class QueryNames:
         self.lists = {alias for alias, annotation in named if field_annotation_is_sequence(annotation)}
 
     def faults(self, request: Request) -> list[dict[str, Any]]:
-        """What is unknown, or given more than once, in FastAPI's shape."""
+        """Name the unknown and the repeated parameters, in FastAPI's shape."""
         given = Counter(name for name, _ in request.query_params.multi_items())
         unknown = [
             {"type": "extra_forbidden", "loc": ("query", name), "msg": unknown_name("parameter", name, self.known)}

@@ -1,4 +1,4 @@
-"""What tokens say: the claims of each kind."""
+"""The claims of each kind of token."""
 
 import re
 from functools import cached_property
@@ -13,7 +13,7 @@ EpochSeconds = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 class Claims(BaseModel):
-    """What a token of any kind says (RFC 7519 §4.1). Unknown claims are ignored (§4): a newer version may add some."""
+    """The claims of every token (RFC 7519 §4.1). Unknown claims are ignored (§4): a newer version may add some."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
     typ: ClassVar[str]
@@ -28,7 +28,7 @@ class Claims(BaseModel):
 
 
 class SessionClaims(Claims):
-    """What a token of a session says."""
+    """The claims of a session's tokens."""
 
     sid: UUIDText
     scope: Annotated[str, Field(max_length=255)]

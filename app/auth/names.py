@@ -1,4 +1,4 @@
-"""What counts as one name."""
+"""The normal form of a username."""
 
 
 def fold(username: str) -> str:

@@ -1,4 +1,4 @@
-"""What counts as one client: an IPv4 address, or the /64 that an IPv6 customer has."""
+"""The network of a client: an IPv4 address, or the /64 that an IPv6 customer has."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
