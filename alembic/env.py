@@ -7,10 +7,10 @@ from sqlalchemy import Connection
 
 import app.auth.models
 import app.tasks.models  # noqa: F401 - the metadata needs every table
-from app.columns import Base
 from app.config import Settings, load_settings
-from app.engines import connect
-from app.migrations import PATIENCE
+from app.db.connect import connect
+from app.db.migrations import PATIENCE
+from app.db.types import Base
 
 
 def run(connection: Connection) -> None:

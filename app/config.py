@@ -33,8 +33,9 @@ from pydantic_settings import (
 )
 from sqlalchemy.engine import URL
 
-from app.database_url import check_database_url, read_database_url
-from app.logs import LogFormat
+from app.db.url import check_database_url, read_database_url
+
+LogFormat = Literal["json", "console"]
 
 DAY = 86_400
 PATH = "/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"

@@ -5,8 +5,8 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.database import Db, SchemaBehind
-from app.migrations import is_current
+from app.db.database import Db, SchemaBehind
+from app.db.migrations import is_current
 
 router = APIRouter(prefix="/health", tags=["health"])
 

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app import __version__, docs, health
+from app import __version__, health
 from app.auth import router as auth
 from app.auth.dependencies import BEARER_ERRORS
 from app.auth.keys import check_keys, load_tokens, signing_secrets
@@ -19,20 +19,21 @@ from app.auth.refresh import Uses
 from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
-from app.cors import CORS
-from app.engines import connect
-from app.error_responses import ErrorHandlers
-from app.logs import show
-from app.metrics import Metrics, install
-from app.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
-from app.open_files import raise_limit
-from app.openapi import OTHER_ERROR, complete
-from app.shortcut import Shortcut
+from app.db.connect import connect
+from app.http import docs
+from app.http.cors import CORS
+from app.http.error_responses import ErrorHandlers
+from app.http.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
+from app.http.openapi import OTHER_ERROR, complete
+from app.http.planned_routes import Shortcut
+from app.observe.logs import show
+from app.observe.metrics import Metrics, install
+from app.observe.requests import Watch
+from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.upkeep import bring_up_to_date
 from app.users import router as users
 from app.users.deletion import Deletions
-from app.watch import Watch
 
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 TAGS: Final = {

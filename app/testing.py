@@ -32,7 +32,7 @@ from sqlalchemy import URL, make_url
 
 from app.auth.passwords import Cost
 from app.config import Settings
-from app.engines import connect
+from app.db.connect import connect
 from app.main import create_app
 from app.upkeep import bring_up_to_date
 from app.users.service import create_user

@@ -2,10 +2,10 @@
 
 from sqlalchemy import URL
 
-from app.batches import in_batches, total
-from app.database import Database
-from app.engines import connect
-from app.migrations import PATIENCE, is_current, upgrade
+from app.db.batches import in_batches, total
+from app.db.connect import connect
+from app.db.database import Database
+from app.db.migrations import PATIENCE, is_current, upgrade
 from app.tasks.search import lacks_words, write_words
 
 

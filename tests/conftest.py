@@ -20,7 +20,7 @@ from sqlalchemy import URL, make_url
 
 from app.config import Settings
 from app.testing import CHEAP, SECRET, MakeApp, MovableClock, Serve, migrate, new_database
-from tests import postgres
+from tests.support import postgres
 
 __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"]
 

@@ -1,4 +1,4 @@
-"""Imports point one way: main → tasks, users → auth → ground, and within a room from the router down."""
+"""Imports point one way: main → tasks, users → auth → http → observe → db, and within a room from the router down."""
 
 import ast
 from collections.abc import Iterator
@@ -7,39 +7,27 @@ from pathlib import Path
 import pytest
 
 APP = Path(__file__).parent.parent / "app"
-GROUND = {
-    "batches",
-    "bodies",
-    "clock",
-    "columns",
-    "config",
-    "cors",
-    "database",
-    "database_url",
-    "engines",
-    "error_responses",
-    "errors",
-    "events",
-    "logs",
-    "metrics",
-    "middleware",
-    "migrations",
-    "open_files",
-    "openapi",
-    "pagination",
-    "postgresql",
-    "protocol",
-    "queries",
-    "server",
-    "shortcut",
-    "sqlite",
-    "sqlite_connections",
-    "transport",
-    "turns",
-    "watch",
+GROUND = {"clock", "errors"}
+ROOMS: dict[str, set[str]] = {
+    "clock": set(),
+    "errors": set(),
+    "db": GROUND,
+    "config": {"db"},
+    "observe": {*GROUND, "config", "db"},
+    "server": {*GROUND, "config", "observe"},
+    "http": {*GROUND, "config", "db", "observe"},
+    "pagination": {*GROUND, "config", "db", "http", "observe"},
+    "health": {*GROUND, "db", "http"},
+    "auth": {*GROUND, "config", "db", "http", "observe", "pagination"},
+    "users": {*GROUND, "config", "db", "http", "observe", "pagination", "auth"},
+    "tasks": {*GROUND, "config", "db", "http", "observe", "pagination", "auth"},
 }
-MAY_IMPORT = {"auth": GROUND, "users": GROUND | {"auth"}, "tasks": GROUND | {"auth"}, "health": GROUND, "docs": set()}
-FLOORS = [
+"""The rooms of app/, each with the rooms that it may import."""
+
+TOP = {"__init__", "__main__", "cli", "main", "testing", "upkeep"}
+"""The rooms that may import every other one, and that none of the others imports."""
+
+LAYERS = [
     {"router"},
     {"dependencies"},
     {"access", "forms", "grants", "recovery", "refresh"},
@@ -52,15 +40,18 @@ FLOORS = [
     {"claims", "schemas"},
     {"errors"},
 ]
-WEBLESS = {"access", "grants", "refresh", "claims", "search", *set.union(*FLOORS[3:-2])}
+"""The modules of auth, users and tasks, from the top down: each imports only those of its own room below it."""
+
+WITHOUT_HTTP = {"access", "grants", "refresh", "claims", "search", *set.union(*LAYERS[3:-2])}
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",
     "jose": "auth/tokens.py",
     "passlib": "auth/passwords.py",
-    "prometheus_client": "metrics.py",
+    "prometheus_client": "observe/metrics.py",
     "pytest": "testing.py",
     "zxcvbn": "auth/passwords.py",
 }
+MAX_FILES, MAX_LINES = 9, 320
 FILES = sorted(APP.rglob("*.py"))
 
 
@@ -72,29 +63,59 @@ def imports(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(APP)) for file in FILES])
-def test_every_arrow_points_down(file: Path) -> None:
-    path = file.relative_to(APP)
-    rooms = [name.split(".")[1:] for name in imports(file) if name.startswith("app.")]
-    here = path.parts[0].removesuffix(".py")
+def room(file: Path) -> str:
+    return file.relative_to(APP).parts[0].removesuffix(".py")
 
-    if here in GROUND:
-        assert {room[0] for room in rooms} <= GROUND - {here}
-    elif here in MAY_IMPORT:
-        assert {room[0] for room in rooms} <= MAY_IMPORT[here] | {here}
-    else:
-        assert here in {"__init__", "__main__", "main", "upkeep", "cli", "testing"}
-    assert not any(room[0] == "testing" for room in rooms)
-    if len(path.parts) == 2 and here in MAY_IMPORT:
-        floor = next(n for n, names in enumerate([*FLOORS, {"__init__"}]) if path.stem in names)
-        for room in rooms:
-            assert room[0] != here or not FLOORS[:floor] or room[1] not in set.union(*FLOORS[:floor])
-    if path.stem in WEBLESS:
-        assert not any(name.startswith(("fastapi", "starlette")) for name in imports(file))
+
+each_file = pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(APP)) for file in FILES])
+
+
+@each_file
+def test_a_room_imports_only_what_it_may(file: Path) -> None:
+    here = room(file)
+    if here in TOP:
+        return
+    assert here in ROOMS, f"a new room, app/{here}: add it to ROOMS, with the rooms that it may import"
+    imported = {name.split(".")[1] for name in imports(file) if name.startswith("app.")} - {"__version__"}
+    beyond = imported - ROOMS[here] - {here}
+    assert not beyond, f"{file} imports {sorted(beyond)}: move the code down, or let ROOMS[{here!r}] have them"
+
+
+def test_the_rooms_have_no_circle() -> None:
+    left = dict(ROOMS)
+    while free := [name for name, below in left.items() if not below & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"these rooms import each other: {sorted(left)}"
+
+
+@each_file
+def test_a_module_imports_only_those_below_it(file: Path) -> None:
+    here, module = room(file), file.stem
+    if here not in {"auth", "users", "tasks"} or module == "__init__":
+        return
+    layer = next((n for n, names in enumerate(LAYERS) if module in names), None)
+    assert layer is not None, f"a new module, {file}: add its name to LAYERS, above what it imports"
+    above = set().union(*LAYERS[:layer])
+    wrong = [name for name in imports(file) if name.startswith(f"app.{here}.") and name.split(".")[2] in above]
+    assert not wrong, f"{file} imports {wrong}, which LAYERS has above it: move the code that both need down"
+
+
+@each_file
+def test_services_know_nothing_of_http(file: Path) -> None:
+    if room(file) in {"auth", "users", "tasks"} and file.stem in WITHOUT_HTTP:
+        web = [name for name in imports(file) if name.startswith(("fastapi", "starlette"))]
+        assert not web, f"{file} imports {web}: a service is a plain function, and HTTP is the router's business"
+
+
+@each_file
+def test_a_module_fits_in_a_few_screens(file: Path) -> None:
+    lines = len(file.read_text().splitlines())
+    assert lines <= MAX_LINES, f"{file} has {lines} lines, more than {MAX_LINES}: split it by idea"
 
 
 @pytest.mark.parametrize(("library", "importer"), ONLY_IMPORTERS.items())
 def test_a_guarded_library_has_one_importer(library: str, importer: str) -> None:
     importers = {str(f.relative_to(APP)) for f in FILES if any(name.split(".")[0] == library for name in imports(f))}
 
-    assert importers == {importer}
+    assert importers == {importer}, f"{library} is for {importer} alone: use what that module offers"

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from fastapi.testclient import TestClient
 from sqlalchemy import URL, make_url
 
-from app.events import Event
-from tests.accounts import bearer, sign_up
+from app.observe.events import Event
 from tests.conftest import execute, migrate, new_database
-from tests.key_pairs import key, private, written
-from tests.processes import command, free_port, wait_until_ready
-from tests.raw import Connection
+from tests.support.accounts import bearer, sign_up
+from tests.support.key_pairs import key, private, written
+from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.raw import Connection
 
 Secrets = Mapping[str, bytes]
 

@@ -14,7 +14,7 @@ import pytest
 from app.config import Settings
 from app.users.recovery import Reset, send
 from tests.conftest import SECRET, on_one_database
-from tests.processes import ROOT, services
+from tests.support.processes import ROOT, services
 
 README = (ROOT / "README.md").read_text()
 

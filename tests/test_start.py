@@ -10,8 +10,8 @@ import pytest
 from app.auth.keys import load_tokens, secret_file
 from app.config import Settings, load_settings
 from tests.conftest import SECRET
-from tests.key_pairs import key, private, written
-from tests.processes import environment, free_port
+from tests.support.key_pairs import key, private, written
+from tests.support.processes import environment, free_port
 
 CANARY = "canary"
 KEPT = f"{CANARY}-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ"

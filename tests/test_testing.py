@@ -11,9 +11,9 @@ from sqlalchemy import URL
 
 from app.config import Settings
 from app.testing import BearerError, LogIn, MovableClock, Serve, User, assert_bearer_error, assert_oauth_error, bearer
-from tests.accounts import refresh, refreshed
 from tests.conftest import execute, on_one_database
-from tests.processes import ROOT
+from tests.support.accounts import refresh, refreshed
+from tests.support.processes import ROOT
 
 STRICT = '[tool.pytest]\nstrict = true\nfilterwarnings = ["error"]'
 TWO_STRANGERS = """

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from app.auth.claims import AccessClaims
 from app.auth.holders import OWN_ROW, Holder, Principal, get_principal, keep_principal, require_fresh_login
-from app.database import Database
+from app.db.database import Database
 from app.errors import AppError
 
 P = ParamSpec("P")

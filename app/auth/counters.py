@@ -24,8 +24,8 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.auth.errors import TooManyAttempts
 from app.auth.models import Throttle
-from app.columns import UTCDateTime
-from app.database import AnySelect
+from app.db.database import AnySelect
+from app.db.types import UTCDateTime
 
 PURGED_AT_ONCE: Final = 10  # more than one login adds, so that the table stays as small as its windows are
 CLOCK_SKEW: Final = timedelta(minutes=1)

@@ -20,12 +20,12 @@ from app.auth.refresh import Uses
 from app.auth.schemas import SCOPES
 from app.auth.throttle import Limiter
 from app.auth.tokens import BadToken, ExpiredToken, Tokens
-from app.bodies import JSONRoute
 from app.clock import Now
 from app.config import AppSettings
-from app.database import Db
+from app.db.database import Db
 from app.errors import UnsupportedMediaType
-from app.events import identify
+from app.http.json_body import JSONRoute
+from app.observe.events import identify
 
 P = ParamSpec("P")
 T = TypeVar("T")

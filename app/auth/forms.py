@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from app.auth.errors import FieldRequired, InvalidRequest, InvalidScope
 from app.auth.schemas import SCOPES
-from app.columns import StorableText
+from app.db.types import StorableText
 
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192

@@ -32,9 +32,9 @@ from app.auth.service import grant_scope
 from app.auth.throttle import Attempt, Limiter, check_attempt, clear, forgive, reserve
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken, Tokens
 from app.config import Settings
-from app.database import AnyRow, Database, DatabaseUnavailable
+from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
-from app.events import record
+from app.observe.events import record
 
 logger = logging.getLogger(__name__)
 

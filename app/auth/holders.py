@@ -12,7 +12,7 @@ from app.auth.claims import AccessClaims
 from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
 from app.auth.models import Session, User
 from app.auth.schemas import SCOPES
-from app.database import AnyRow, AnySelect
+from app.db.database import AnyRow, AnySelect
 
 
 @dataclass(frozen=True, slots=True)

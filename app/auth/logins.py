@@ -12,8 +12,8 @@ from app.auth.names import fold
 from app.auth.networks import network_of
 from app.auth.service import LIVE_OF_USER, SESSION
 from app.auth.throttle import Attempt, clear
-from app.columns import Text, new_id
-from app.database import AnyRow
+from app.db.database import AnyRow
+from app.db.types import Text, new_id
 
 MAX_SESSIONS: Final = 100
 ENDED_AT_ONCE: Final = 1_000  # of an account that had more before there was a limit

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.columns import Base, Id, PrimaryKey, Text
+from app.db.types import Base, Id, PrimaryKey, Text
 
 
 class User(Base):

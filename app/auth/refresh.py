@@ -12,7 +12,7 @@ from app.auth.holders import Principal, allowed_scopes, spell_scope, why_over
 from app.auth.models import Session, User
 from app.auth.schemas import Introspection
 from app.auth.service import SESSION, end_session, grant_scope
-from app.database import AnyRow, Database
+from app.db.database import AnyRow, Database
 
 REMEMBERED: Final = 4096  # generations
 

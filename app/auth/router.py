@@ -26,14 +26,14 @@ from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation
 from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
 from app.auth.tokens import BadToken
 from app.clock import Now
-from app.columns import PathId
 from app.config import AppSettings
-from app.database import Db
-from app.error_responses import NO_STORE
-from app.events import record
-from app.openapi import describe
-from app.pagination import PAGE, PageQuery
-from app.queries import StrictRoute
+from app.db.database import Db
+from app.db.types import PathId
+from app.http.error_responses import NO_STORE
+from app.http.openapi import describe
+from app.http.query import StrictRoute
+from app.observe.events import record
+from app.pagination.page import PAGE, PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 

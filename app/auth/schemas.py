@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from app.pagination import PageOf
+from app.pagination.page import PageOf
 
 SCOPES: Final = {
     "tasks:read": "Read your tasks.",

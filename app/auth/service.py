@@ -12,7 +12,7 @@ from app.auth.errors import (
 )
 from app.auth.holders import Principal, spell_scope
 from app.auth.models import Session
-from app.pagination import Order, Page, PageQuery
+from app.pagination.page import Order, Page, PageQuery
 
 # What tokens are made from.
 SESSION = (Session.id, Session.user_id, Session.generation, Session.scope, Session.rotated_at, Session.expires_at)

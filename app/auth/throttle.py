@@ -20,9 +20,9 @@ from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, check, cou
 from app.auth.guesses import Guesses
 from app.auth.models import END, NETWORK, Session, Throttle
 from app.auth.names import fold
-from app.columns import Text, UTCDateTime
 from app.config import Settings
-from app.database import Database
+from app.db.database import Database
+from app.db.types import Text, UTCDateTime
 
 MANY: Final = 10  # times the failures of one account from one network
 HOUR: Final = timedelta(hours=1)

@@ -18,8 +18,8 @@ from app.cli.run import run_with
 from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock, utc_now
 from app.config import BadSettings, Settings, read_settings
-from app.database import Database, DatabaseUnavailable
-from app.migrations import is_current
+from app.db.database import Database, DatabaseUnavailable
+from app.db.migrations import is_current
 from app.tasks.search import lacks_words
 from app.users.service import list_hashes
 

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, select, text
 from app.auth.models import User
 from app.cli.run import hashed, with_database
 from app.clock import utc_now
-from app.columns import new_id
 from app.config import load_settings
-from app.database import Database
+from app.db.database import Database
+from app.db.types import new_id
 from app.tasks.search import spell_words
 from app.tasks.service import insert_tasks
 from app.users.service import insert_users

@@ -7,11 +7,11 @@ import typer
 
 from app.auth.counters import purge_counts
 from app.auth.service import FIRST_ID, purge_sessions
-from app.batches import in_batches, total
 from app.cli.run import with_database
 from app.clock import utc_now
 from app.config import load_settings
-from app.database import Database
+from app.db.batches import in_batches, total
+from app.db.database import Database
 from app.users.deletion import delete_ended
 
 BATCH = 1000

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.auth.passwords import Cost, Passwords
 from app.config import BadSettings, Settings
-from app.database import Database, DatabaseUnavailable
-from app.engines import WAIT, connect
+from app.db.connect import WAIT, connect
+from app.db.database import Database, DatabaseUnavailable
 from app.errors import AppError
 from app.upkeep import bring_up_to_date
 

@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from app import server
 from app.auth.keys import check_keys
 from app.cli.run import with_database
 from app.config import load_settings
-from app.database import Database, DatabaseUnavailable
-from app.logs import show
-from app.migrations import PATIENCE, is_current
+from app.db.database import Database, DatabaseUnavailable
+from app.db.migrations import PATIENCE, is_current
+from app.observe.logs import show
+from app.server import run
 from app.upkeep import bring_up_to_date
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
@@ -45,7 +45,7 @@ def serve(
     typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
     typer.echo(f"  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'")
     show(settings.log_format)
-    server.serve(host, port, workers, reload=reload, metrics=settings.metrics)
+    run.serve(host, port, workers, reload=reload, metrics=settings.metrics)
 
 
 @cli.command()

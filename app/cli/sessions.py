@@ -11,8 +11,8 @@ from app.cli.run import group, with_database
 from app.cli.users import PAGE, Name
 from app.clock import utc_now
 from app.config import load_settings
-from app.database import Database
-from app.pagination import PageQuery
+from app.db.database import Database
+from app.pagination.page import PageQuery
 from app.users.service import end_sessions, get_named
 
 cli = group("See and end sessions.")

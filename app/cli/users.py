@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 from app.auth.counters import Keys
 from app.auth.keys import load_tokens, signing_secrets
 from app.auth.throttle import Limiter
-from app.batches import in_batches, total
 from app.cli.run import group, hashed, read_password, valid, with_database
 from app.clock import utc_now
 from app.config import Settings, load_settings
-from app.database import Database
-from app.migrations import PATIENCE
+from app.db.batches import in_batches, total
+from app.db.database import Database
+from app.db.migrations import PATIENCE
 from app.users import service
 from app.users.deletion import delete_rows
 from app.users.recovery import issue_reset, send

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Boolean, Connection, String, and_, bindparam, case, delete, or_, select, update
 
 from app.auth.holders import Principal
-from app.columns import UTCDateTime
+from app.db.types import UTCDateTime
 from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
 from app.tasks.models import Task
 from app.tasks.schemas import TaskUpdate

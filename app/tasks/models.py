@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
 from app.auth.models import User
-from app.columns import Base, Id, PrimaryKey, Text
+from app.db.types import Base, Id, PrimaryKey, Text
 
 
 class Task(Base):

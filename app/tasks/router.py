@@ -5,11 +5,11 @@ from pydantic_core import to_json
 
 from app.auth.dependencies import UserRoute
 from app.clock import Now
-from app.columns import PathId
 from app.config import AppSettings
-from app.events import record
-from app.openapi import describe, header
-from app.pagination import PAGE
+from app.db.types import PathId
+from app.http.openapi import describe, header
+from app.observe.events import record
+from app.pagination.page import PAGE
 from app.tasks import changes, service
 from app.tasks.dependencies import (
     OPTIONAL,

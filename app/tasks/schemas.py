@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from app.columns import StorableText
-from app.pagination import PageOf, PageQuery
+from app.db.types import StorableText
+from app.pagination.page import PageOf, PageQuery
 
 RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d[Tt ](\d\d):\d\d:(\d\d))(?:(\.\d{1,6})\d*)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from app.database import expect_long
+from app.db.database import expect_long
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count

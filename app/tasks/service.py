@@ -24,9 +24,9 @@ from sqlalchemy.exc import IntegrityError
 from app.auth.errors import InvalidToken
 from app.auth.holders import IS_LIVE, USERNAME, Holder, Principal
 from app.auth.models import User
-from app.columns import JSONTime, new_id
-from app.database import AnyRow, AnySelect, DatabaseUnavailable, expect_long
-from app.pagination import Order, Page
+from app.db.database import AnyRow, AnySelect, DatabaseUnavailable, expect_long
+from app.db.types import JSONTime, new_id
+from app.pagination.page import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
 from app.tasks.quota import has_room

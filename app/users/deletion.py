@@ -10,9 +10,9 @@ from functools import lru_cache
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
 from app.auth.models import Session, User
-from app.batches import in_batches
-from app.columns import Base, Text
-from app.database import Database
+from app.db.batches import in_batches
+from app.db.database import Database
+from app.db.types import Base, Text
 from app.errors import AppError
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from app.auth.claims import ResetClaims
 from app.auth.errors import InvalidResetToken
 from app.auth.tokens import BadToken, Tokens
-from app.database import AnyRow
+from app.db.database import AnyRow
 from app.users.errors import ResetNotSent, UserDisabled
 from app.users.service import get_account, note_reset
 

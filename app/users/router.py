@@ -26,12 +26,12 @@ from app.auth.errors import (
     WrongPassword,
 )
 from app.clock import Now
-from app.columns import PathId
 from app.config import AppSettings
-from app.database import Db
-from app.events import record
-from app.openapi import describe
-from app.pagination import PAGE
+from app.db.database import Db
+from app.db.types import PathId
+from app.http.openapi import describe
+from app.observe.events import record
+from app.pagination.page import PAGE
 from app.users import service
 from app.users.dependencies import AppDeletions, ProfileDb
 from app.users.errors import (

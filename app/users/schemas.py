@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
-from app.columns import StorableText
-from app.pagination import PageOf, PageQuery
+from app.db.types import StorableText
+from app.pagination.page import PageOf, PageQuery
 
 # The library's own switch: intranets use these names, and tests use `test`.
 for name in "arpa", "local", "test":

@@ -14,10 +14,10 @@ from app.auth.holders import ADMINISTRATORS, Principal, require_fresh_login
 from app.auth.models import User
 from app.auth.names import fold
 from app.auth.service import end_other_sessions, end_sessions_of, end_sessions_with
-from app.columns import Text, new_id
-from app.database import AnyRow, AnySelect
+from app.db.database import AnyRow, AnySelect
+from app.db.types import Text, new_id
 from app.errors import AppError
-from app.pagination import Order, Page
+from app.pagination.page import Order, Page
 from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import UserChange, UserQuery, UserUpdate

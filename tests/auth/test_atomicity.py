@@ -18,12 +18,12 @@ from sqlalchemy import Connection, Engine, Pool, delete, event, text
 
 from app.auth.models import User
 from app.config import Settings
-from app.database import Database
-from app.engines import connect
+from app.db.connect import connect
+from app.db.database import Database
 from app.main import create_app
-from tests.accounts import PASSWORD, Login, log_in, refreshed, register
 from tests.conftest import CHEAP, MovableClock, Serve
-from tests.processes import ROOT
+from tests.support.accounts import PASSWORD, Login, log_in, refreshed, register
+from tests.support.processes import ROOT
 
 TABLES = ("users", "sessions", "tasks")
 BRIEF = {

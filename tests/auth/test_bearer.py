@@ -9,8 +9,8 @@ from anyio.from_thread import BlockingPortal
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import MovableClock, Serve, Sql, on_one_database
+from tests.support.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
 
 pytestmark = on_one_database
 

@@ -12,7 +12,7 @@ from app.__main__ import cli
 from app.auth.keys import load_tokens
 from app.config import Settings
 from tests.conftest import SECRET
-from tests.key_pairs import key, private, public, written
+from tests.support.key_pairs import key, private, public, written
 
 OTHERS = "must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)"
 NOT_PRIVATE = "must begin with a private key: it signs"

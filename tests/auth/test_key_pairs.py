@@ -15,10 +15,10 @@ from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.keys import load_tokens
 from app.auth.tokens import BadToken, Tokens
 from app.config import Settings
-from tests.accounts import refreshed, sign_up
 from tests.auth.test_tokens import ACCESS, ISSUER, NOW, REFRESH, SECRET, encode
 from tests.conftest import Serve
-from tests.key_pairs import (
+from tests.support.accounts import refreshed, sign_up
+from tests.support.key_pairs import (
     PrivateKey,
     another_key,
     jwk,

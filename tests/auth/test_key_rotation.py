@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.accounts import log_in, refreshed, sign_up
 from tests.conftest import MovableClock, Serve
-from tests.key_pairs import PrivateKey, key, kid_of, private, public, published, thumbprint, verified, written
+from tests.support.accounts import log_in, refreshed, sign_up
+from tests.support.key_pairs import PrivateKey, key, kid_of, private, public, published, thumbprint, verified, written
 
 
 def test_the_switch_to_a_key_pair_and_back_logs_nobody_out(serve: Serve) -> None:

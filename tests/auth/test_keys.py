@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from app.auth.keys import secret_file, signing_secrets
 from app.config import Settings
 from app.main import create_app
-from tests.accounts import log_in, refresh, sign_up
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve
+from tests.support.accounts import log_in, refresh, sign_up
 
 NEW_SECRET = "another-key-for-tests-9876543210-fedcba"
 

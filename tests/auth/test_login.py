@@ -14,8 +14,8 @@ from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
 from app.testing import assert_oauth_error
-from tests.accounts import PASSWORD, bearer, log_in, register
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import PASSWORD, bearer, log_in, register
 
 LOGIN = {"username": "ada", "password": PASSWORD}
 EVERYTHING = "tasks:read tasks:write account"

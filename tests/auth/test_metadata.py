@@ -7,9 +7,9 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.accounts import sign_up
 from tests.conftest import Serve, on_one_database
-from tests.key_pairs import key, private, written
+from tests.support.accounts import sign_up
+from tests.support.key_pairs import key, private, written
 
 pytestmark = on_one_database
 

@@ -16,8 +16,8 @@ from app.auth.passwords import QUEUE_LENGTH
 from app.config import Settings
 from app.main import create_app
 from app.testing import assert_oauth_error
-from tests.accounts import PASSWORD, log_in, register, sign_up
 from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
+from tests.support.accounts import PASSWORD, log_in, register, sign_up
 
 pytestmark = on_one_database
 

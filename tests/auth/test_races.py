@@ -16,12 +16,12 @@ from sqlalchemy import URL, make_url
 
 from app.auth.passwords import Passwords
 from app.clock import utc_now
-from app.columns import new_id
 from app.config import Settings
+from app.db.types import new_id
 from app.main import create_app
-from tests.accounts import PASSWORD, bearer
 from tests.conftest import CHEAP, SECRET, execute, migrate, new_database
-from tests.processes import services
+from tests.support.accounts import PASSWORD, bearer
+from tests.support.processes import services
 
 AT_ONCE = 50
 HASHES_AT_ONCE = 12

@@ -11,8 +11,8 @@ from httpx2 import Response
 from sqlalchemy import Engine, event
 
 from app.testing import assert_oauth_error
-from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import SECRET, MovableClock, Serve, Sql
+from tests.support.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
 
 REUSED = "The session was ended because a replaced refresh token was used again"
 NOT_VALID = "The refresh token is not valid"

@@ -4,8 +4,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import Login, log_in, refresh, refreshed, sign_up
 from tests.conftest import MovableClock, Serve, Sql
+from tests.support.accounts import Login, log_in, refresh, refreshed, sign_up
 
 SIGNED_OUT = "The session was signed out"
 

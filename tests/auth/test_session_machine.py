@@ -34,12 +34,12 @@ from sqlalchemy import Connection, delete, inspect, select, text, update
 
 from app.auth.models import Session, Throttle, User
 from app.config import Settings
-from app.database import AnySelect, Database
-from app.engines import connect
+from app.db.connect import connect
+from app.db.database import AnySelect, Database
 from app.main import create_app
-from tests.accounts import PASSWORD, bearer, refresh, register
 from tests.conftest import CHEAP, SECRET, MovableClock
-from tests.machines import LONG, SHORT
+from tests.support.accounts import PASSWORD, bearer, refresh, register
+from tests.support.machines import LONG, SHORT
 
 NAMES = ("ada", "bob", "eve")
 SCOPES = ("tasks:read", "tasks:write", "account")

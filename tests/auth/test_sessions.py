@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.logins import ENDED_AT_ONCE, MAX_SESSIONS
-from app.columns import new_id
-from tests.accounts import Login, log_in, refresh, refreshed, register, sign_up
+from app.db.types import new_id
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import Login, log_in, refresh, refreshed, register, sign_up
 
 NOT_FOUND = {"detail": "Session not found", "code": "session_not_found"}
 

@@ -17,10 +17,10 @@ from app.auth.counters import forget
 from app.auth.passwords import QUEUE_LENGTH
 from app.auth.throttle import Limiter, forgive, reserve
 from app.config import Settings
-from app.engines import connect
-from tests.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
+from app.db.connect import connect
 from tests.auth.test_passwords import Library
 from tests.conftest import SECRET, MovableClock, Serve, Sql
+from tests.support.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
 
 NEW = "another long one"
 OTHER_SECRET = "another-key-for-tests-9876543210fedcba"

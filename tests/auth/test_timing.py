@@ -24,10 +24,10 @@ from app.__main__ import cli
 from app.auth.passwords import Cost, Passwords, Verdict
 from app.config import Settings
 from app.main import create_app
-from tests.accounts import PASSWORD, refresh, register, sign_up
 from tests.auth.test_passwords import CORRUPT
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
-from tests.processes import services
+from tests.support.accounts import PASSWORD, refresh, register, sign_up
+from tests.support.processes import services
 
 WRONG: Final = {
     "wrong": "wrong horse battery",

@@ -33,7 +33,7 @@ from tests.auth.test_tokens import (
     claims_of_any_kind,
     encode,
 )
-from tests.key_pairs import another_key, key, kid_of, private, public, thumbprint
+from tests.support.key_pairs import another_key, key, kid_of, private, public, thumbprint
 
 ALGORITHMS: Final = ("HS256", "ES256", "RS256")
 FEW: Final = 1_700

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from app.auth.claims import AccessClaims, Claims, RefreshClaims
 from app.auth.tokens import REMEMBERED, BadToken, EarlyToken, ExpiredToken, Tokens
 from app.config import Settings
-from tests.accounts import refreshed, sign_up
+from tests.support.accounts import refreshed, sign_up
 
 SECRET = "a-key-for-tests-only-0123456789abcdef"
 OTHER_SECRET = "another-key-for-tests-9876543210-fedcba"

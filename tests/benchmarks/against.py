@@ -25,13 +25,13 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import URL, make_url
 
-from tests import postgres
-from tests.accounts import bearer
 from tests.benchmarks.compare import Run, Server, serving
 from tests.benchmarks.load import OTHER_CORES, SERVER_CORES, Script, ask, cpu_seconds, on, request
 from tests.benchmarks.seed import seed
 from tests.conftest import execute, new_database
-from tests.processes import free_port, kill
+from tests.support import postgres
+from tests.support.accounts import bearer
+from tests.support.processes import free_port, kill
 
 USERS, TASKS_EACH = 1_000, 100
 PEERS = Path(__file__).parent / "peers"

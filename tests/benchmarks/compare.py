@@ -26,12 +26,12 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import URL, make_url
 
-from tests import postgres
-from tests.accounts import PASSWORD, bearer
 from tests.benchmarks.load import OTHER_CORES, SERVER_CORES, Load, Script, ask, cpu_seconds, on, request
 from tests.benchmarks.seed import Person, seed
 from tests.conftest import SECRET, new_database
-from tests.processes import command, free_port, wait_until_ready
+from tests.support import postgres
+from tests.support.accounts import PASSWORD, bearer
+from tests.support.processes import command, free_port, wait_until_ready
 
 USERS, TASKS_EACH = 1_000, 100
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

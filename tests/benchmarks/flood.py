@@ -28,11 +28,11 @@ from argon2 import PasswordHasher
 from sqlalchemy import make_url
 
 from app.auth.passwords import Cost
-from tests import postgres
-from tests.accounts import PASSWORD, bearer
 from tests.benchmarks.load import OTHER_CORES, SERVER_CORES, Script, ask, on, request, resident
 from tests.conftest import SECRET, migrate
-from tests.processes import command, free_port, wait_until_ready
+from tests.support import postgres
+from tests.support.accounts import PASSWORD, bearer
+from tests.support.processes import command, free_port, wait_until_ready
 
 READERS = 8
 LOGINS = 16

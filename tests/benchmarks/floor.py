@@ -23,7 +23,7 @@ import orjson
 from argon2 import PasswordHasher
 from argon2.low_level import Type
 
-from app.columns import new_id
+from app.db.types import new_id
 
 Row = Any
 Scope = dict[str, Any]

@@ -22,11 +22,11 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import URL
 
-from tests.accounts import bearer
 from tests.benchmarks.compare import Server, databases, refresh, serving
 from tests.benchmarks.load import OTHER_CORES, Script, ask, on, request
 from tests.benchmarks.seed import Person, seed
 from tests.conftest import execute
+from tests.support.accounts import bearer
 
 SIZES = (1_000, 100_000, 1_000_000)
 ROUNDS = 7

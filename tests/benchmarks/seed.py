@@ -14,13 +14,13 @@ from app.auth.passwords import Cost, Passwords
 from app.auth.schemas import SCOPES
 from app.auth.tokens import Tokens
 from app.clock import utc_now
-from app.columns import Base, new_id
 from app.config import Settings
-from app.engines import connect
+from app.db.connect import connect
+from app.db.types import Base, new_id
 from app.tasks.models import Task
 from app.tasks.search import spell_words
-from tests.accounts import PASSWORD
 from tests.conftest import SECRET, migrate
+from tests.support.accounts import PASSWORD
 
 AT_ONCE = 10_000  # rows
 LIFE = timedelta(days=30)

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from sqlalchemy import make_url
 
-from tests import postgres
 from tests.benchmarks.load import cpu_seconds, resident
 from tests.conftest import SECRET, migrate
-from tests.processes import command, environment, free_port, wait_until_ready
+from tests.support import postgres
+from tests.support.processes import command, environment, free_port, wait_until_ready
 
 TIMES = 9
 IMPORT = "import time; began = time.process_time(); import app.main; print(time.process_time() - began)"

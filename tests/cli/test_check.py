@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 
 from app.cli import check
 from app.clock import Clock, utc_now
-from tests.accounts import create_task, log_in, register
 from tests.cli.runner import Run, run
 from tests.conftest import SECRET, Sql
-from tests.processes import ROOT
+from tests.support.accounts import create_task, log_in, register
+from tests.support.processes import ROOT
 
 LOCAL = {"secret_key": SECRET, "trusted_proxies": "127.0.0.1"}
 GOOD = LOCAL | {"public_url": "https://tasks.example.com", "registration": "closed"}

@@ -14,11 +14,11 @@ from sqlalchemy import make_url
 
 from app.cli.run import run_with
 from app.config import Settings
-from app.database import Database, DatabaseUnavailable
-from tests.accounts import PASSWORD, log_in
+from app.db.database import Database, DatabaseUnavailable
 from tests.cli.runner import run
 from tests.conftest import SECRET, execute, on_one_database
-from tests.processes import environment
+from tests.support.accounts import PASSWORD, log_in
+from tests.support.processes import environment
 
 
 def test_the_first_administrator_is_made_here(client: TestClient, database_url: str) -> None:

@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from tests.accounts import Login, register
 from tests.cli.runner import run
 from tests.conftest import CHEAP, SECRET
+from tests.support.accounts import Login, register
 
 PEM = Path("jwt.pem")
 

@@ -9,10 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
-from tests.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
 from tests.cli.runner import Run, run
 from tests.conftest import SECRET, MovableClock, Sql, on_one_database
-from tests.processes import environment
+from tests.support.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.processes import environment
 from tests.users.test_recovery import sent
 
 pytestmark = on_one_database

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.accounts import PASSWORD, bearer
 from tests.conftest import SECRET
-from tests.processes import command, free_port, wait_until_ready
+from tests.support.accounts import PASSWORD, bearer
+from tests.support.processes import command, free_port, wait_until_ready
 
 
 @pytest.fixture(scope="package")

@@ -7,8 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.tasks.schemas import TaskPage, TaskRead
-from tests.accounts import create_task, faults, log_in, sign_up
 from tests.conftest import MovableClock
+from tests.support.accounts import create_task, faults, log_in, sign_up
 
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
 FIELDS: dict[str, Any] = {

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.tasks.schemas import VISIBLE
-from tests.accounts import Login, create_task, faults, log_in, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import Login, create_task, faults, log_in, sign_up
 
 EMOJI = "\N{GRINNING FACE}"
 

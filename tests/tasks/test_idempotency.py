@@ -7,8 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import Login, create_task, faults, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import Login, create_task, faults, sign_up
 
 COUNT = "SELECT count(*) FROM tasks"
 

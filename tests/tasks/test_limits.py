@@ -7,10 +7,10 @@ from uuid import UUID
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
-from app.engines import connect
+from app.db.connect import connect
 from app.tasks.quota import MOST_REMEMBERED, has_room, remembered
-from tests.accounts import Login, create_task, sign_up
 from tests.conftest import MovableClock, Serve, Sql
+from tests.support.accounts import Login, create_task, sign_up
 from tests.tasks.test_pages import SORTS, in_one, walk
 from tests.tasks.test_search import create_many
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.accounts import Login, create_task, faults, log_in, sign_up
 from tests.conftest import MovableClock
+from tests.support.accounts import Login, create_task, faults, log_in, sign_up
 
 MONDAY = "2026-11-30T12:00:00Z"
 TUESDAY = "2026-12-01T12:00:00Z"

@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.clock import EPOCH
-from app.pagination import BadCursor, Position, _decode, _encode
+from app.pagination.page import BadCursor, Position, _decode, _encode
 from app.tasks.schemas import TaskQuery
-from tests.accounts import Login, create_task, faults, sign_up
 from tests.conftest import MovableClock, Serve
+from tests.support.accounts import Login, create_task, faults, sign_up
 
 SORTS = ["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"]
 MONDAY, TUESDAY, WEDNESDAY = "2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z", "2026-12-02T12:00:00Z"

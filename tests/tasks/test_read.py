@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.accounts import create_task, faults, sign_up
+from tests.support.accounts import create_task, faults, sign_up
 
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, make_url
 
-from app.columns import new_id
-from app.engines import connect
+from app.db.connect import connect
+from app.db.types import new_id
 from app.tasks.models import Task
 from app.tasks.schemas import TaskQuery
 from app.tasks.search import FEW, spell_words
-from tests.accounts import Login, create_task, faults, log_in, register, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import Login, create_task, faults, log_in, register, sign_up
 from tests.tasks.test_pages import SORTS, in_one, walk
 
 MONDAY, TUESDAY = "2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z"

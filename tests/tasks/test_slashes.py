@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.accounts import PASSWORD, create_task, log_in, register, sign_up
 from tests.conftest import on_one_database
+from tests.support.accounts import PASSWORD, create_task, log_in, register, sign_up
 
 pytestmark = on_one_database
 

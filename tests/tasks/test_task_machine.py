@@ -20,9 +20,9 @@ from httpx2 import Response
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from tests.accounts import Login, faults, sign_up
 from tests.conftest import MovableClock, Serve, Sql
-from tests.machines import LONG, SHORT
+from tests.support.accounts import Login, faults, sign_up
+from tests.support.machines import LONG, SHORT
 
 OWNERS = ("ada", "bob", "eve")
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.accounts import Login, add_user, create_task, log_in, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import Login, add_user, create_task, log_in, sign_up
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_administrator_deletes_a_public_task_of_anybody(
     bob = sign_up(client, "bob")
     owner_id = client.get("/users/me", headers=bob.headers).json()["id"]
     public, private, hidden = (create_task(client, bob, "Secret", is_public=n != 1) for n in range(3))
-    caplog.set_level(logging.INFO, "app.events")
+    caplog.set_level(logging.INFO, "app.observe.events")
     caplog.clear()
 
     def delete(task: dict[str, Any], login: Login, **headers: str) -> int:

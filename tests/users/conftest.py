@@ -1,7 +1,7 @@
 import pytest
 
 from app.testing import LogIn, User
-from tests.accounts import Login
+from tests.support.accounts import Login
 
 
 @pytest.fixture

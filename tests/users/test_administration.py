@@ -6,10 +6,10 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from app.pagination import Position, _encode
+from app.pagination.page import Position, _encode
 from app.users.schemas import UserQuery
-from tests.accounts import Login, bearer, create_task, faults, log_in, refresh, register, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import Login, bearer, create_task, faults, log_in, refresh, register, sign_up
 
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
 FIELDS = {"id", "username", "email", "is_active", "is_admin", "created_at", "updated_at"}

@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from app.auth.errors import InvalidToken, WrongPassword
 from app.auth.holders import Principal
-from app.columns import new_id
 from app.config import Settings
-from app.engines import connect
+from app.db.connect import connect
+from app.db.types import new_id
 from app.users.service import change_password, get_profile, update_profile
-from tests.accounts import create_task, log_in, refresh, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import create_task, log_in, refresh, sign_up
 
 
 def test_tasks_and_sessions_go_along_and_nobody_elses(client: TestClient, sql: Sql) -> None:

@@ -9,16 +9,16 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, make_url
 
-from app.batches import MOST, in_batches, total
 from app.config import Settings
-from app.database import Database
-from app.engines import connect
+from app.db.batches import MOST, in_batches, total
+from app.db.connect import connect
+from app.db.database import Database
 from app.users.deletion import delete_rows
 from app.users.service import delete_user
-from tests.accounts import PASSWORD, Login, add_user, create_task, log_in, refresh, register
 from tests.cli.runner import run
 from tests.conftest import SECRET, MovableClock, Serve, Sql
-from tests.test_database_away import on_sqlite, wait_for
+from tests.db.test_database_away import on_sqlite, wait_for
+from tests.support.accounts import PASSWORD, Login, add_user, create_task, log_in, refresh, register
 
 TASKS = 5
 COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (SELECT count(*) FROM tasks)"
@@ -27,7 +27,7 @@ COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (
 @pytest.fixture(autouse=True)
 def _batches_are_small_and_nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.users.deletion.AT_ONCE", 2)
-    monkeypatch.setattr("app.batches.FIRST", 2)
+    monkeypatch.setattr("app.db.batches.FIRST", 2)
     monkeypatch.setattr("app.users.deletion.START", 3600)
     monkeypatch.setattr("app.users.deletion.PERIOD", 0.01)
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_deleted_is_logged_and_tried_again(
 def test_batches_are_as_large_as_their_time_allows(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, seconds: int, limits: list[int]
 ) -> None:
-    monkeypatch.setattr("app.batches.SECONDS", seconds)
+    monkeypatch.setattr("app.db.batches.SECONDS", seconds)
     seen: list[int] = []
 
     def work(_: Connection, name: str, limit: int) -> int:

@@ -4,8 +4,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import PASSWORD, Login, faults, log_in, refresh, refreshed, register, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import PASSWORD, Login, faults, log_in, refresh, refreshed, register, sign_up
 
 NEW = "another long one"
 E_NFC, E_NFD = "\u00e9", "e\u0301"

@@ -5,8 +5,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.testing import assert_bearer_error
-from tests.accounts import PASSWORD, faults, log_in, refreshed, register, sign_up
 from tests.conftest import MovableClock, Serve
+from tests.support.accounts import PASSWORD, faults, log_in, refreshed, register, sign_up
 
 
 def assert_stale(response: Response, max_age: int) -> None:

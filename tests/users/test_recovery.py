@@ -14,12 +14,12 @@ from httpx2 import Response
 from app.auth.errors import InvalidResetToken
 from app.auth.throttle import Limiter
 from app.config import Settings
-from app.database import AnyRow
-from app.engines import connect
+from app.db.connect import connect
+from app.db.database import AnyRow
 from app.users.recovery import Reset
 from app.users.service import get_account, replace_password
-from tests.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
 from tests.conftest import SECRET, MovableClock, Serve, Sql
+from tests.support.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
 
 NEW = "another long one"
 sent: list[Reset] = []

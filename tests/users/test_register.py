@@ -7,8 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.accounts import PASSWORD, faults, log_in, register
 from tests.conftest import Serve, Sql
+from tests.support.accounts import PASSWORD, faults, log_in, register
 
 COUNT = "SELECT count(*) FROM users"
 

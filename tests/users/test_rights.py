@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.testing import assert_bearer_error
-from tests.accounts import PASSWORD, Login, create_task, log_in, sign_up
 from tests.conftest import MovableClock, Sql
+from tests.support.accounts import PASSWORD, Login, create_task, log_in, sign_up
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

@@ -1,0 +1,122 @@
+"""PostgreSQL as a `Database`."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import asyncpg
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
+
+from app.db.database import Database, LongRead, sqlstate
+from app.db.turns import Turns
+
+T = TypeVar("T")
+
+POOL_SIZE = 10
+POOL_WAIT = 2  # seconds
+LONG_READS = 4  # connections that long reads may have at once
+LONG_READS_EACH = 2  # of one user, or of everybody without a token
+AGAIN = {"40001", "40P01", "0A000"}  # a conflict, a deadlock, a plan that a migration made invalid: nothing was done
+TRIES = 3
+
+
+class PostgreSQL(Database):
+    """One greenlet a call, in which the plain function runs as if the driver were a blocking one.
+
+    Long reads have a share of the connections. So logins, writes, quick reads and `/health/ready` keep theirs.
+    """
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL, wait: float) -> None:
+        dsn = url.render_as_string(hide_password=False)
+        server_settings = {
+            "statement_timeout": f"{wait}s",
+            "idle_in_transaction_session_timeout": f"{2 * wait}s",
+        }
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
+            async_creator=partial(
+                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=server_settings
+            ),
+            isolation_level="AUTOCOMMIT",  # of the engine, not an option: that would be set anew for each read
+            hide_parameters=True,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT,
+        )
+        self._reader = self._engine.sync_engine
+        event.listen(self._reader, "checkout", _refuse_closed)
+        self._quick_reader = self._reader.execution_options(refuses={"search", "walk"})
+        self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
+        self._free = asyncio.Semaphore(POOL_SIZE)
+        self._long_reads = Turns(LONG_READS, LONG_READS_EACH)
+
+    async def _read(self, f: Callable[[Connection], T], caller: str) -> T:
+        try:
+            return await self._in_turn(_in_connection, self._quick_reader, f)
+        except LongRead:
+            pass
+        async with asyncio.timeout(POOL_WAIT) as waiting, self._long_reads.turn(caller):
+            waiting.reschedule(None)
+            return await self._in_turn(_in_connection, self._reader, f)
+
+    async def _write(self, f: Callable[[Connection], T]) -> T:
+        return await self._in_turn(_in_transaction, self._writer, f)
+
+    async def _write_one(self, f: Callable[[Connection], T]) -> T:
+        return await self._in_turn(_in_connection, self._reader, f)
+
+    async def _in_turn(
+        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
+    ) -> T:
+        """Whoever has waited longest gets the next connection: the pool gives it to whoever asks at that moment."""
+        async with asyncio.timeout(POOL_WAIT):
+            await self._free.acquire()
+        try:
+            return await self._again(run, engine, f)
+        finally:
+            self._free.release()
+
+    async def _again(
+        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
+    ) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return await greenlet_spawn(run, engine, f)
+            except DBAPIError as error:
+                if sqlstate(error) not in AGAIN:
+                    raise
+        return await greenlet_spawn(run, engine, f)
+
+    def usage(self) -> tuple[int, int]:
+        return cast("QueuePool", self._reader.pool).checkedout(), POOL_SIZE
+
+    async def close(self) -> None:
+        """Say goodbye, but not for long: a server that has gone silent would be waited for at each connection."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POOL_WAIT):
+                await self._engine.dispose()
+
+
+def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        return f(connection)
+
+
+def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return f(connection)
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection whose socket has closed: asyncpg knows it without pre-ping's round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError

@@ -1,0 +1,108 @@
+"""What a JSON body must be before anything works on it."""
+
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Callable, Coroutine
+from email.message import Message
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter
+
+from app.errors import InvalidInput, UnsupportedMediaType
+from app.http.query import StrictRoute, unknown_name
+
+MAX_TOKENS = 256  # no body here needs more than twenty
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
+"""A string, or what would be one (to look for its end takes long); or where an object, an array or a part begins."""
+
+
+class InvalidJSON(InvalidInput):
+    kind = "json_invalid"
+    code = "invalid_json"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(("body",), message)
+
+
+class JSONRequest(Request):
+    """A request whose JSON body has been parsed."""
+
+    parsed: Any
+
+    async def json(self) -> Any:
+        return self.parsed
+
+
+class JSONRoute(StrictRoute):
+    """A route whose body is one unambiguous JSON text: Python's parser alone would take far more for JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+        body_type: Any = self.body_field.field_info.annotation
+
+        async def handle_json(request: Request) -> Response:
+            request = JSONRequest(request.scope, request.receive)
+            body = await request.body()
+            is_json = _is_json(request.headers.get("content-type", ""))
+            if body and is_json:
+                request.parsed = parse(body)
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                if body and not is_json:
+                    raise UnsupportedMediaType from error
+                for fault in error.errors():
+                    if fault["type"] == "extra_forbidden" and fault["loc"][0] == "body":
+                        fault["msg"] = unknown_name("field", str(fault["loc"][-1]), _names(body_type))
+                raise
+
+        return handle_json
+
+
+def parse(body: bytes) -> Any:
+    """Parse a JSON text.
+
+    Raises:
+        InvalidJSON: not JSON (RFC 8259) in UTF-8 (§8.1), of too many parts, or with a member that stands twice (§4).
+    """
+    if body.startswith(BOM_UTF8):
+        raise InvalidJSON("must not begin with a byte order mark")
+    if any(islice(TOKEN.finditer(body), MAX_TOKENS, None)):
+        raise InvalidJSON("has too many members and elements")
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except ValueError as error:
+        raise InvalidJSON("must be JSON in UTF-8, no member twice") from error
+
+
+@lru_cache(128)
+def _names(body_type: Any) -> frozenset[str]:
+    """The names of the fields of a body, and of what is in it."""
+    schema = TypeAdapter(body_type).json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return frozenset(name for part in parts for name in part.get("properties", {}))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member twice")
+    return members
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _is_json(content_type: str) -> bool:
+    message = Message()
+    message["content-type"] = content_type
+    kind, subtype = message.get_content_maintype(), message.get_content_subtype()
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))

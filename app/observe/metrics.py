@@ -1,0 +1,130 @@
+"""/metrics: what a process counts, or all that share a port, in Prometheus' text format.
+
+Several processes count in files of one folder, for which prometheus-client looks at PROMETHEUS_MULTIPROC_DIR when it is
+imported; any of them answers for all. Each label has a closed set of values: nothing that was sent becomes one.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+from fastapi import FastAPI
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.responses import Response
+
+from app.observe.events import Event
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SAMPLE_SECONDS = 1
+METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
+GAUGES = {
+    "hashing_queue": "Passwords that are hashed or wait for it",
+    "database_connections": "Connections to the database",
+}
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # each would be a series of its own, that nobody asks for
+
+Usage = Callable[[], tuple[int, int]]
+"""Tells how much of something is in use, and how much there is."""
+
+
+class Metrics:
+    """The counts of one process; `text` is what it and those beside it have counted."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "http_request_duration_seconds",
+            "From the head of a request to the end of its answer",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._events = Counter("security_events", "As the log names them", ["event"], registry=self._registry)
+        for event in get_args(Event):
+            self._events.labels(event)
+        self._gauges = {
+            name: (self._gauge(f"{name}_used", words), self._gauge(f"{name}_limit", words))
+            for name, words in GAUGES.items()
+        }
+        self._usages: dict[str, Usage] = {}
+
+    def count_request(self, method: str, route: str | None, status: int | None, seconds: float) -> None:
+        """`route`: as it was declared; None where the path has none, as `status` where nobody was answered."""
+        known = method if method in METHODS else "other"
+        self._seconds.labels(known, route or "none", status or "none").observe(seconds)
+
+    def count_event(self, event: Event) -> None:
+        self._events.labels(event).inc()
+
+    def _sample(self) -> None:
+        for name, usage in self._usages.items():
+            for gauge, value in zip(self._gauges[name], usage(), strict=True):
+                gauge.set(value)
+
+    @asynccontextmanager
+    async def showing(self, **usages: Usage) -> AsyncIterator[None]:
+        """Show these, by the names in `GAUGES`; the processes beside this one know them as of the last second."""
+        self._usages = usages
+        sampler = asyncio.create_task(self._sample_for_ever())
+        try:
+            yield
+        finally:
+            sampler.cancel()
+
+    def text(self) -> bytes:
+        """In Prometheus' text format. It takes milliseconds: not for the event loop."""
+        self._sample()
+        folder = os.environ.get(FOLDER)
+        if folder is None:
+            return generate_latest(self._registry)
+        for file in Path(folder).glob("gauge_live*.db"):
+            if not _is_alive(int(file.stem.rpartition("_")[2])):
+                file.unlink(missing_ok=True)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared, folder)  # type: ignore[no-untyped-call]
+        return generate_latest(shared)
+
+    def _gauge(self, name: str, words: str) -> Gauge:
+        return Gauge(name, words, multiprocess_mode="livesum", registry=self._registry)
+
+    async def _sample_for_ever(self) -> None:
+        while True:
+            self._sample()
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+
+def install(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def read_metrics() -> Response:  # not async: FastAPI runs it on a thread
+        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+@contextmanager
+def shared_folder() -> Iterator[None]:
+    """Have the processes that are started meanwhile count together."""
+    with TemporaryDirectory(prefix="bearer-tasks-") as folder:
+        os.environ[FOLDER] = folder
+        yield
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,209 @@
+"""One set of migrations for both databases, up and down, in step with the models."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from alembic import command
+from alembic.config import Config, main
+from alembic.script import ScriptDirectory
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from sqlalchemy import URL, Connection, inspect, make_url
+
+from app.config import Settings
+from app.db.connect import connect
+from app.db.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
+from app.main import create_app
+from app.tasks.search import write_words
+from app.upkeep import bring_up_to_date
+from tests.conftest import CHEAP, SECRET, migrate, new_database
+from tests.support.accounts import create_task, sign_up
+
+TABLES = {"alembic_version", "users", "sessions", "tasks", "throttle"}
+
+# Neither database's expression indexes can be compared; SQLite's cannot even be read back.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+]
+
+
+@pytest.fixture
+def postgres_url(postgres_server: URL) -> Iterator[str]:
+    """A database that these tests may spoil."""
+    with new_database(postgres_server) as url:
+        run(url.render_as_string(hide_password=False), upgrade)
+        yield url.render_as_string(hide_password=False)
+
+
+def run(url: str, f: Callable[[Connection], object]) -> None:
+    async def write() -> None:
+        async with connect(make_url(url)) as database:
+            await database.write(f)
+
+    asyncio.run(write())
+
+
+def alembic(connection: Connection, verb: Callable[..., object], *args: str) -> None:
+    config = Config(ALEMBIC_INI)
+    config.attributes["connection"] = connection
+    verb(config, *args)
+
+
+def tables(connection: Connection) -> set[str]:
+    """But for what SQLite's index of words is made of."""
+    found = inspect(connection).get_table_names()
+    return {name for name in found if not name.startswith(("task_words", "task_numbers"))}
+
+
+def test_the_models_agree_with_the_migrations(database_url: str) -> None:
+    run(database_url, lambda connection: alembic(connection, command.check))
+
+
+def test_the_newest_migration_is_alembics_head() -> None:
+    assert ScriptDirectory.from_config(Config(ALEMBIC_INI)).get_heads() == [newest()]
+
+
+def test_down_and_up_again(database_url: str) -> None:
+    def down_and_up(connection: Connection) -> None:
+        assert tables(connection) == TABLES
+        alembic(connection, command.downgrade, "base")
+        assert tables(connection) == {"alembic_version"}
+        assert not is_current(connection)
+        upgrade(connection)
+        assert tables(connection) == TABLES
+        assert is_current(connection)
+
+    run(database_url, down_and_up)
+
+
+def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, database_url: str) -> None:
+    """More of them than are read at once; so is what an older version makes meanwhile, when that is done again."""
+    ada = sign_up(client)
+    create_task(client, ada, "First", description="Ça va", is_public=True)
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))
+    run(database_url, lambda connection: make_old_tasks(connection, range(1_100)))
+    asyncio.run(migrate(make_url(database_url)))
+    run(database_url, lambda connection: make_old_tasks(connection, range(2_000, 2_003)))
+
+    def found(q: str, path: str = "/tasks/mine") -> list[str]:
+        page = client.get(path, params={"q": q}, headers=ada.headers).json()
+        return [task["title"] for task in page["items"]]
+
+    assert [found(q) for q in ("ca", "0", "1099", "2000")] == [["First"], ["Task 0"], ["Task 1099"], []]
+    assert [found(q, "/tasks/public") for q in ("va", "task")] == [["First"], []]
+    client.patch(f"/tasks/{UUID(int=2_000)}", json={"description": "new"}, headers=ada.headers)
+    client.patch(f"/tasks/{UUID(int=2_001)}", json={"is_public": True}, headers=ada.headers)
+    client.delete(f"/tasks/{UUID(int=2_002)}", headers=ada.headers)
+    assert found("new task") == ["Task 2000"]
+    assert found("2001") == found("2002") == []
+    asyncio.run(migrate(make_url(database_url)))
+    assert [found(q) for q in ("2000", "2001", "2002")] == [["Task 2000"], ["Task 2001"], []]
+    assert found("task", "/tasks/public") == ["Task 2001"]
+    run(database_url, lambda connection: write_words(connection, 1))  # as who finds that another process was faster
+
+
+def test_words_by_older_rules_are_written_again(client: TestClient, database_url: str) -> None:
+    def sql(statement: str) -> None:
+        run(database_url, lambda connection: connection.exec_driver_sql(statement))
+
+    ada = sign_up(client)
+    for title in "Łódź", "ซื้อนม", "Land\u00adschaft", "Plain", "Café":
+        create_task(client, ada, title, description="kept", is_public=True)
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
+    for title, words in ("Łódź", "łodz"), ("ซื้อนม", "ซื้อนม"), ("Land\u00adschaft", "land schaft"), ("Plain", "mine"):
+        sql(f"UPDATE tasks SET words = ' {words} kept ' WHERE title = '{title}'")
+
+    def found(path: str = "/tasks/mine") -> list[int]:
+        words = ("lodz", "นม", "landschaft", "plain", "mine", "caf", "kept")
+        return [len(client.get(path, params={"q": q}, headers=ada.headers).json()["items"]) for q in words]
+
+    assert found()[:4] == [0, 0, 0, 0]
+
+    asyncio.run(migrate(make_url(database_url)))
+
+    assert found() == found("/tasks/public") == [1, 1, 1, 0, 1, 1, 5]
+    if database_url.startswith("sqlite"):
+        sql("INSERT INTO task_words (task_words) VALUES ('integrity-check')")
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
+    assert found() == [1, 1, 1, 0, 1, 1, 5]
+    asyncio.run(migrate(make_url(database_url)))
+
+
+@pytest.mark.parametrize("text", ["a", "É", "ß", "Ж", "λ", "漢字", "かな", "한국어", "हिन्दी", "\U0001f331", "İ", "ﬁ"])
+def test_words_that_stay_are_not_written_again(text: str) -> None:
+    """To write those of millions of tasks takes a while."""
+    scripts = ScriptDirectory.from_config(Config(ALEMBIC_INI))
+    changed = re.compile(f"[{scripts.get_revision('0009').module.CHANGED}]")
+
+    assert (changed.search(text) is not None) == (text == "İ")
+
+
+def make_old_tasks(connection: Connection, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        connection.exec_driver_sql(
+            "INSERT INTO tasks (id, owner_id, title, status, created_at, updated_at) "
+            f"SELECT '{UUID(int=number)}', owner_id, 'Task {number}', status, created_at, updated_at FROM tasks "
+            "WHERE title = 'First'"
+        )
+
+
+def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
+    def fail(connection: Connection) -> None:
+        alembic(connection, command.downgrade, "base")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(database_url, fail)
+
+    def check(connection: Connection) -> None:
+        assert tables(connection) == TABLES
+        assert is_current(connection)
+
+    run(database_url, check)
+
+
+def test_the_alembic_command_reads_the_services_settings(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    run(database_url, lambda connection: alembic(connection, command.downgrade, "base"))
+
+    main(["-c", str(ALEMBIC_INI), "upgrade", "head"])
+    main(["-c", str(ALEMBIC_INI), "upgrade", "head", "--sql"])
+
+    run(database_url, lambda connection: alembic(connection, command.check))
+    assert "CREATE TABLE sessions" in capsys.readouterr().out
+
+
+def test_a_migration_may_take_longer_than_other_writes() -> None:
+    url = make_url("sqlite:///new.db")
+
+    async def migrate_in_no_time() -> bool:
+        async with connect(url, wait=0) as database:
+            await bring_up_to_date(database, url)
+            return await database.read(is_current)
+
+    assert asyncio.run(migrate_in_no_time())
+
+
+def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
+    def upgrade_newer(connection: Connection) -> None:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        upgrade(connection)
+
+    with pytest.raises(SchemaUnknown):
+        run(database_url, upgrade_newer)
+    run(database_url, upgrade)
+
+
+def test_a_service_that_starts_on_an_empty_folder_makes_its_schema(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/new.db", secret_key=SecretStr(SECRET))
+    with TestClient(create_app(settings, password_cost=CHEAP)) as client:
+        assert client.get("/health/ready").status_code == 200
+        sign_up(client)

@@ -1,0 +1,109 @@
+"""The service as people run it: processes of its own, started from a shell."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's, with the project importable and the settings given; what it compiles is kept for the next.
+
+    Requests are not logged unless that is given: their lines would fill a pipe that nobody reads.
+    """
+    usual = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", "LOG_REQUESTS": "false"}
+    return os.environ | usual | {name.upper(): str(value) for name, value in settings.items()}
+
+
+@contextmanager
+def command(
+    *words: str, stdout: Any = subprocess.PIPE, stderr: Any = subprocess.STDOUT, **settings: object
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start `python -m …` and end it as a supervisor would, with SIGTERM. A pipe that nobody reads stops it in time."""
+    with subprocess.Popen(
+        [sys.executable, "-m", *words],
+        env=environment(**settings),
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            try:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=30)
+            finally:
+                kill(process)
+
+
+def kill(process: "subprocess.Popen[Any]") -> None:
+    """Kill it with its workers, which would outlive it, and hold its pipe open."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def services(count: int, *words: str, stdout: Any = subprocess.PIPE, **settings: object) -> Iterator[list[str]]:
+    """Start that many services at once; yields their URLs once each of them is ready."""
+    words = words or ("app", "serve")
+    with ExitStack() as stack:
+        ports = [free_port() for _ in range(count)]
+        processes = [
+            stack.enter_context(command(*words, "--port", str(port), stdout=stdout, **settings)) for port in ports
+        ]
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        for url, process in zip(urls, processes, strict=True):
+            wait_until_ready(url, process)
+        yield urls
+
+
+@contextmanager
+def serving(*words: str, log: Path, **settings: object) -> Iterator[str]:
+    """Run the service with its standard error, alone, in a file."""
+    port = free_port()
+    with (
+        log.open("w") as file,
+        command(*words, "--port", str(port), stdout=subprocess.DEVNULL, stderr=file, **settings) as process,
+    ):
+        wait_until_ready(url := f"http://127.0.0.1:{port}", process)
+        yield url
+
+
+def wait_until_ready(url: str, process: "subprocess.Popen[str]") -> None:
+    _wait_until_ok(f"{url}/health/ready", process)
+
+
+def wait_until_live(url: str, process: "subprocess.Popen[str]") -> None:
+    _wait_until_ok(f"{url}/health/live", process)
+
+
+def _wait_until_ok(url: str, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx2.Client() as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx2.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            time.sleep(0.02)
+    kill(process)
+    raise AssertionError(f"{url} did not come up: {process.communicate(timeout=10)[0]}")
