@@ -23,12 +23,12 @@ from app.db.connect import connect
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
-from app.http.middleware import SECURITY_HEADERS, Envelope, Head, Limits, Prefix
+from app.http.middleware import SECURITY_HEADERS, HeadAsGet, PathPrefix, RequestIdAndHeaders, RequestLimits
 from app.http.openapi import OTHER_ERROR, complete
 from app.http.planned_routes import Shortcut
-from app.observe.logs import show
+from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, install
-from app.observe.requests import Watch
+from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.upkeep import bring_up_to_date
@@ -98,16 +98,16 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
 def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     """Add the middleware, from the inside out."""
     app.add_middleware(Shortcut, fastapi=app, errors=errors)
-    app.add_middleware(Head)
-    app.add_middleware(Limits, errors=errors, hosts=settings.allowed_hosts)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(RequestLimits, errors=errors, hosts=settings.allowed_hosts)
     if settings.root_path:
-        app.add_middleware(Prefix, prefix=settings.root_path)
+        app.add_middleware(PathPrefix, prefix=settings.root_path)
     if settings.cors_origins:
         app.add_middleware(CORS, errors=errors, origins=settings.cors_origins)
     is_https = settings.public_url.startswith("https://")
-    app.add_middleware(Envelope, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
+    app.add_middleware(RequestIdAndHeaders, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
     if settings.log_requests or settings.metrics:
-        app.add_middleware(Watch, metrics=app.state.metrics, logs=settings.log_requests)
+        app.add_middleware(RequestLog, metrics=app.state.metrics, logs=settings.log_requests)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_either_spelling(settings.trusted_proxies))
 
@@ -130,7 +130,7 @@ def __getattr__(name: str) -> FastAPI:
 def _app() -> FastAPI:
     """uvicorn asks twice. What there is by then stays: to search it for garbage again took 20 ms a time."""
     settings = load_settings()
-    show(settings.log_format)
+    configure_logging(settings.log_format)
     check_keys(settings)
     raise_limit()
     app = create_app(settings)

@@ -292,7 +292,7 @@ def new_database(server: URL, options: str = "") -> Iterator[URL]:
 
 async def _execute(url: URL, statement: str) -> None:
     async with connect(url, wait=60) as database:
-        await database.write_one(lambda connection: connection.exec_driver_sql(statement))
+        await database.autocommit(lambda connection: connection.exec_driver_sql(statement))
 
 
 def _body(response: Response, status: int) -> dict[str, Any]:

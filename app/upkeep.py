@@ -6,7 +6,7 @@ from app.db.batches import in_batches, total
 from app.db.connect import connect
 from app.db.database import Database
 from app.db.migrations import PATIENCE, is_current, upgrade
-from app.tasks.search import lacks_words, write_words
+from app.tasks.search import has_unindexed, index_batch
 
 
 async def bring_up_to_date(database: Database, url: URL) -> None:
@@ -17,5 +17,5 @@ async def bring_up_to_date(database: Database, url: URL) -> None:
     if not await database.read(is_current):
         async with connect(url, PATIENCE) as patient:
             await patient.write(upgrade)
-    if await database.read(lacks_words):
-        await total(in_batches(database, write_words))
+    if await database.read(has_unindexed):
+        await total(in_batches(database, index_batch))

@@ -198,7 +198,7 @@ ROWS = {
         "test_a_change_is_not_made_if_the_etag_is_none_of_if_match",
     ),
     "H3 RFC 9110 HEAD, Allow": (
-        "test_head.py",
+        "http/test_head.py",
         "test_head_has_the_status_and_headers_of_get",
     ),
 }

@@ -7,19 +7,19 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection
 
+from app.auth.callers import OWN_ROW, Caller, Principal, lock_current_user, read_current_user, require_fresh_login
 from app.auth.claims import AccessClaims
-from app.auth.holders import OWN_ROW, Holder, Principal, get_principal, keep_principal, require_fresh_login
 from app.db.database import Database
 from app.errors import AppError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Who = TypeVar("Who", bound=Principal | None)
-Held = TypeVar("Held", bound=Holder | None)
+Held = TypeVar("Held", bound=Caller | None)
 
 
 @dataclass(frozen=True, slots=True)
-class UserDatabase(Generic[Who, Held]):
+class CallerDatabase(Generic[Who, Held]):
     """The database in the hands of the holder of a token: no call does anything for them unless their session is live.
 
     `read` and `write` look at it first, `find` and `make` with the very statement that does the work. Nothing that
@@ -27,7 +27,7 @@ class UserDatabase(Generic[Who, Held]):
     optional and none came.
 
     Raises:
-        InvalidToken, InsufficientScope: as `get_principal` has it, from each call.
+        InvalidToken, InsufficientScope: as `read_current_user` has it, from each call.
         StaleLogin: the session's login is older than `max_age` seconds.
     """
 
@@ -44,10 +44,12 @@ class UserDatabase(Generic[Who, Held]):
 
     async def write(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.db.write(
-            lambda connection: f(connection, self._who(connection, keep_principal), *args, **kwargs)
+            lambda connection: f(connection, self._who(connection, lock_current_user), *args, **kwargs)
         )
 
-    async def find(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read_if_live(
+        self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Read with a function each of whose statements has `IS_LIVE` in it, where there is a token.
 
         If it finds something, the session is live. If it finds nothing, another statement looks at the session.
@@ -56,11 +58,13 @@ class UserDatabase(Generic[Who, Held]):
             self._caller, self._find, lambda connection, held: f(connection, held, *args, **kwargs)
         )
 
-    async def make(self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write as `find` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
-        return await self.db.write_one(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+    async def write_if_live(
+        self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Write as `read_if_live` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
+        return await self.db.autocommit(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
 
-    async def make_alone(
+    async def write_if_live_alone(
         self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Make in a transaction, before whose end no other one like it begins for the same holder."""
@@ -79,7 +83,7 @@ class UserDatabase(Generic[Who, Held]):
         return self.claims.sub if self.claims else None
 
     def _find(self, connection: Connection, f: Callable[[Connection, Held], T]) -> T:
-        holder = Holder(self.claims.sub, self.claims.sid, self.now) if self.claims else None
+        holder = Caller(self.claims.sub, self.claims.sid, self.now) if self.claims else None
         if not self._is_enough():
             self._who(connection)
         try:
@@ -97,22 +101,22 @@ class UserDatabase(Generic[Who, Held]):
             return True
         return self.max_age is None and self.claims.scopes.issuperset(self.required) and "admin" not in self.required
 
-    def _who(self, connection: Connection, look: Callable[..., Principal] = get_principal) -> Who:
+    def _who(self, connection: Connection, look: Callable[..., Principal] = read_current_user) -> Who:
         who = self.claims and look(connection, self.claims, self.required, self.now)
         if who and self.max_age is not None:
             require_fresh_login(who, self.max_age, self.now)
         return cast("Who", who)
 
 
-UserDb = UserDatabase[Principal, Holder]
-OptionalUserDb = UserDatabase[Principal | None, Holder | None]
+CallerDb = CallerDatabase[Principal, Caller]
+OptionalCallerDb = CallerDatabase[Principal | None, Caller | None]
 
 
 @dataclass(frozen=True, slots=True)
 class AdminDatabase:
     """The database in the hands of an administrator, for functions that need not know who that is."""
 
-    user: UserDb
+    user: CallerDb
 
     async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.user.read(lambda connection, _: f(connection, *args, **kwargs))

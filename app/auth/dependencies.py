@@ -9,12 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
-from app.auth.access import AdminDatabase, OptionalUserDb, UserDatabase, UserDb
+from app.auth.access import AdminDatabase, CallerDatabase, CallerDb, OptionalCallerDb
+from app.auth.callers import Principal
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
-from app.auth.grants import Grants
-from app.auth.holders import Principal
-from app.auth.logins import Client
+from app.auth.login_service import LoginService
+from app.auth.logins import LoginOrigin
 from app.auth.passwords import Passwords
 from app.auth.refresh import Uses
 from app.auth.schemas import SCOPES
@@ -25,7 +25,7 @@ from app.config import AppSettings
 from app.db.database import Db
 from app.errors import UnsupportedMediaType
 from app.http.json_body import JSONRoute
-from app.observe.events import identify
+from app.observe.events import bind_caller
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,53 +82,53 @@ OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 async def get_user_database(
     request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, db: Db, now: Now
-) -> UserDb:
+) -> CallerDb:
     try:
-        claims = tokens.read(AccessClaims, token, now)
+        claims = tokens.verify(AccessClaims, token, now)
     except ExpiredToken as error:
         raise InvalidToken("The access token has expired") from error
     except BadToken as error:
         raise InvalidToken from error
     uses = await get_uses(request)  # called here: to be handed it costs more
     await uses.note(db, claims)
-    identify(claims.sub, claims.sid)
-    user: UserDb = UserDatabase(db, claims, scopes.scopes, now)
+    bind_caller(claims.sub, claims.sid)
+    user: CallerDb = CallerDatabase(db, claims, scopes.scopes, now)
     request.state.user = user
     return user
 
 
 async def get_optional_user_database(
     request: Request, scopes: SecurityScopes, token: OptionalBearerToken, tokens: AppTokens, db: Db, now: Now
-) -> OptionalUserDb:
+) -> OptionalCallerDb:
     """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
     if token is None:
-        return UserDatabase(db, None, scopes.scopes, now)
+        return CallerDatabase(db, None, scopes.scopes, now)
     user = await get_user_database(request, scopes, token, tokens, db, now)
-    return cast("OptionalUserDb", user)
+    return cast("OptionalCallerDb", user)
 
 
 async def get_fresh_user_database(
-    request: Request, user: Annotated[UserDb, Security(get_user_database)], settings: AppSettings
-) -> UserDb:
+    request: Request, user: Annotated[CallerDb, Security(get_user_database)], settings: AppSettings
+) -> CallerDb:
     """For what could take the account over: it takes a login of a moment ago (RFC 9470)."""
     request.state.user = replace(user, max_age=settings.fresh_login)
-    return cast("UserDb", request.state.user)
+    return cast("CallerDb", request.state.user)
 
 
-async def get_admin_database(user: Annotated[UserDb, Security(get_user_database)]) -> AdminDatabase:
+async def get_admin_database(user: Annotated[CallerDb, Security(get_user_database)]) -> AdminDatabase:
     return AdminDatabase(user)
 
 
-async def get_current_user(user: Annotated[UserDb, Security(get_user_database)]) -> Principal:
+async def get_current_user(user: Annotated[CallerDb, Security(get_user_database)]) -> Principal:
     return await user.who()
 
 
 CurrentUser = Annotated[Principal, Security(get_current_user)]
 """The caller, after the database was asked. To act in the same transaction, take one of those below."""
 
-AnyUserDb = Annotated[UserDb, Security(get_user_database)]
-AccountDb = Annotated[UserDb, Security(get_user_database, scopes=["account"])]
-FreshAccountDb = Annotated[UserDb, Security(get_fresh_user_database, scopes=["account"])]
+AnyCallerDb = Annotated[CallerDb, Security(get_user_database)]
+AccountDb = Annotated[CallerDb, Security(get_user_database, scopes=["account"])]
+FreshAccountDb = Annotated[CallerDb, Security(get_fresh_user_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
 
 
@@ -152,24 +152,24 @@ class UserRoute(JSONRoute):
 BEARER_ERRORS = (RepeatedCredentials, NotAuthenticated, InvalidToken, InsufficientScope)
 
 
-async def get_client(request: Request) -> Client:
+async def get_login_origin(request: Request) -> LoginOrigin:
     user_agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))
-    return Client(user_agent[:255], request.client.host[:45] if request.client else "")
+    return LoginOrigin(user_agent[:255], request.client.host[:45] if request.client else "")
 
 
-LoginClient = Annotated[Client, Depends(get_client)]
+RequestOrigin = Annotated[LoginOrigin, Depends(get_login_origin)]
 
 
-async def get_grants(
+async def get_login_service(
     settings: AppSettings,
     db: Db,
     passwords: AppPasswords,
     tokens: AppTokens,
     limiter: AppLimiter,
-    client: LoginClient,
+    client: RequestOrigin,
     now: Now,
-) -> Grants:
-    return Grants(settings, db, passwords, tokens, limiter, client, now)
+) -> LoginService:
+    return LoginService(settings, db, passwords, tokens, limiter, client, now)
 
 
-TokenGrants = Annotated[Grants, Depends(get_grants)]
+AppLoginService = Annotated[LoginService, Depends(get_login_service)]

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from app.auth.models import Session, User
-from app.auth.names import fold
+from app.auth.models import LoginSession, User
 from app.auth.networks import network_of
 from app.auth.service import LIVE_OF_USER, SESSION
 from app.auth.throttle import Attempt, clear
+from app.auth.usernames import normalize_username
 from app.db.database import AnyRow
 from app.db.types import Text, new_id
 
@@ -19,7 +19,7 @@ MAX_SESSIONS: Final = 100
 ENDED_AT_ONCE: Final = 1_000  # of an account that had more before there was a limit
 
 
-class Client(NamedTuple):
+class LoginOrigin(NamedTuple):
     """Where a login comes from, as its owner will see it."""
 
     user_agent: str
@@ -38,7 +38,7 @@ ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin, Use
 
 def find_account(connection: Connection, username: str) -> AnyRow | None:
     """Read what a login is checked against: id, password_hash, is_active, is_admin, email."""
-    return connection.execute(ACCOUNT, {"username": fold(username)}).one_or_none()
+    return connection.execute(ACCOUNT, {"username": normalize_username(username)}).one_or_none()
 
 
 # The lock lets an account's logins in one by one: together they would see too few sessions.
@@ -48,7 +48,7 @@ UNCHANGED = (
     .where(User.is_active, User.is_admin == bindparam("was_admin"))
     .with_for_update(key_share=True)
 )
-NEW_SESSION = insert(Session).returning(*SESSION)
+NEW_SESSION = insert(LoginSession).returning(*SESSION)
 
 
 class Started(NamedTuple):
@@ -62,7 +62,7 @@ def start_session(
     account: AnyRow,
     new_hash: str | None,
     scope: str,
-    client: Client,
+    client: LoginOrigin,
     now: datetime,
     ttl: timedelta,
     attempt: Attempt,
@@ -93,14 +93,14 @@ def start_session(
 
 # The oldest logins that can be live. It passes over no expired ones, and reads some only where there are very many.
 SESSIONS = (
-    select(Session.id, Session.rotated_at)
-    .where(*LIVE_OF_USER, Session.id > bindparam("after_id"))
-    .order_by(Session.id)
+    select(LoginSession.id, LoginSession.rotated_at)
+    .where(*LIVE_OF_USER, LoginSession.id > bindparam("after_id"))
+    .order_by(LoginSession.id)
     .limit(MAX_SESSIONS - 1 + ENDED_AT_ONCE)
 )
 END_ONE = (
-    update(Session)
-    .where(Session.id == bindparam("session_id"), Session.ended_at.is_(None))
+    update(LoginSession)
+    .where(LoginSession.id == bindparam("session_id"), LoginSession.ended_at.is_(None))
     .values(ended_at=bindparam("now"), end_reason="too_many")
 )
 

@@ -31,7 +31,7 @@ IS_DELETED = User.deleted_at.is_not(None)
 Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_DELETED)
 
 
-class Session(Base):
+class LoginSession(Base):
     """One login: however often it is refreshed, it is one row, and no token is stored anywhere."""
 
     __tablename__ = "sessions"
@@ -53,13 +53,15 @@ class Session(Base):
     __table_args__ = (Index(None, "user_id", "id"),)
 
 
-NETWORK = func.coalesce(Session.network, Session.ip)
-END = func.coalesce(Session.ended_at, Session.expires_at)
-IS_NOT_ENDED = Session.ended_at.is_(None)
+NETWORK = func.coalesce(LoginSession.network, LoginSession.ip)
+END = func.coalesce(LoginSession.ended_at, LoginSession.expires_at)
+IS_NOT_ENDED = LoginSession.ended_at.is_(None)
 
 # A refresh changes no column that is in an index: on PostgreSQL it is a heap-only update.
-Index("ix_sessions_networks", Session.user_id, NETWORK, END)
-Index("ix_sessions_live", Session.user_id, Session.id, sqlite_where=IS_NOT_ENDED, postgresql_where=IS_NOT_ENDED)
+Index("ix_sessions_networks", LoginSession.user_id, NETWORK, END)
+Index(
+    "ix_sessions_live", LoginSession.user_id, LoginSession.id, sqlite_where=IS_NOT_ENDED, postgresql_where=IS_NOT_ENDED
+)
 
 
 class Throttle(Base):

@@ -6,10 +6,10 @@ from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
+from app.auth.callers import Principal, allowed_scopes, format_scope, why_over
 from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
 from app.auth.errors import InvalidGrant, TokenReused
-from app.auth.holders import Principal, allowed_scopes, spell_scope, why_over
-from app.auth.models import Session, User
+from app.auth.models import LoginSession, User
 from app.auth.schemas import Introspection
 from app.auth.service import SESSION, end_session, grant_scope
 from app.db.database import AnyRow, Database
@@ -23,30 +23,32 @@ class Refreshed(NamedTuple):
 
 
 MOVE = (
-    update(Session)
+    update(LoginSession)
     .where(
-        Session.id == bindparam("session_id"),
-        Session.user_id == bindparam("owner_id"),
-        Session.generation == bindparam("from_generation"),
-        Session.ended_at.is_(None),
-        Session.expires_at > bindparam("now"),
-        exists().where(User.id == Session.user_id, User.is_active),
+        LoginSession.id == bindparam("session_id"),
+        LoginSession.user_id == bindparam("owner_id"),
+        LoginSession.generation == bindparam("from_generation"),
+        LoginSession.ended_at.is_(None),
+        LoginSession.expires_at > bindparam("now"),
+        exists().where(User.id == LoginSession.user_id, User.is_active),
     )
-    .values(generation=Session.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
-    .returning(*SESSION, select(User.is_admin).where(User.id == Session.user_id).scalar_subquery().label("is_admin"))
+    .values(generation=LoginSession.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
+    .returning(
+        *SESSION, select(User.is_admin).where(User.id == LoginSession.user_id).scalar_subquery().label("is_admin")
+    )
 )
 ITS_SESSION = (
-    select(*SESSION, Session.unused_generation, Session.ended_at, Session.end_reason)
+    select(*SESSION, LoginSession.unused_generation, LoginSession.ended_at, LoginSession.end_reason)
     .add_columns(User.username, User.is_admin)
     .join(User)
-    .where(Session.id == bindparam("session_id"), Session.user_id == bindparam("owner_id"), User.is_active)
+    .where(LoginSession.id == bindparam("session_id"), LoginSession.user_id == bindparam("owner_id"), User.is_active)
 )
 MARK_USED = (
-    update(Session)
+    update(LoginSession)
     .where(
-        Session.id == bindparam("session_id"),
-        Session.unused_generation == bindparam("used"),
-        Session.ended_at.is_(None),
+        LoginSession.id == bindparam("session_id"),
+        LoginSession.unused_generation == bindparam("used"),
+        LoginSession.ended_at.is_(None),
     )
     .values(unused_generation=None)
 )
@@ -105,7 +107,7 @@ class Uses:
         generation = (claims.sid, claims.generation)
         if self._is_strict or claims.generation == 1 or generation in self.noted:  # the first repeats nothing
             return
-        await db.write_one(mark_used, claims)
+        await db.autocommit(mark_used, claims)
         if len(self.noted) >= REMEMBERED:
             self.noted.clear()
         self.noted.add(generation)
@@ -124,6 +126,6 @@ def introspect(connection: Connection, caller: Principal, claims: SessionClaims,
     if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
         return Introspection(active=False)
     token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
-    scope = spell_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
+    scope = format_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
     said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
     return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)

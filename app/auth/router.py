@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AnyUserDb, AppTokens, AppUses, TokenGrants, UserRoute
+from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses, UserRoute
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -32,7 +32,7 @@ from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
 from app.http.query import StrictRoute
-from app.observe.events import record
+from app.observe.events import log_event
 from app.pagination.page import PAGE, PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
@@ -56,7 +56,7 @@ well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictR
     responses=describe(*FORM_ERRORS, *GRANT_ERRORS),
     openapi_extra=form_of(TokenFields),
 )
-async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
+async def issue_token(form: TokenForm, grants: AppLoginService) -> Response:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
     Each refresh token is good once. A repeat gets the same successor again: within ten seconds, or later as long as
@@ -75,9 +75,9 @@ async def issue_token(form: TokenForm, grants: TokenGrants) -> Response:
 async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     with suppress(BadToken):
-        claims = tokens.read_any(token)
+        claims = tokens.verify_session_token(token)
         if await db.write(end_session, claims, "revoked", now):
-            record("session_revoked", user_id=claims.sub, session_id=claims.sid)
+            log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
     return _unstored(Revocation())
 
 
@@ -87,14 +87,14 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
-    _: FormFields, user: AnyUserDb, token: FormToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
+    _: FormFields, user: AnyCallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
 ) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
 
     To ask about a token is to use it: somebody has it.
     """
     try:
-        claims = tokens.read_any(token, now)
+        claims = tokens.verify_session_token(token, now)
     except BadToken:
         await user.who()
         return _unstored(Introspection(active=False))
@@ -118,7 +118,7 @@ async def list_own_sessions(
 async def delete_session(session_id: PathId, user: AccountDb, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
     await user.write(lambda connection, who: end_own_session(connection, who.user_id, session_id, now))
-    record("session_revoked", session_id=session_id)
+    log_event("session_revoked", session_id=session_id)
 
 
 @router.delete("/sessions", status_code=204)
@@ -126,7 +126,7 @@ async def delete_session(session_id: PathId, user: AccountDb, now: Now) -> None:
 async def delete_other_sessions(user: AccountDb, now: Now) -> None:
     """End all of your sessions but this one."""
     await user.write(end_other_sessions, "revoked", now)
-    record("session_revoked", reason="all but this one")
+    log_event("session_revoked", reason="all but this one")
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)

@@ -5,17 +5,24 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
+from app.auth.callers import Principal, format_scope
 from app.auth.claims import SessionClaims
 from app.auth.errors import (
     InvalidScope,
     SessionNotFound,
 )
-from app.auth.holders import Principal, spell_scope
-from app.auth.models import Session
+from app.auth.models import LoginSession
 from app.pagination.page import Order, Page, PageQuery
 
 # What tokens are made from.
-SESSION = (Session.id, Session.user_id, Session.generation, Session.scope, Session.rotated_at, Session.expires_at)
+SESSION = (
+    LoginSession.id,
+    LoginSession.user_id,
+    LoginSession.generation,
+    LoginSession.scope,
+    LoginSession.rotated_at,
+    LoginSession.expires_at,
+)
 
 
 def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
@@ -27,12 +34,12 @@ def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
     granted = frozenset(requested) or allowed
     if not granted or not granted <= allowed:
         raise InvalidScope
-    return spell_scope(granted)
+    return format_scope(granted)
 
 
 def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
     """End the session of a token, and return whether it was live."""
-    return _end(connection, [Session.id == claims.sid, Session.user_id == claims.sub], reason, now)
+    return _end(connection, [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub], reason, now)
 
 
 def end_own_session(connection: Connection, user_id: str, session_id: str, now: datetime) -> None:
@@ -41,39 +48,41 @@ def end_own_session(connection: Connection, user_id: str, session_id: str, now: 
     Raises:
         SessionNotFound: there is none, or it is over, or another's.
     """
-    own = [Session.id == session_id, Session.user_id == user_id, Session.expires_at > now]
+    own = [LoginSession.id == session_id, LoginSession.user_id == user_id, LoginSession.expires_at > now]
     if not _end(connection, own, "revoked", now):
         raise SessionNotFound
 
 
 def end_sessions_of(connection: Connection, user_id: str, reason: str, now: datetime) -> None:
     """End all sessions of a user."""
-    _end(connection, [Session.user_id == user_id], reason, now)
+    _end(connection, [LoginSession.user_id == user_id], reason, now)
 
 
 def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: str, now: datetime) -> None:
     """End those sessions of a user that have this scope."""
-    has_scope = (literal(" ") + Session.scope + " ").contains(f" {scope} ")
-    _end(connection, [Session.user_id == user_id, has_scope], reason, now)
+    has_scope = (literal(" ") + LoginSession.scope + " ").contains(f" {scope} ")
+    _end(connection, [LoginSession.user_id == user_id, has_scope], reason, now)
 
 
 def end_other_sessions(connection: Connection, user: Principal, reason: str, now: datetime) -> None:
     """End all sessions of the user's but this one."""
-    _end(connection, [Session.user_id == user.user_id, Session.id != user.session_id], reason, now)
+    _end(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
 
 
-BY_LOGIN = Order(Session.id, descending=True)
+BY_LOGIN = Order(LoginSession.id, descending=True)
 LIVE_OF_USER = (
-    Session.user_id == bindparam("user_id"),
-    Session.ended_at.is_(None),
-    Session.expires_at > bindparam("now"),
+    LoginSession.user_id == bindparam("user_id"),
+    LoginSession.ended_at.is_(None),
+    LoginSession.expires_at > bindparam("now"),
 )
 LIVE = (
-    select(Session.id, Session.created_at, Session.rotated_at.label("last_used_at"), Session.expires_at)
-    .add_columns(Session.user_agent, Session.ip)
+    select(
+        LoginSession.id, LoginSession.created_at, LoginSession.rotated_at.label("last_used_at"), LoginSession.expires_at
+    )
+    .add_columns(LoginSession.user_agent, LoginSession.ip)
     .where(*LIVE_OF_USER)
 )
-OWN = LIVE.add_columns((Session.id == bindparam("session_id")).label("current"))
+OWN = LIVE.add_columns((LoginSession.id == bindparam("session_id")).label("current"))
 
 
 def list_live(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
@@ -88,7 +97,12 @@ def list_sessions(connection: Connection, user: Principal, query: PageQuery, now
 
 
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
-BATCH = select(Session.id).where(Session.id > bindparam("after_id")).order_by(Session.id).limit(bindparam("limit"))
+BATCH = (
+    select(LoginSession.id)
+    .where(LoginSession.id > bindparam("after_id"))
+    .order_by(LoginSession.id)
+    .limit(bindparam("limit"))
+)
 
 
 def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:
@@ -99,17 +113,17 @@ def purge_sessions(connection: Connection, before: datetime, after_id: str, limi
     ids = connection.execute(BATCH, {"after_id": after_id, "limit": limit}).scalars().all()
     if not ids:
         return None, 0
-    is_over = (Session.ended_at < before) | (Session.expires_at < before)
-    purged = connection.execute(delete(Session).where(Session.id.between(ids[0], ids[-1]), is_over))
+    is_over = (LoginSession.ended_at < before) | (LoginSession.expires_at < before)
+    purged = connection.execute(delete(LoginSession).where(LoginSession.id.between(ids[0], ids[-1]), is_over))
     return ids[-1], purged.rowcount
 
 
 def has_sessions(connection: Connection) -> bool:
     """Whether anybody has ever logged in, as far as is known."""
-    return connection.execute(select(Session.id).limit(1)).one_or_none() is not None
+    return connection.execute(select(LoginSession.id).limit(1)).one_or_none() is not None
 
 
 def _end(connection: Connection, which: Iterable[ColumnElement[bool]], reason: str, now: datetime) -> bool:
     """End those of the sessions that are live; whether there were any."""
-    end = update(Session).where(*which, Session.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
+    end = update(LoginSession).where(*which, LoginSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
     return bool(connection.execute(end).rowcount)

@@ -18,8 +18,8 @@ from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, check, count, find_reached, purge_counts, refuse
 from app.auth.guesses import Guesses
-from app.auth.models import END, NETWORK, Session, Throttle
-from app.auth.names import fold
+from app.auth.models import END, NETWORK, LoginSession, Throttle
+from app.auth.usernames import normalize_username
 from app.config import Settings
 from app.db.database import Database
 from app.db.types import Text, UTCDateTime
@@ -51,7 +51,7 @@ class Limiter:
 
     def login(self, username: str, network: str, account_id: str | None = None) -> Attempt:
         """Count by the account where there is one, and by the name that was typed where there is none."""
-        account = self._key("account", account_id) if account_id else self._key("name", fold(username))
+        account = self._key("account", account_id) if account_id else self._key("name", normalize_username(username))
         return self._attempt(account_id or NOBODY, account[:HALF], network, "account")
 
     def confirmation(self, account_id: str, session_id: str, network: str) -> Attempt:
@@ -137,8 +137,10 @@ def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
 # A session that was ended after it had expired has lived until it expired.
 HAS_BEEN_THERE = select(
     exists()
-    .where(Session.user_id == bindparam("account_id"), bindparam("network", type_=Text) == NETWORK)
-    .where(bindparam("since", type_=UTCDateTime) <= END, Session.expires_at >= bindparam("since", type_=UTCDateTime))
+    .where(LoginSession.user_id == bindparam("account_id"), bindparam("network", type_=Text) == NETWORK)
+    .where(
+        bindparam("since", type_=UTCDateTime) <= END, LoginSession.expires_at >= bindparam("since", type_=UTCDateTime)
+    )
 )
 
 

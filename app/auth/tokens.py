@@ -108,7 +108,7 @@ class Tokens:
         header = {"typ": claims.typ, "kid": key.id}
         return jws.sign(claims.model_dump(), key.signer, headers=header, algorithm=key.algorithm)
 
-    def read(self, kind: type[AnyClaims], token: str, now: datetime) -> AnyClaims:
+    def verify(self, kind: type[AnyClaims], token: str, now: datetime) -> AnyClaims:
         """Verify a token of that kind.
 
         Raises:
@@ -123,7 +123,7 @@ class Tokens:
         _check_expiry(claims, now)
         return claims
 
-    def read_any(self, token: str, now: datetime | None = None) -> SessionClaims:
+    def verify_session_token(self, token: str, now: datetime | None = None) -> SessionClaims:
         """Verify that a token is a session's, access or refresh; without `now`, of whichever age.
 
         Raises:

@@ -20,7 +20,7 @@ from app.clock import Clock, utc_now
 from app.config import BadSettings, Settings, read_settings
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import is_current
-from app.tasks.search import lacks_words
+from app.tasks.search import has_unindexed
 from app.users.service import list_hashes
 
 BATCH = 1000
@@ -160,7 +160,7 @@ async def _looked_at(database: Database, settings: Settings, clock: Clock) -> As
             f"{secret_file(settings)} is gone: the service would make another, and end every session.",
             "Put it back, from the backup of the database.",
         )
-    if await database.read(lacks_words):
+    if await database.read(has_unindexed):
         yield Fault("Searches do not find every task: an older version has made some.", "python -m app migrate")
     names = sorted([name async for name in _weakly_hashed(database)])
     if names:

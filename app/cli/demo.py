@@ -17,7 +17,7 @@ from app.clock import utc_now
 from app.config import load_settings
 from app.db.database import Database
 from app.db.types import new_id
-from app.tasks.search import spell_words
+from app.tasks.search import index_text
 from app.tasks.service import insert_tasks
 from app.users.service import insert_users
 
@@ -91,7 +91,7 @@ def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str,
             "owner_id": user_ids[number % len(user_ids)],
             "title": title,
             "description": description,
-            "words": spell_words(title, description),
+            "words": index_text(title, description),
             "status": chance.choice(STATUSES),
             "due_at": created_at + timedelta(days=chance.randrange(1, 60)) if number % 3 else None,
             "is_public": number % 4 == 0,

@@ -12,7 +12,7 @@ from app.cli.run import with_database
 from app.config import load_settings
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import PATIENCE, is_current
-from app.observe.logs import show
+from app.observe.logs import configure_logging
 from app.server import run
 from app.upkeep import bring_up_to_date
 
@@ -44,7 +44,7 @@ def serve(
     body = '{"username": "ada", "password": "correct horse battery"}'
     typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
     typer.echo(f"  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'")
-    show(settings.log_format)
+    configure_logging(settings.log_format)
     run.serve(host, port, workers, reload=reload, metrics=settings.metrics)
 
 

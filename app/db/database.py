@@ -1,8 +1,8 @@
-"""The database as four verbs: read, read_for, write and write_one.
+"""The database as four verbs: read, read_for, write and autocommit.
 
 `await db.read(f, …)` and `await db.write(f, …)` run `f(connection, …)`, a plain function of SQLAlchemy Core, once, in
 one go: `read` in autocommit, `write` in one transaction, committed before it returns and rolled back if `f` raises;
-`write_one` where each statement may be a transaction by itself, which saves the round trips for one around them.
+`autocommit` where each statement may be a transaction by itself, which saves the round trips for one around them.
 `read_for` is `read` for a caller. Long reads take turns by caller.
 """
 
@@ -92,14 +92,14 @@ class Database(ABC):
         with _unavailable():
             return await self._write(lambda connection: f(connection, *args, **kwargs))
 
-    async def write_one(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def autocommit(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f`, no two statements of which must be kept or lost together: each may be a transaction by itself.
 
         Raises:
             DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
         """
         with _unavailable():
-            return await self._write_one(lambda connection: f(connection, *args, **kwargs))
+            return await self._autocommit(lambda connection: f(connection, *args, **kwargs))
 
     @abstractmethod
     async def _read(self, f: Callable[[Connection], T], caller: str) -> T: ...
@@ -108,7 +108,7 @@ class Database(ABC):
     async def _write(self, f: Callable[[Connection], T]) -> T: ...
 
     @abstractmethod
-    async def _write_one(self, f: Callable[[Connection], T]) -> T: ...
+    async def _autocommit(self, f: Callable[[Connection], T]) -> T: ...
 
     @abstractmethod
     def usage(self) -> tuple[int, int]:

@@ -71,7 +71,7 @@ class PostgreSQL(Database):
     async def _write(self, f: Callable[[Connection], T]) -> T:
         return await self._in_turn(_in_transaction, self._writer, f)
 
-    async def _write_one(self, f: Callable[[Connection], T]) -> T:
+    async def _autocommit(self, f: Callable[[Connection], T]) -> T:
         return await self._in_turn(_in_connection, self._reader, f)
 
     async def _in_turn(

@@ -85,7 +85,7 @@ class SQLite(Database):
         deadline = time.monotonic() + self.wait
         return await self._writer.run(lambda connection: self._in_transaction(connection, f, deadline), deadline)
 
-    _write_one = _write
+    _autocommit = _write
 
     def _in_transaction(self, connection: Connection, f: Callable[[Connection], T], deadline: float) -> T:
         with connection.begin():

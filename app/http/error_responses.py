@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from app.errors import AppError, Forbidden, InvalidInput, NotFound, TooManyRequests
-from app.observe.events import record
+from app.observe.events import log_event
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 OAUTH_CODES = {
@@ -46,9 +46,9 @@ class ErrorHandlers:
         if isinstance(error, InvalidInput):
             return self.invalid(request, [{"type": error.kind, "loc": error.loc, "msg": error.detail}], error.code)
         if error.error in REFUSALS:
-            record("access_refused", reason=error.detail)
+            log_event("access_refused", reason=error.detail)
         if isinstance(error, TooManyRequests):
-            record("throttled", reason=request.scope["path"])
+            log_event("throttled", reason=request.scope["path"])
         return self.respond(request, error.status_code, error.detail, error.code, error.headers, error.error)
 
     async def http_exception(self, request: Request, error: HTTPException) -> Response:
@@ -65,7 +65,7 @@ class ErrorHandlers:
         return self.invalid(request, [_without_input(fault) for fault in error.errors()], InvalidInput.code)
 
     def unexpected_error(self, request: Request, error: Exception) -> Response:
-        record("unexpected_error", reason=type(error).__name__)
+        log_event("unexpected_error", reason=type(error).__name__)
         closing = {"Connection": "close"}  # uvicorn does
         return self.respond(request, AppError.status_code, AppError.detail, AppError.code, closing)
 

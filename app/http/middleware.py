@@ -26,7 +26,7 @@ from app.errors import (
     URLTooLong,
 )
 from app.http.error_responses import ErrorHandlers
-from app.observe.events import Origin, origin
+from app.observe.events import RequestContext, request_context
 
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 64
@@ -51,7 +51,7 @@ SECURITY_HEADERS = {
 SERVER_OPTIONS = Response(status_code=204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
 
 
-class Envelope:
+class RequestIdAndHeaders:
     """Give each request an id, and each answer that id and the headers that it has not set itself.
 
     It is also the last resort for an error that nobody foresaw, so that this answer has them too.
@@ -71,7 +71,7 @@ class Envelope:
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16).encode()
         client = scope.get("client")
-        origin.set(Origin(request_id.decode(), client[0] if client else ""))
+        request_context.set(RequestContext(request_id.decode(), client[0] if client else ""))
         is_answered = False
 
         async def send_with_headers(message: Message) -> None:
@@ -106,7 +106,7 @@ def _hide_url(scope: Scope) -> None:
         trace.get_current_span().set_attributes(dict.fromkeys(sent, HIDDEN))
 
 
-class Prefix:
+class PathPrefix:
     """Serve every path under `prefix` as well, whether or not the proxy strips it."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -121,7 +121,7 @@ class Prefix:
         await self.app(scope, receive, send)
 
 
-class Head:
+class HeadAsGet:
     """Answer HEAD as GET, without the body (RFC 9110 §9.3.2), and `OPTIONS *`, which no route can (§9.3.7)."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -141,7 +141,7 @@ class Head:
         await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
-class Limits:
+class RequestLimits:
     """Refuse what is too large, too slow or not for us: the head of a request at once, its body as it is read."""
 
     def __init__(self, app: ASGIApp, errors: ErrorHandlers, hosts: Collection[str]) -> None:

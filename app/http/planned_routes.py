@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import AppError
 from app.http.error_responses import ErrorHandlers
 from app.http.query import QueryNames
-from app.observe.requests import declared
+from app.observe.requests import matched_route
 
 UNKNOWN = (
     *("cookie_params", "body_params", "websocket_param_name", "response_param_name"),
@@ -59,7 +59,7 @@ class Shortcut:
             await (response or self.app)(scope, receive, send)
         finally:
             if plan is None:
-                declared.set(_declared(scope))
+                matched_route.set(_declared(scope))
 
     def _plan(self, scope: Scope) -> "Plan | None":
         if self.fastapi.dependency_overrides or get_telemetry_data() is not None:
@@ -67,13 +67,13 @@ class Shortcut:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if plan := self.plans.get((scope["method"], path)):
             scope["path_params"] = {}
-            declared.set(path)
+            matched_route.set(path)
             return plan
         for route, plan in self.patterns:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 scope.update(found)
-                declared.set(route.path)
+                matched_route.set(route.path)
                 return plan
         return None
 

@@ -37,7 +37,7 @@ Event = Literal[
 ]
 
 
-class Origin(NamedTuple):
+class RequestContext(NamedTuple):
     """Whose request, and from where, as far as it is known."""
 
     request_id: str = ""
@@ -46,22 +46,22 @@ class Origin(NamedTuple):
     session_id: str | None = None
 
 
-origin: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039 - a tuple
+request_context: ContextVar[RequestContext] = ContextVar("request_context", default=RequestContext())  # noqa: B039 - a tuple
 
 listener: ContextVar[Callable[[Event], object] | None] = ContextVar("listener", default=None)
 """Who else is told of the request's events."""
 
 
-def identify(user_id: str, session_id: str) -> None:
+def bind_caller(user_id: str, session_id: str) -> None:
     """Have the request's events name who sent it."""
-    origin.set(origin.get()._replace(user_id=user_id, session_id=session_id))
+    request_context.set(request_context.get()._replace(user_id=user_id, session_id=session_id))
 
 
-def record(event: Event, **facts: str | None) -> None:
+def log_event(event: Event, **facts: str | None) -> None:
     """Log that it happened: `user_id`, `session_id` where they are not the request's own, and `reason`.
 
     Where an administrator did it to somebody, they are `target_id`. A task that was removed is `task_id`.
     """
-    logger.info(Line({"time": utc_now().isoformat(), "event": event, **origin.get()._asdict(), **facts}))
+    logger.info(Line({"time": utc_now().isoformat(), "event": event, **request_context.get()._asdict(), **facts}))
     if listen := listener.get():
         listen(event)

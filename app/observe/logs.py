@@ -53,7 +53,7 @@ class ConsoleFormatter(logging.Formatter):
 FORMATTERS: dict[LogFormat, type[logging.Formatter]] = {"json": JSONFormatter, "console": ConsoleFormatter}
 
 
-def show(log_format: LogFormat) -> None:
+def configure_logging(log_format: LogFormat) -> None:
     """Write to standard error what the service logs, and uvicorn in the same way, less the URLs that it would.
 
     Where the root logger has handlers, by uvicorn's `--log-config`, it is somebody else's to say.

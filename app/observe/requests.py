@@ -8,7 +8,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clock import utc_now
-from app.observe.events import listener, origin
+from app.observe.events import listener, request_context
 from app.observe.logs import Line
 from app.observe.metrics import Metrics
 
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 ROUTINE = {"/health/live", "/health/ready", "/metrics"}
 """Routes whose success is nothing to tell: they are asked every few seconds, by machines."""
 
-declared: ContextVar[str | None] = ContextVar("declared", default=None)
+matched_route: ContextVar[str | None] = ContextVar("matched_route", default=None)
 """The path of the route that the request has found, as it was declared: of what was sent nothing is in it."""
 
 
-class Watch:
+class RequestLog:
     """Log each request when it is over, and count it. `status` is None where nobody was answered.
 
     A route that is declared with a slash at its end and without is one.
@@ -51,13 +51,13 @@ class Watch:
             else:
                 is_whole = not message.get("more_body", False)
 
-        declared.set(None)
+        matched_route.set(None)
         listener.set(self.listener)
         try:
             await self.app(scope, receive, send_and_see)
         finally:
             seconds = perf_counter() - began
-            route = (declared.get() or "").rstrip("/") or None
+            route = (matched_route.get() or "").rstrip("/") or None
             if self.metrics:
                 self.metrics.count_request(scope["method"], route, status, seconds)
             is_routine = status == HTTPStatus.OK and route in ROUTINE
@@ -72,7 +72,7 @@ class Watch:
             "route": route,
             "status": status,
             "ms": round(seconds * 1000, 1),
-            **origin.get()._asdict(),
+            **request_context.get()._asdict(),
         }
         if not is_whole:
             line["reason"] = "broken off"

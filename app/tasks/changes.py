@@ -5,12 +5,12 @@ from typing import Final
 
 from sqlalchemy import Boolean, Connection, String, and_, bindparam, case, delete, or_, select, update
 
-from app.auth.holders import Principal
+from app.auth.callers import Principal
 from app.db.types import UTCDateTime
 from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
 from app.tasks.models import Task
 from app.tasks.schemas import TaskUpdate
-from app.tasks.search import spell_words
+from app.tasks.search import index_text
 from app.tasks.service import TaskFields, columns_of
 
 # Made once: to make a statement takes longer than to run it.
@@ -63,7 +63,7 @@ def update_task(
                 raise ReadOnlyField(name)
         whole = task | fields
     if texts:
-        fields["words"] = spell_words(whole["title"], whole["description"])
+        fields["words"] = index_text(whole["title"], whole["description"])
     change = UPDATE if versions is None else UPDATE_VERSION
     new = {"now": now, "username": user.username}
     changed = connection.execute(change, {**values, **fields, **new}).one_or_none()

@@ -5,16 +5,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Security
 
-from app.auth.access import OptionalUserDb, UserDb
+from app.auth.access import CallerDb, OptionalCallerDb
 from app.auth.dependencies import get_optional_user_database, get_user_database
 from app.tasks.schemas import TaskQuery
 
-TaskReader = Annotated[UserDb, Security(get_user_database, scopes=["tasks:read"])]
-OptionalTaskReader = Annotated[OptionalUserDb, Security(get_optional_user_database, scopes=["tasks:read"])]
+TaskReader = Annotated[CallerDb, Security(get_user_database, scopes=["tasks:read"])]
+OptionalTaskReader = Annotated[OptionalCallerDb, Security(get_optional_user_database, scopes=["tasks:read"])]
 OPTIONAL: dict[str, Any] = {"security": [{}]}
 """For the OpenAPI document: no token will do, beside one."""
 
-TaskWriter = Annotated[UserDb, Security(get_user_database, scopes=["tasks:write"])]
+TaskWriter = Annotated[CallerDb, Security(get_user_database, scopes=["tasks:write"])]
 
 Filters = Annotated[TaskQuery, Query()]
 IdempotencyKey = Annotated[

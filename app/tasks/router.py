@@ -8,7 +8,7 @@ from app.clock import Now
 from app.config import AppSettings
 from app.db.types import PathId
 from app.http.openapi import describe, header
-from app.observe.events import record
+from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.tasks import changes, service
 from app.tasks.dependencies import (
@@ -41,7 +41,7 @@ router = APIRouter(
 @router.get("/", response_model=TaskPage, include_in_schema=False)
 async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List your tasks; without a token, everyone's public ones."""
-    page = await user.find(service.list_tasks, query)
+    page = await user.read_if_live(service.list_tasks, query)
     return page.response(request, query)
 
 
@@ -49,7 +49,7 @@ async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request)
 @router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> Response:
     """List your tasks."""
-    page = await user.find(service.list_tasks, query)
+    page = await user.read_if_live(service.list_tasks, query)
     return page.response(request, query)
 
 
@@ -79,9 +79,9 @@ async def create_task(
     """Create a task."""
     values = fields, idempotency_key, settings.tasks_limit, now
     try:
-        task = await user.make(service.create_task, *values)
+        task = await user.write_if_live(service.create_task, *values)
     except NearLimit:
-        task = await user.make_alone(service.create_task, *values, is_alone=True)
+        task = await user.write_if_live_alone(service.create_task, *values, is_alone=True)
     response = _response(task, 201)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/tasks/{task['id']}"
     return response
@@ -95,7 +95,7 @@ async def create_task(
 )
 async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: IfNoneMatch) -> Response:
     """Read a task: yours, or a public one."""
-    task = await user.find(service.get_task, task_id)
+    task = await user.read_if_live(service.get_task, task_id)
     if etag(task["version"]) in if_none_match or "*" in if_none_match:
         return Response(status_code=304, headers=_validators(task))
     return _response(task)
@@ -114,7 +114,7 @@ async def delete_task(task_id: PathId, user: TaskWriter, if_match: IfMatch) -> N
     """Delete a task of yours. An administrator, with the scope `admin`, may delete a public task of anybody."""
     owner_id = await user.write(changes.delete_task, task_id, if_match)
     if user.claims and user.claims.sub != owner_id:
-        record("task_removed", target_id=owner_id, task_id=task_id)
+        log_event("task_removed", target_id=owner_id, task_id=task_id)
 
 
 def _response(task: TaskFields, status_code: int = 200) -> Response:

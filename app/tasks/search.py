@@ -124,7 +124,7 @@ def split(*texts: str | None) -> list[str]:
     return [*words, rest[:LONGEST]] if rest else words
 
 
-def spell_words(title: str, description: str | None) -> str:
+def index_text(title: str, description: str | None) -> str:
     """What `Task.words` holds: each different word between two spaces, so many at most."""
     return f" {' '.join(islice(dict.fromkeys(split(title, description)), MOST))} "
 
@@ -133,16 +133,16 @@ WITHOUT_WORDS = select(Task.id, Task.title, Task.description).where(~HAS_WORDS).
 WRITE_WORDS = update(Task).where(Task.id == bindparam("task_id")).values(words=bindparam("its_words"))
 
 
-def write_words(connection: Connection, limit: int) -> int:
+def index_batch(connection: Connection, limit: int) -> int:
     """Write down the words of some tasks that have none yet; of how many."""
     tasks = connection.execute(WITHOUT_WORDS.limit(limit).with_for_update()).all()
-    words = [{"task_id": task.id, "its_words": spell_words(task.title, task.description)} for task in tasks]
+    words = [{"task_id": task.id, "its_words": index_text(task.title, task.description)} for task in tasks]
     if words:
         connection.execute(WRITE_WORDS, words)
     return len(words)
 
 
-def lacks_words(connection: Connection) -> bool:
+def has_unindexed(connection: Connection) -> bool:
     """Whether there are tasks that no search finds yet."""
     return connection.execute(WITHOUT_WORDS.limit(1)).one_or_none() is not None
 

@@ -21,8 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from app.auth.callers import IS_LIVE, USERNAME, Caller, Principal
 from app.auth.errors import InvalidToken
-from app.auth.holders import IS_LIVE, USERNAME, Holder, Principal
 from app.auth.models import User
 from app.db.database import AnyRow, AnySelect, DatabaseUnavailable, expect_long
 from app.db.types import JSONTime, new_id
@@ -31,7 +31,7 @@ from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
 from app.tasks.quota import has_room
 from app.tasks.schemas import TaskCreate, TaskQuery
-from app.tasks.search import find, spell_words
+from app.tasks.search import find, index_text
 
 TaskFields = dict[str, Any]
 """What TaskRead shows, and the version, and maybe more."""
@@ -99,11 +99,11 @@ WITH_KEY = select(*columns_of(USERNAME), Task.version, Task.idempotency_hash).wh
 FILTERS: Final = ("status", "due_before", "due_after")
 
 
-def list_tasks(connection: Connection, holder: Holder | None, query: TaskQuery) -> Page:
+def list_tasks(connection: Connection, caller: Caller | None, query: TaskQuery) -> Page:
     """Read a page of the holder's tasks, if their session is live; without one, of everyone's public ones."""
-    if holder is None:
+    if caller is None:
         return list_public(connection, None, query)
-    return _page(connection, OWN, query, holder)
+    return _page(connection, OWN, query, caller)
 
 
 def list_public(connection: Connection, _: Principal | None, query: TaskQuery) -> Page:
@@ -111,13 +111,13 @@ def list_public(connection: Connection, _: Principal | None, query: TaskQuery) -
     return _page(connection, PUBLIC, query, None)
 
 
-def get_task(connection: Connection, holder: Holder | None, task_id: str) -> TaskFields:
-    """Read a task that the holder, if their session is live, or anyone may see.
+def get_task(connection: Connection, caller: Caller | None, task_id: str) -> TaskFields:
+    """Read a task that the caller, if their session is live, or anyone may see.
 
     Raises:
         TaskNotFound
     """
-    query, values = (ONE_VISIBLE, holder._asdict()) if holder else (ONE_PUBLIC, {})
+    query, values = (ONE_VISIBLE, caller._asdict()) if caller else (ONE_PUBLIC, {})
     task = connection.execute(query, {**values, "task_id": task_id}).one_or_none()
     if task is None:
         raise TaskNotFound
@@ -126,7 +126,7 @@ def get_task(connection: Connection, holder: Holder | None, task_id: str) -> Tas
 
 def create_task(
     connection: Connection,
-    holder: Holder,
+    caller: Caller,
     fields: TaskCreate,
     idempotency_key: str | None,
     limit: int,
@@ -139,15 +139,15 @@ def create_task(
     Raises:
         InvalidToken, DatabaseUnavailable: the session is not live, or the moment is bad; nothing has been inserted.
         IdempotencyKeyReused: the key came with another body before.
-        TooManyTasks: the holder has as many as the limit.
+        TooManyTasks: the caller has as many as the limit.
         NearLimit: it must be done alone. SQLite's writes are.
     """
     shown = {"id": new_id(now), **fields.model_dump(), "created_at": now, "updated_at": now}
     digest = hashlib.sha256(fields.model_dump_json().encode()).hexdigest() if idempotency_key else None
-    hidden = {"owner_id": holder.user_id, "idempotency_key": idempotency_key, "idempotency_hash": digest}
-    values = {**holder._asdict(), **shown, **hidden, "words": spell_words(fields.title, fields.description)}
+    hidden = {"owner_id": caller.user_id, "idempotency_key": idempotency_key, "idempotency_hash": digest}
+    values = {**caller._asdict(), **shown, **hidden, "words": index_text(fields.title, fields.description)}
     dialect = connection.dialect.name
-    may_insert = has_room(connection, holder.user_id, limit, is_alone=is_alone or dialect == "sqlite")
+    may_insert = has_room(connection, caller.user_id, limit, is_alone=is_alone or dialect == "sqlite")
     try:
         created = connection.execute(CREATE[dialect], values).one_or_none() if may_insert else None
     except IntegrityError as error:  # pragma: no cover - in a greenlet alone: the owner has been deleted meanwhile
@@ -169,7 +169,7 @@ def insert_tasks(connection: Connection, rows: Sequence[TaskFields]) -> None:
     connection.execute(insert(Task), rows)
 
 
-def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Holder | None) -> Page:
+def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Caller | None) -> Page:
     given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
     found = find(connection, query.q, owner.user_id if owner else None) if query.q else None
     has_range = "due_before" in given or "due_after" in given

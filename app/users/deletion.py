@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, Delete, bindparam, delete, select, tuple_, update
 
-from app.auth.models import Session, User
+from app.auth.models import LoginSession, User
 from app.db.batches import in_batches
 from app.db.database import Database
 from app.db.types import Base, Text
@@ -68,7 +68,7 @@ def _deletes() -> Sequence[Delete]:
     Sessions go first. A request that writes locks its session before it waits for another row.
     """
     tables = Base.metadata.sorted_tables[::-1]
-    tables.sort(key=lambda table: table is not Session.__table__)
+    tables.sort(key=lambda table: table is not LoginSession.__table__)
     references = (key for table in tables for key in table.foreign_keys)
     return [
         delete(key.parent.table).where(

@@ -60,7 +60,7 @@ def issue_reset(connection: Connection, tokens: Tokens, user_id: str, now: datet
 def read_reset_token(tokens: Tokens, token: str, now: datetime) -> ResetClaims:
     """Raises InvalidResetToken."""
     try:
-        return tokens.read(ResetClaims, token, now)
+        return tokens.verify(ResetClaims, token, now)
     except BadToken as error:
         raise InvalidResetToken from error
 

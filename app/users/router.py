@@ -10,11 +10,11 @@ from app.auth.dependencies import (
     AccountDb,
     AdminDb,
     AppLimiter,
+    AppLoginService,
     AppPasswords,
     AppTokens,
     FreshAccountDb,
-    LoginClient,
-    TokenGrants,
+    RequestOrigin,
     UserRoute,
 )
 from app.auth.errors import (
@@ -30,7 +30,7 @@ from app.config import AppSettings
 from app.db.database import Db
 from app.db.types import PathId
 from app.http.openapi import describe
-from app.observe.events import record
+from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.users import service
 from app.users.dependencies import AppDeletions, ProfileDb
@@ -72,7 +72,7 @@ async def register(
     fields: UserCreate,
     settings: AppSettings,
     limiter: AppLimiter,
-    client: LoginClient,
+    client: RequestOrigin,
     passwords: AppPasswords,
     db: Db,
     now: Now,
@@ -84,7 +84,7 @@ async def register(
         await limiter.count(db, limit, now)
     password_hash = await passwords.hash(fields.password, fields.username, fields.email, client.network)
     user = await db.write(service.create_user, fields.username, password_hash, now, email=fields.email)
-    record("user_registered", user_id=user["id"])
+    log_event("user_registered", user_id=user["id"])
     return user
 
 
@@ -99,7 +99,7 @@ async def change_profile(changes: UserUpdate, user: ProfileDb, settings: AppSett
     """Change the fields that are given; null clears. To change the e-mail address takes a fresh login (RFC 9470)."""
     profile, is_another_address = await user.write(service.update_profile, changes, now, settings.fresh_login)
     if is_another_address:
-        record("email_changed")
+        log_event("email_changed")
     return profile
 
 
@@ -107,8 +107,8 @@ async def change_profile(changes: UserUpdate, user: ProfileDb, settings: AppSett
 async def set_password(
     fields: PasswordChange,
     user: AccountDb,
-    grants: TokenGrants,
-    client: LoginClient,
+    grants: AppLoginService,
+    client: RequestOrigin,
     passwords: AppPasswords,
     now: Now,
 ) -> None:
@@ -117,7 +117,7 @@ async def set_password(
     account = await grants.confirm_password(who, fields.current_password)
     new_hash = await passwords.hash(fields.new_password, who.username, account.email, client.network)
     await user.write(service.change_password, account.password_hash, new_hash, now)
-    record("password_changed")
+    log_event("password_changed")
 
 
 @router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
@@ -127,7 +127,7 @@ async def delete_account(user: FreshAccountDb, deletions: AppDeletions, now: Now
     The account is gone at once. To delete its rows may take some time after that.
     """
     has_rows = await user.write(service.delete_profile, now)
-    record("user_deleted")
+    log_event("user_deleted")
     if has_rows:
         deletions.start()
 
@@ -138,7 +138,7 @@ async def reset_password(
     tokens: AppTokens,
     passwords: AppPasswords,
     limiter: AppLimiter,
-    client: LoginClient,
+    client: RequestOrigin,
     db: Db,
     now: Now,
 ) -> None:
@@ -148,7 +148,7 @@ async def reset_password(
     check_account(account, claims)
     new_hash = await passwords.hash(fields.new_password, account.username, account.email, client.network)
     await db.write(service.replace_password, account, new_hash, limiter.account(account.id), now)
-    record("password_reset", user_id=account.id)
+    log_event("password_reset", user_id=account.id)
 
 
 @router.get("", response_model=UserPage, responses=PAGE)
@@ -177,7 +177,7 @@ async def change_user(
     user = await admin.write(service.change_user, user_id, changes, now, limiter.account(user_id))
     if changes:
         reason = ", ".join(f"{name}={value}" for name, value in changes.items())
-        record("user_changed", target_id=user_id, reason=reason)
+        log_event("user_changed", target_id=user_id, reason=reason)
     return user
 
 
@@ -185,7 +185,7 @@ async def change_user(
 async def delete_user(user_id: PathId, admin: AdminDb, deletions: AppDeletions, now: Now) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
     has_rows = await admin.write(service.delete_user, user_id, now)
-    record("user_deleted", target_id=user_id)
+    log_event("user_deleted", target_id=user_id)
     if has_rows:
         deletions.start()
 
@@ -194,7 +194,7 @@ async def delete_user(user_id: PathId, admin: AdminDb, deletions: AppDeletions, 
 async def end_user_sessions(user_id: PathId, admin: AdminDb, now: Now) -> None:
     """End every session of a user. For administrators."""
     await admin.write(service.end_sessions, user_id, now)
-    record("session_revoked", target_id=user_id, reason="all")
+    log_event("session_revoked", target_id=user_id, reason="all")
 
 
 @router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
@@ -204,7 +204,7 @@ async def unlock_user(user_id: PathId, admin: AdminDb, limiter: AppLimiter) -> N
     For administrators.
     """
     await admin.write(service.unlock, user_id, limiter.account(user_id))
-    record("user_unlocked", target_id=user_id)
+    log_event("user_unlocked", target_id=user_id)
 
 
 @router.post(
@@ -222,7 +222,7 @@ async def issue_reset_token(
     it: administrators do not choose passwords.
     """
     reset = await admin.write(issue_reset, tokens, user_id, now)
-    record("reset_token_issued", target_id=user_id)
+    log_event("reset_token_issued", target_id=user_id)
     expires_in = int(TTL.total_seconds())
     if settings.reset_hook:
         await send(settings.reset_hook, reset)

@@ -8,12 +8,12 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from app.auth.callers import ADMINISTRATORS, Principal, require_fresh_login
 from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
-from app.auth.holders import ADMINISTRATORS, Principal, require_fresh_login
 from app.auth.models import User
-from app.auth.names import fold
 from app.auth.service import end_other_sessions, end_sessions_of, end_sessions_with
+from app.auth.usernames import normalize_username
 from app.db.database import AnyRow, AnySelect
 from app.db.types import Text, new_id
 from app.errors import AppError
@@ -30,13 +30,13 @@ AFTER_ALL = "\x7f"  # any character of a username
 
 def _parse_name(text: str) -> str:
     """A username as `BY_NAME` orders them, or ValueError."""
-    if not text.isascii() or "\0" in text or fold(text) != text:
+    if not text.isascii() or "\0" in text or normalize_username(text) != text:
         raise ValueError("no folded username")
     return text
 
 
 FOLDED = func.lower(User.username)
-BY_NAME = Order(FOLDED, id_of=lambda row: fold(row.username), parse_id=_parse_name)
+BY_NAME = Order(FOLDED, id_of=lambda row: normalize_username(row.username), parse_id=_parse_name)
 USERS = select(*PROFILE).where(User.deleted_at.is_(None))
 NAMED = USERS.where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
 
@@ -106,7 +106,7 @@ def change_password(connection: Connection, user: Principal, old_hash: str, new_
 
 def list_users(connection: Connection, query: UserQuery) -> Page:
     """Read a page of everyone, by username."""
-    prefix = fold(query.username)
+    prefix = normalize_username(query.username)
     return BY_NAME.page(connection, NAMED, query, "users", {"prefix": prefix, "prefix_end": prefix + AFTER_ALL})
 
 
@@ -121,7 +121,7 @@ def get_named(connection: Connection, username: str) -> RowMapping:
     Raises:
         UserNotFound
     """
-    return _one(connection, USERS.where(func.lower(User.username) == fold(username)), UserNotFound)
+    return _one(connection, USERS.where(func.lower(User.username) == normalize_username(username)), UserNotFound)
 
 
 def change_user(

@@ -128,10 +128,10 @@ def test_a_public_key_is_no_secret_of_hmac(kind: str) -> None:
         for kid in kids:
             for alg in "HS256", kind, "none":
                 with pytest.raises(BadToken):
-                    tokens.read(AccessClaims, by_hmac({"alg": alg, "typ": "at+jwt", "kid": kid}, secret), NOW)
+                    tokens.verify(AccessClaims, by_hmac({"alg": alg, "typ": "at+jwt", "kid": kid}, secret), NOW)
 
     right = by_hmac({"alg": "HS256", "typ": "at+jwt", "kid": kids[1]}, SECRET.encode())
-    assert tokens.read(AccessClaims, right, NOW) == ACCESS
+    assert tokens.verify(AccessClaims, right, NOW) == ACCESS
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_a_key_is_for_one_algorithm(signer: str, alg: str) -> None:
     header = {"typ": "at+jwt", "kid": thumbprint(key(signer))}
     claims = ACCESS.model_dump()
 
-    assert tokens.read(AccessClaims, jwt.encode(claims, key(signer), signer, header), NOW) == ACCESS
+    assert tokens.verify(AccessClaims, jwt.encode(claims, key(signer), signer, header), NOW) == ACCESS
     with pytest.raises(BadToken):
-        tokens.read(AccessClaims, jwt.encode(claims, key("RS256"), alg, header), NOW)
+        tokens.verify(AccessClaims, jwt.encode(claims, key("RS256"), alg, header), NOW)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,6 +154,6 @@ def test_a_key_pair_makes_no_refresh_token(kind: str) -> None:
     forged = jwt.encode(REFRESH.model_dump(), key(kind), kind, {"typ": "rt+jwt", "kid": kid})
 
     with pytest.raises(BadToken):
-        tokens.read(RefreshClaims, forged, NOW)
+        tokens.verify(RefreshClaims, forged, NOW)
     with pytest.raises(BadToken):
-        tokens.read_any(forged)
+        tokens.verify_session_token(forged)

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, delete, inspect, select, text, update
 
-from app.auth.models import Session, Throttle, User
+from app.auth.models import LoginSession, Throttle, User
 from app.config import Settings
 from app.db.connect import connect
 from app.db.database import AnySelect, Database
@@ -48,10 +48,16 @@ FRESH = timedelta(seconds=300)
 STALE = "insufficient_user_authentication"
 TABLES: dict[str, AnySelect] = {
     "users": select(User.id, User.username, User.is_active),
-    "sessions": select(Session.id, Session.user_id, Session.generation, Session.scope).add_columns(
-        Session.created_at, Session.rotated_at, Session.expires_at, Session.ended_at, Session.end_reason
+    "sessions": select(LoginSession.id, LoginSession.user_id, LoginSession.generation, LoginSession.scope).add_columns(
+        LoginSession.created_at,
+        LoginSession.rotated_at,
+        LoginSession.expires_at,
+        LoginSession.ended_at,
+        LoginSession.end_reason,
     ),
-    "unused": select(Session.id, Session.unused_generation).where(Session.unused_generation.is_not(None)),
+    "unused": select(LoginSession.id, LoginSession.unused_generation).where(
+        LoginSession.unused_generation.is_not(None)
+    ),
 }
 
 # What is likely stands more than once.

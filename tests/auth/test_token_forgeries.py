@@ -58,8 +58,8 @@ def changed(members: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def test_the_forger_knows_the_secret() -> None:
-    assert TOKENS.read(AccessClaims, forge(HEADER, COMMON), NOW) == ACCESS
-    assert TOKENS.read_any(forge(changed(HEADER, typ="rt+jwt"), REFRESH.model_dump())) == REFRESH
+    assert TOKENS.verify(AccessClaims, forge(HEADER, COMMON), NOW) == ACCESS
+    assert TOKENS.verify_session_token(forge(changed(HEADER, typ="rt+jwt"), REFRESH.model_dump())) == REFRESH
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_a_claim_out_of_bounds_is_refused(claim: dict[str, Any]) -> None:
 @pytest.mark.parametrize("claim", [{"client_id": "web"}, {"cnf": {"jkt": "x"}}, {"gen": 0}, {"": None}], ids=str)
 def test_a_claim_more_is_ignored(claim: dict[str, Any]) -> None:
     """RFC 7519 §4: old and new processes understand each other during an upgrade."""
-    assert TOKENS.read(AccessClaims, forge(HEADER, COMMON | claim), NOW) == ACCESS
+    assert TOKENS.verify(AccessClaims, forge(HEADER, COMMON | claim), NOW) == ACCESS
     refresh = forge(changed(HEADER, typ="rt+jwt"), claim | REFRESH.model_dump())
-    assert TOKENS.read(RefreshClaims, refresh, NOW) == REFRESH
+    assert TOKENS.verify(RefreshClaims, refresh, NOW) == REFRESH
 
 
 @pytest.mark.parametrize("gen", [MISSING, None, 0, -1, 2**31, 1.0, True, "1", [1]], ids=repr)
@@ -194,7 +194,7 @@ def test_a_token_is_read_up_to_4096_characters() -> None:
 
     longest = max((padded(spaces) for spaces in range(2700) if len(padded(spaces)) <= 4096), key=len)
     assert len(longest) >= 4095
-    assert TOKENS.read(AccessClaims, longest, NOW) == ACCESS
+    assert TOKENS.verify(AccessClaims, longest, NOW) == ACCESS
     assert_refused(padded(2700))
 
 
@@ -212,9 +212,9 @@ def test_any_text_is_claims_or_bad_token_and_what_is_claims_verifies_elsewhere(t
     read = []
     for kind in AccessClaims, RefreshClaims:
         with suppress(BadToken):
-            read.append(TOKENS.read(kind, text, NOW))
+            read.append(TOKENS.verify(kind, text, NOW))
     with suppress(BadToken):
-        read.append(TOKENS.read_any(text))
+        read.append(TOKENS.verify_session_token(text))
 
     for claims in read:
         elsewhere = claims_elsewhere(text)

@@ -100,10 +100,10 @@ class Service:
         read: list[Claims] = []
         is_expired = False
         for reader in (
-            partial(self.tokens.read, AccessClaims, text, NOW),
-            partial(self.tokens.read, RefreshClaims, text, NOW),
-            partial(self.tokens.read_any, text, NOW),
-            partial(self.tokens.read_any, text),
+            partial(self.tokens.verify, AccessClaims, text, NOW),
+            partial(self.tokens.verify, RefreshClaims, text, NOW),
+            partial(self.tokens.verify_session_token, text, NOW),
+            partial(self.tokens.verify_session_token, text),
         ):
             try:
                 read.append(reader())

@@ -75,9 +75,9 @@ def claims_elsewhere(token: str) -> dict[str, Any]:
 
 def assert_refused(token: str) -> None:
     readers: list[Callable[[], Claims]] = [
-        lambda: TOKENS.read(AccessClaims, token, NOW),
-        lambda: TOKENS.read(RefreshClaims, token, NOW),
-        lambda: TOKENS.read_any(token),
+        lambda: TOKENS.verify(AccessClaims, token, NOW),
+        lambda: TOKENS.verify(RefreshClaims, token, NOW),
+        lambda: TOKENS.verify_session_token(token),
     ]
     for reader in readers:
         with pytest.raises(BadToken) as caught:
@@ -90,7 +90,7 @@ def assert_refused(token: str) -> None:
 def test_what_is_signed_is_read_here_and_verifies_in_other_libraries(claims: Claims) -> None:
     token = TOKENS.sign(claims)
 
-    assert TOKENS.read_any(token) == claims
+    assert TOKENS.verify_session_token(token) == claims
     assert claims_elsewhere(token) == claims.model_dump()
     assert jwt.get_unverified_header(token).keys() == {"alg", "typ", "kid"}
     assert jwt.get_unverified_header(token)["typ"] == claims.typ
@@ -99,12 +99,12 @@ def test_what_is_signed_is_read_here_and_verifies_in_other_libraries(claims: Cla
 def test_each_kind_is_read_as_itself_only() -> None:
     access, refresh = TOKENS.sign(ACCESS), TOKENS.sign(REFRESH)
 
-    assert TOKENS.read(AccessClaims, access, NOW) == ACCESS
-    assert TOKENS.read(RefreshClaims, refresh, NOW) == REFRESH
+    assert TOKENS.verify(AccessClaims, access, NOW) == ACCESS
+    assert TOKENS.verify(RefreshClaims, refresh, NOW) == REFRESH
     with pytest.raises(BadToken):
-        TOKENS.read(AccessClaims, refresh, NOW)
+        TOKENS.verify(AccessClaims, refresh, NOW)
     with pytest.raises(BadToken):
-        TOKENS.read(RefreshClaims, access, NOW)
+        TOKENS.verify(RefreshClaims, access, NOW)
 
 
 def test_the_same_refresh_claims_are_the_same_bytes_in_every_process() -> None:
@@ -115,11 +115,11 @@ def test_the_same_refresh_claims_are_the_same_bytes_in_every_process() -> None:
 def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
     token, exp = TOKENS.sign(ACCESS), NOW + timedelta(seconds=1800)
 
-    assert TOKENS.read(AccessClaims, token, exp - timedelta(microseconds=1)) == ACCESS
+    assert TOKENS.verify(AccessClaims, token, exp - timedelta(microseconds=1)) == ACCESS
     for late in exp, exp + timedelta(days=10_000):
         with pytest.raises(ExpiredToken):
-            TOKENS.read(AccessClaims, token, late)
-    assert TOKENS.read_any(token) == ACCESS
+            TOKENS.verify(AccessClaims, token, late)
+    assert TOKENS.verify_session_token(token) == ACCESS
 
 
 def test_of_verified_tokens_some_thousand_access_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_of_verified_tokens_some_thousand_access_tokens_are_remembered(monkeypat
         """Those that are verified anew."""
         verified.clear()
         for text in texts:
-            tokens.read(kind, text, NOW)
+            tokens.verify(kind, text, NOW)
         return list(verified)
 
     assert read(AccessClaims, first, first) == [first]
@@ -150,20 +150,24 @@ def test_of_verified_tokens_some_thousand_access_tokens_are_remembered(monkeypat
 def test_another_host_may_be_a_minute_ahead_and_no_more() -> None:
     token = TOKENS.sign(REFRESH)
 
-    assert TOKENS.read(RefreshClaims, token, NOW - timedelta(seconds=60)) == REFRESH
+    assert TOKENS.verify(RefreshClaims, token, NOW - timedelta(seconds=60)) == REFRESH
     with pytest.raises(EarlyToken):
-        TOKENS.read(RefreshClaims, token, NOW - timedelta(seconds=60, microseconds=1))
+        TOKENS.verify(RefreshClaims, token, NOW - timedelta(seconds=60, microseconds=1))
 
 
 def test_an_access_token_from_the_future_is_good() -> None:
-    assert TOKENS.read(AccessClaims, TOKENS.sign(ACCESS), NOW - timedelta(hours=2)) == ACCESS
+    assert TOKENS.verify(AccessClaims, TOKENS.sign(ACCESS), NOW - timedelta(hours=2)) == ACCESS
 
 
 def test_a_refresh_token_of_another_issuer_is_good() -> None:
     """The secret has signed it, and its session is looked at: so PUBLIC_URL may change."""
     claims = RefreshClaims(**(COMMON | {"iss": "https://tasks.example", "aud": "https://old.example"}), gen=1)
 
-    assert TOKENS.read(RefreshClaims, TOKENS.sign(claims), NOW) == TOKENS.read_any(TOKENS.sign(claims)) == claims
+    assert (
+        TOKENS.verify(RefreshClaims, TOKENS.sign(claims), NOW)
+        == TOKENS.verify_session_token(TOKENS.sign(claims))
+        == claims
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +181,7 @@ def test_a_token_says_its_generation_at_the_end_of_its_id(jti: str, generation: 
     """The version before gave access tokens none."""
     claims = AccessClaims(**(COMMON | {"jti": jti}))
 
-    assert TOKENS.read(AccessClaims, TOKENS.sign(claims), NOW).generation == generation
+    assert TOKENS.verify(AccessClaims, TOKENS.sign(claims), NOW).generation == generation
 
 
 @pytest.mark.parametrize("claim", ["iss", "aud"])
@@ -186,9 +190,9 @@ def test_another_issuer_or_audience_is_refused(claim: str, other: str) -> None:
     token = TOKENS.sign(AccessClaims(**(COMMON | {claim: other})))
 
     with pytest.raises(BadToken):
-        TOKENS.read(AccessClaims, token, NOW)
+        TOKENS.verify(AccessClaims, token, NOW)
     with pytest.raises(BadToken):
-        TOKENS.read_any(token)
+        TOKENS.verify_session_token(token)
 
 
 def test_the_first_secret_signs_and_each_verifies() -> None:
@@ -196,10 +200,10 @@ def test_the_first_secret_signs_and_each_verifies() -> None:
     rotated = Tokens(ISSUER, [OTHER_SECRET, SECRET])
 
     assert rotated.sign(ACCESS) == new.sign(ACCESS)
-    assert rotated.read(AccessClaims, old.sign(ACCESS), NOW) == ACCESS
-    assert rotated.read(AccessClaims, new.sign(ACCESS), NOW) == ACCESS
+    assert rotated.verify(AccessClaims, old.sign(ACCESS), NOW) == ACCESS
+    assert rotated.verify(AccessClaims, new.sign(ACCESS), NOW) == ACCESS
     with pytest.raises(BadToken):
-        new.read(AccessClaims, old.sign(ACCESS), NOW)
+        new.verify(AccessClaims, old.sign(ACCESS), NOW)
 
 
 def test_a_kid_tells_nothing_of_its_secret_but_which_it_is() -> None:
@@ -233,7 +237,7 @@ def test_a_secret_that_the_settings_take_is_the_key_by_its_utf8_bytes(secret: st
     tokens = Tokens(ISSUER, [secret])
     token = tokens.sign(ACCESS)
 
-    assert tokens.read(AccessClaims, token, NOW) == ACCESS
+    assert tokens.verify(AccessClaims, token, NOW) == ACCESS
     assert joserfc_jwt.decode(token, OctKey.import_key(secret.encode()), ["HS256"]).claims == ACCESS.model_dump()
 
 

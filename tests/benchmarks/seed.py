@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import URL, Connection, insert
 
 from app.auth.claims import AccessClaims, RefreshClaims
-from app.auth.models import Session, User
+from app.auth.models import LoginSession, User
 from app.auth.passwords import Cost, Passwords
 from app.auth.schemas import SCOPES
 from app.auth.tokens import Tokens
@@ -18,7 +18,7 @@ from app.config import Settings
 from app.db.connect import connect
 from app.db.types import Base, new_id
 from app.tasks.models import Task
-from app.tasks.search import spell_words
+from app.tasks.search import index_text
 from tests.conftest import SECRET, migrate
 from tests.support.accounts import PASSWORD
 
@@ -84,7 +84,7 @@ class Rows:
                 "owner_id": self.user_ids[n % self.users if n < shared else 0],
                 "title": title,
                 "description": description,
-                "words": spell_words(title, description),
+                "words": index_text(title, description),
                 "status": STATUSES[n % 3],
                 "due_at": None if is_public else self.now + timedelta(minutes=n),
                 "is_public": is_public,
@@ -100,7 +100,7 @@ async def seed(url: URL, users: int, tasks_each: int, people: int = 200, many: i
     rows = Rows(users, tasks_each, many, utc_now(), await hashing.hash(PASSWORD, "", None, ""))
     hashing.close()
     async with connect(url, 600) as database:
-        for table, some in (User, rows.of_users()), (Session, rows.of_sessions()), (Task, rows.of_tasks()):
+        for table, some in (User, rows.of_users()), (LoginSession, rows.of_sessions()), (Task, rows.of_tasks()):
             while batch := list(islice(some, AT_ONCE)):
                 await database.write(_insert, table, batch)
     tokens = Tokens(Settings(database_url=str(url), secret_key=SECRET).public_url, [SECRET])

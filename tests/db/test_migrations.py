@@ -18,7 +18,7 @@ from app.config import Settings
 from app.db.connect import connect
 from app.db.migrations import ALEMBIC_INI, SchemaUnknown, is_current, newest, upgrade
 from app.main import create_app
-from app.tasks.search import write_words
+from app.tasks.search import index_batch
 from app.upkeep import bring_up_to_date
 from tests.conftest import CHEAP, SECRET, migrate, new_database
 from tests.support.accounts import create_task, sign_up
@@ -104,7 +104,7 @@ def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, data
     asyncio.run(migrate(make_url(database_url)))
     assert [found(q) for q in ("2000", "2001", "2002")] == [["Task 2000"], ["Task 2001"], []]
     assert found("task", "/tasks/public") == ["Task 2001"]
-    run(database_url, lambda connection: write_words(connection, 1))  # as who finds that another process was faster
+    run(database_url, lambda connection: index_batch(connection, 1))  # as who finds that another process was faster
 
 
 def test_words_by_older_rules_are_written_again(client: TestClient, database_url: str) -> None:

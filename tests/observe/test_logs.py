@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.config import LogFormat
-from app.observe.logs import FORMATTERS, Line, show
+from app.observe.logs import FORMATTERS, Line, configure_logging
 from tests.conftest import execute
 from tests.observe.test_events import EVIL, FORGED
 from tests.support.accounts import PASSWORD
@@ -78,7 +78,7 @@ def test_who_configures_logging_keeps_it_so(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.WARNING, "app")
     before = list(logging.getLogger().handlers)
 
-    show("console")
+    configure_logging("console")
 
     assert before
     assert logging.getLogger().handlers == before

@@ -20,7 +20,7 @@ from app.db.connect import connect
 from app.db.types import new_id
 from app.tasks.models import Task
 from app.tasks.schemas import TaskQuery
-from app.tasks.search import FEW, spell_words
+from app.tasks.search import FEW, index_text
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, register, sign_up
 from tests.tasks.test_pages import SORTS, in_one, walk
@@ -44,7 +44,7 @@ def create_many(url: str, clock: MovableClock, owner_id: str, count: int, **fiel
     for number in range(count):
         clock.move(microseconds=1)
         row = {"title": f"many {number}", "description": None, "is_public": True, "due_at": None} | fields
-        row |= {"words": spell_words(row["title"], row["description"]), "status": ("todo", "done")[number % 2]}
+        row |= {"words": index_text(row["title"], row["description"]), "status": ("todo", "done")[number % 2]}
         row |= {"id": new_id(clock.now), "owner_id": owner_id, "created_at": clock.now, "updated_at": clock.now}
         rows.append(row)
 
@@ -217,7 +217,7 @@ def test_a_task_of_many_words_is_found_by_any(client: TestClient) -> None:
     create_task(client, ada, "many", description=description)
 
     assert [search(client, f"w{number} w1499", ada) for number in (0, 750, 1_499, 1_500)] == [["many"]] * 3 + [[]]
-    assert spell_words("many", description).split() == ["many", *description.split()]
+    assert index_text("many", description).split() == ["many", *description.split()]
 
 
 def test_the_first_2000_words_of_a_task_are_found(client: TestClient) -> None:
@@ -449,7 +449,7 @@ def test_any_text_finds_itself(client: TestClient, sql: Sql, text: str) -> None:
 @pytest.mark.parametrize("text", ["\u0f73\u0344", "\uff9e\u0301", "\u1d15e\U0001d160\u3099"])
 def test_marks_without_end_are_cut(text: str) -> None:
     """To put them in order takes time by the square of their number: whatever follows them is a word all the same."""
-    words = spell_words(f"{text * 5_000} kite", None).split()
+    words = index_text(f"{text * 5_000} kite", None).split()
 
     assert words[-1] == "kite"
     assert len("".join(words)) < 200

@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection
 
+from app.auth.callers import Principal
 from app.auth.errors import InvalidToken, WrongPassword
-from app.auth.holders import Principal
 from app.config import Settings
 from app.db.connect import connect
 from app.db.types import new_id

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 from app.auth.claims import AccessClaims
 from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
-from app.auth.models import Session, User
+from app.auth.models import LoginSession, User
 from app.auth.schemas import SCOPES
 from app.db.database import AnyRow, AnySelect
 
@@ -26,13 +26,16 @@ class Principal:
     logged_in_at: datetime
 
 
-PRINCIPAL = (
-    select(User.id, User.username, User.is_active, User.is_admin, Session.ended_at, Session.end_reason)
-    .add_columns(Session.created_at, Session.expires_at)
+SELECT_CURRENT_USER = (
+    select(User.id, User.username, User.is_active, User.is_admin, LoginSession.ended_at, LoginSession.end_reason)
+    .add_columns(LoginSession.created_at, LoginSession.expires_at)
     .join(User)
-    .where(Session.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
+    .where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
-KEPT_PRINCIPAL = {"postgresql": PRINCIPAL.with_for_update(read=True, of=Session), "sqlite": PRINCIPAL}
+LOCK_CURRENT_USER = {
+    "postgresql": SELECT_CURRENT_USER.with_for_update(read=True, of=LoginSession),
+    "sqlite": SELECT_CURRENT_USER,
+}
 OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)
 IS_ADMINISTRATOR = User.is_admin & User.is_active
 ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_for_update(key_share=True)
@@ -48,7 +51,7 @@ OWN_OR_ADMINISTRATORS = (
 """The caller's row; where the caller is an administrator, the rows of all of them, in the order of `ADMINISTRATORS`."""
 
 
-class Holder(NamedTuple):
+class Caller(NamedTuple):
     """The holder whom a token names, before the database is asked: the parameters of `IS_LIVE`."""
 
     user_id: str
@@ -60,11 +63,11 @@ class Holder(NamedTuple):
 IS_LIVE = (
     exists()
     .where(
-        Session.id == bindparam("session_id"),
-        Session.user_id == bindparam("user_id"),
-        Session.ended_at.is_(None),
-        Session.expires_at > bindparam("now"),
-        User.id == Session.user_id,
+        LoginSession.id == bindparam("session_id"),
+        LoginSession.user_id == bindparam("user_id"),
+        LoginSession.ended_at.is_(None),
+        LoginSession.expires_at > bindparam("now"),
+        User.id == LoginSession.user_id,
         User.is_active,
     )
     .correlate(None)
@@ -72,18 +75,22 @@ IS_LIVE = (
 USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlate(None).scalar_subquery()
 
 
-def get_principal(connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime) -> Principal:
+def read_current_user(
+    connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
+) -> Principal:
     """Read who the holder of an access token is, at this moment: a session that is over takes its tokens along.
 
     Raises:
         InvalidToken: the session is over or gone, or its user disabled.
         InsufficientScope: the token may not do what is required, or its user may no longer.
     """
-    return _read_principal(connection, PRINCIPAL, claims, required, now)
+    return _read_principal(connection, SELECT_CURRENT_USER, claims, required, now)
 
 
-def keep_principal(connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime) -> Principal:
-    """Read it as `get_principal` does, and keep it true until the transaction ends.
+def lock_current_user(
+    connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
+) -> Principal:
+    """Read it as `read_current_user` does, and keep it true until the transaction ends.
 
     A transaction that ends the session waits for this one. Transactions that write to accounts or sessions lock users
     before sessions, and administrators before other users, by their ids. So no two of them wait for each other.
@@ -93,7 +100,7 @@ def keep_principal(connection: Connection, claims: AccessClaims, required: Colle
     """
     if not {"account", "admin"}.isdisjoint(required):
         connection.execute(OWN_OR_ADMINISTRATORS, {"user_id": claims.sub})
-    return _read_principal(connection, KEPT_PRINCIPAL[connection.dialect.name], claims, required, now)
+    return _read_principal(connection, LOCK_CURRENT_USER[connection.dialect.name], claims, required, now)
 
 
 def require_fresh_login(user: Principal, max_age: int, now: datetime) -> None:
@@ -122,7 +129,7 @@ def allowed_scopes(*, is_admin: bool) -> frozenset[str]:
     return frozenset(SCOPES) if is_admin else frozenset(SCOPES) - {"admin"}
 
 
-def spell_scope(scopes: frozenset[str]) -> str:
+def format_scope(scopes: frozenset[str]) -> str:
     return " ".join(scope for scope in SCOPES if scope in scopes)
 
 

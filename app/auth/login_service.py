@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from sqlalchemy import Connection
 
+from app.auth.callers import Principal, allowed_scopes
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import (
     ClockBehind,
@@ -22,31 +23,30 @@ from app.auth.errors import (
     TokenReused,
     WrongPassword,
 )
-from app.auth.holders import Principal, allowed_scopes
-from app.auth.logins import Client, find_account, start_session
-from app.auth.names import fold
+from app.auth.logins import LoginOrigin, find_account, start_session
 from app.auth.passwords import Passwords, Verdict
 from app.auth.refresh import refresh_session
 from app.auth.schemas import TokenResponse
 from app.auth.service import grant_scope
 from app.auth.throttle import Attempt, Limiter, check_attempt, clear, forgive, reserve
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken, Tokens
+from app.auth.usernames import normalize_username
 from app.config import Settings
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
-from app.observe.events import record
+from app.observe.events import log_event
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Grants:
+class LoginService:
     settings: Settings
     db: Database
     passwords: Passwords
     tokens: Tokens
     limiter: Limiter
-    client: Client
+    client: LoginOrigin
     now: datetime
 
     async def log_in(self, username: str, password: str, scopes: Sequence[str]) -> TokenResponse:
@@ -62,20 +62,22 @@ class Grants:
             while True:
                 verdict = await self._verify(account, password)
                 if account is None or not verdict.is_right:
-                    record("login_failed", user_id=account.id if account else None, reason=_reason(account, verdict))
+                    log_event("login_failed", user_id=account.id if account else None, reason=_reason(account, verdict))
                     raise InvalidCredentials
                 try:
                     scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
                 except InvalidScope:
-                    record("login_refused", user_id=account.id, reason="scope")
+                    log_event("login_refused", user_id=account.id, reason="scope")
                     raise
                 started = await self.db.write(
                     start_session, account, verdict.new_hash, scope, self.client, self.now, ttl, attempt
                 )
                 if started is not None:
-                    record("login_succeeded", user_id=account.id, session_id=started.session.id)
+                    log_event("login_succeeded", user_id=account.id, session_id=started.session.id)
                     for session_id in started.ended:
-                        record("session_revoked", user_id=account.id, session_id=session_id, reason="too many sessions")
+                        log_event(
+                            "session_revoked", user_id=account.id, session_id=session_id, reason="too many sessions"
+                        )
                     return self._response(started.session, scope)
                 # The account has changed since: another login has replaced the hash by a stronger one, for example.
                 account = await self.db.read(find_account, username)
@@ -88,7 +90,7 @@ class Grants:
             ClockBehind: the token is good. Nothing is counted, and the client keeps it.
         """
         try:
-            claims = self.tokens.read(RefreshClaims, refresh_token, self.now)
+            claims = self.tokens.verify(RefreshClaims, refresh_token, self.now)
         except EarlyToken as error:
             logger.warning("this host's clock is behind: a refresh token that we have signed is not issued yet")
             raise ClockBehind from error
@@ -98,11 +100,11 @@ class Grants:
             await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.settings.refresh_grace)
         # Where the scope may be refused after the move, that must be taken back: it needs a transaction.
-        write = self.db.write if scopes or claims.scopes <= {"admin"} else self.db.write_one
+        write = self.db.write if scopes or claims.scopes <= {"admin"} else self.db.autocommit
         outcome = await write(refresh_session, claims, scopes, self.now, grace)
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
-        record("token_refreshed", user_id=claims.sub, session_id=claims.sid)
+        log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return self._response(outcome.session, outcome.scope)
 
     async def confirm_password(self, user: Principal, password: str) -> AnyRow:
@@ -115,7 +117,7 @@ class Grants:
         async with self._reserved(user.username, lambda _: attempt) as (account, _):
             verdict = await self._verify(account, password)
             if account is None or not verdict.is_right:
-                record("password_change_failed", reason=_reason(account, verdict))
+                log_event("password_change_failed", reason=_reason(account, verdict))
                 raise WrongPassword
             await self.db.write(clear, attempt, self.now)
             return account
@@ -136,7 +138,7 @@ class Grants:
             return account, attempt
 
         network, guesses = self.client.network, self.limiter.guesses
-        async with guesses.turn(fold(username), network):
+        async with guesses.turn(normalize_username(username), network):
             with guesses.once_a_second(self.limiter.address(network).key, self.now):
                 account, attempt = await self.db.read(look)
                 await self.db.write(reserve, attempt, self.now)
@@ -154,7 +156,9 @@ class Grants:
 
     async def _refuse(self, refusal: InvalidGrant, **ids: str) -> NoReturn:
         """Log a refresh token that is not good, and count it: who sends many is told to wait."""
-        record("token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids)
+        log_event(
+            "token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids
+        )
         await self.limiter.count(self.db, self.limiter.refused_refresh(self.client.network), self.now)
         raise refusal
 
