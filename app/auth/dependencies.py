@@ -1,11 +1,9 @@
 """Who calls, and with what: the bearer schemes, and what the endpoints are handed."""
 
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Annotated, Any, ParamSpec, TypeVar, cast
+from typing import Annotated, ParamSpec, TypeVar, cast
 
-from fastapi import Depends, Request, Response, Security
-from fastapi.exceptions import RequestValidationError
+from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
@@ -23,8 +21,6 @@ from app.auth.tokens import BadToken, ExpiredToken, Tokens
 from app.clock import Now
 from app.config import AppSettings
 from app.db.database import Db
-from app.errors import UnsupportedMediaType
-from app.http.json_body import JSONRoute
 from app.observe.events import bind_caller
 
 P = ParamSpec("P")
@@ -93,7 +89,7 @@ async def get_user_database(
     await uses.note(db, claims)
     bind_caller(claims.sub, claims.sid)
     user: CallerDb = CallerDatabase(db, claims, scopes.scopes, now)
-    request.state.user = user
+    request.state.check_caller = user.who
     return user
 
 
@@ -111,8 +107,9 @@ async def get_fresh_user_database(
     request: Request, user: Annotated[CallerDb, Security(get_user_database)], settings: AppSettings
 ) -> CallerDb:
     """For what could take the account over: it takes a login of a moment ago (RFC 9470)."""
-    request.state.user = replace(user, max_age=settings.fresh_login)
-    return cast("CallerDb", request.state.user)
+    fresh: CallerDb = replace(user, max_age=settings.fresh_login)
+    request.state.check_caller = fresh.who
+    return fresh
 
 
 async def get_admin_database(user: Annotated[CallerDb, Security(get_user_database)]) -> AdminDatabase:
@@ -130,23 +127,6 @@ AnyCallerDb = Annotated[CallerDb, Security(get_user_database)]
 AccountDb = Annotated[CallerDb, Security(get_user_database, scopes=["account"])]
 FreshAccountDb = Annotated[CallerDb, Security(get_fresh_user_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
-
-
-class UserRoute(JSONRoute):
-    """A route that tells nobody what is wrong with a request but who may make it; but for a body that is no JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_for_users(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except (RequestValidationError, UnsupportedMediaType):
-                if user := getattr(request.state, "user", None):
-                    await user.who()
-                raise
-
-        return handle_for_users
 
 
 BEARER_ERRORS = (RepeatedCredentials, NotAuthenticated, InvalidToken, InsufficientScope)

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses, UserRoute
+from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -31,7 +31,8 @@ from app.db.database import Db
 from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
-from app.http.query import StrictRoute
+from app.http.planned_route import PlannedRoute
+from app.http.router import SafeRoute
 from app.observe.events import log_event
 from app.pagination.page import PAGE, PageQuery
 
@@ -45,9 +46,9 @@ GRANT_ERRORS = (
     *(InvalidCredentials, TooManyAttempts, HashingQueueFull, ClockBehind),
 )
 
-forms = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, responses=describe(*FORM_ERRORS))
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=UserRoute)
-well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictRoute)
+forms = APIRouter(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
+router = APIRouter(prefix="/auth", tags=["auth"], route_class=PlannedRoute)
+well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=SafeRoute)
 
 
 @forms.post(

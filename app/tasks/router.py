@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import UserRoute
 from app.clock import Now
 from app.config import AppSettings
 from app.db.types import PathId
 from app.http.openapi import describe, header
+from app.http.planned_route import PlannedRoute
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.tasks import changes, service
@@ -33,7 +33,7 @@ CREATED = {"headers": ETAG["headers"] | header("Location", "The task's URL.", fo
 router = APIRouter(
     prefix="/tasks",
     tags=["tasks"],
-    route_class=UserRoute,
+    route_class=PlannedRoute,
 )
 
 

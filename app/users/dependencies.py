@@ -15,7 +15,7 @@ async def get_profile_database(request: Request, user: AccountDb, settings: AppS
     """Where the body has an e-mail address, be it valid or not, look at the login's age first."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
-        request.state.user = replace(user, max_age=settings.fresh_login)
+        request.state.check_caller = replace(user, max_age=settings.fresh_login).who
     return user
 
 

@@ -15,7 +15,6 @@ from app.auth.dependencies import (
     AppTokens,
     FreshAccountDb,
     RequestOrigin,
-    UserRoute,
 )
 from app.auth.errors import (
     HashingQueueFull,
@@ -30,6 +29,7 @@ from app.config import AppSettings
 from app.db.database import Db
 from app.db.types import PathId
 from app.http.openapi import describe
+from app.http.planned_route import PlannedRoute
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.users import service
@@ -56,7 +56,7 @@ from app.users.schemas import (
     UserUpdate,
 )
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=UserRoute)
+router = APIRouter(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
 REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
 PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import cast
 
 import pytest
+from app.http.planned_routes import Shortcut
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.clock import get_now
 from app.http.error_responses import ErrorHandlers
-from app.http.planned_routes import Shortcut
 from tests.conftest import MovableClock, Serve, on_one_database
 from tests.support.accounts import PASSWORD, Login, bearer, create_task, sign_up
 
