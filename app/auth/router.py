@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
 from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses
@@ -32,7 +32,7 @@ from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
-from app.http.router import SafeRoute
+from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE, PageQuery
 
@@ -46,9 +46,9 @@ GRANT_ERRORS = (
     *(InvalidCredentials, TooManyAttempts, HashingQueueFull, ClockBehind),
 )
 
-forms = APIRouter(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=PlannedRoute)
-well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=SafeRoute)
+forms = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
+router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute)
+well_known = Router(prefix="/.well-known", tags=["auth"])
 
 
 @forms.post(
@@ -106,7 +106,6 @@ async def introspect_token(
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
-@router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
     user: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
 ) -> Response:
@@ -123,7 +122,6 @@ async def delete_session(session_id: PathId, user: AccountDb, now: Now) -> None:
 
 
 @router.delete("/sessions", status_code=204)
-@router.delete("/sessions/", status_code=204, include_in_schema=False)
 async def delete_other_sessions(user: AccountDb, now: Now) -> None:
     """End all of your sessions but this one."""
     await user.write(end_other_sessions, "revoked", now)

@@ -1,6 +1,6 @@
 """/tasks: one's own, and everyone's public ones."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 
 from app.clock import Now
@@ -8,6 +8,7 @@ from app.config import AppSettings
 from app.db.types import PathId
 from app.http.openapi import describe, header
 from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.tasks import changes, service
@@ -30,7 +31,7 @@ from app.tasks.service import TaskFields
 ETAG = header("ETag", "The version, for If-Match and If-None-Match.", pattern=r'^"[1-9][0-9]*"$')
 CREATED = {"headers": ETAG["headers"] | header("Location", "The task's URL.", format="uri-reference")["headers"]}
 
-router = APIRouter(
+router = Router(
     prefix="/tasks",
     tags=["tasks"],
     route_class=PlannedRoute,
@@ -38,7 +39,6 @@ router = APIRouter(
 
 
 @router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-@router.get("/", response_model=TaskPage, include_in_schema=False)
 async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List your tasks; without a token, everyone's public ones."""
     page = await user.read_if_live(service.list_tasks, query)
@@ -46,7 +46,6 @@ async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request)
 
 
 @router.get("/mine", response_model=TaskPage, responses=PAGE)
-@router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> Response:
     """List your tasks."""
     page = await user.read_if_live(service.list_tasks, query)
@@ -54,7 +53,6 @@ async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> 
 
 
 @router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-@router.get("/public/", response_model=TaskPage, include_in_schema=False)
 async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
     """List everyone's public tasks, signed in or not."""
     page = await user.read(service.list_public, query)
@@ -67,7 +65,6 @@ async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: R
     response_model=TaskRead,
     responses={201: CREATED, **describe(IdempotencyKeyReused, TooManyTasks)},
 )
-@router.post("/", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
     fields: TaskCreate,
     user: TaskWriter,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import RowMapping
 
@@ -30,6 +30,7 @@ from app.db.database import Db
 from app.db.types import PathId
 from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.users import service
@@ -56,7 +57,7 @@ from app.users.schemas import (
     UserUpdate,
 )
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=PlannedRoute)
+router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
 REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
 PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
@@ -67,7 +68,6 @@ SENT: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
-@router.post("/", status_code=201, response_model=UserRead, include_in_schema=False)
 async def register(
     fields: UserCreate,
     settings: AppSettings,
@@ -152,7 +152,6 @@ async def reset_password(
 
 
 @router.get("", response_model=UserPage, responses=PAGE)
-@router.get("/", response_model=UserPage, include_in_schema=False)
 async def list_users(admin: AdminDb, query: Annotated[UserQuery, Query()], request: Request) -> Response:
     """List everyone, or those whose usernames begin so, by username. For administrators."""
     page = await admin.read(service.list_users, query)
