@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import fastapi
 import typer
 from sqlalchemy import Connection, func, select
 
@@ -20,6 +21,7 @@ from app.clock import Clock, utc_now
 from app.config import BadSettings, Settings, read_settings
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import is_current
+from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
 from app.users.service import list_hashes
 
@@ -56,7 +58,16 @@ def diagnose(clock: Clock) -> list[Fault]:
         settings = read_settings()
     except BadSettings as error:
         return [Fault(message, "The service does not start before this is mended.") for message in error.messages]
-    return [*_of_settings(settings), *_of_files(settings), *_of_database(settings, clock)]
+    return [*_of_libraries(), *_of_settings(settings), *_of_files(settings), *_of_database(settings, clock)]
+
+
+def _of_libraries() -> Iterator[Fault]:
+    if not IS_KNOWN:
+        yield Fault(
+            f"This version of FastAPI is not known, {fastapi.__version__}: requests take longer, and unknown query "
+            "parameters are not refused.",
+            "Install the version that uv.lock names, or a newer version of this service.",
+        )
 
 
 def _of_settings(settings: Settings) -> Iterator[Fault]:

@@ -46,16 +46,20 @@ __all__ = [
 
 
 def as_included(route: APIRoute) -> Any:
-    """The route with the prefix and the dependencies of the routers that include it, while its handler is made."""
+    """Return the route with the prefix and the dependencies that its router was included with.
+
+    It works while the route makes its handler: FastAPI has a route make one for each time that it is included.
+    """
     context = _effective_route_context_var.get()
     return context if context is not None and context.original_route is route else route
 
 
 def declared_path(scope: Scope) -> str | None:
-    """The path, as it was declared, of the route or mount that answered. It has nothing that the client sent."""
+    """Return the declared path of the route or mount that the request found. Nothing that was sent is in it."""
     mount: str = scope["root_path"].removeprefix(scope["app_root_path"]) if "app_root_path" in scope else ""
-    if "route" in scope:
-        context = _get_scope_effective_route_context(scope) if IS_KNOWN else None
-        path: str = (context or scope["route"]).path
-        return mount + path
-    return mount + "/{path}" if mount else None
+    route = scope.get("route")
+    if route is None:
+        return mount + "/{path}" if mount else None
+    context = _get_scope_effective_route_context(scope) if IS_KNOWN else None
+    included = context if context is not None and context.original_route is route else route
+    return f"{mount}{included.path}"

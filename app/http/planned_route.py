@@ -36,8 +36,8 @@ class PlannedRoute(SafeRoute):
         if not fastapi.IS_KNOWN:
             return handle
         route = fastapi.as_included(self)
-        plan = plan_for(route.dependant)
-        if plan is None or (plan.has_inputs and route.methods != {"GET"}):  # a change must not begin twice
+        plan = plan_for(route)
+        if plan is None:
             return handle
         app = route.dependency_overrides_provider
 
@@ -138,12 +138,16 @@ class Plan:
         return self._numbers[key]
 
 
-def plan_for(dependant: "Dependant") -> Plan | None:
-    """Plan a route. Return None if FastAPI has more to do for it than is known here."""
-    if dependant.call is None or not _is_plain(dependant):
+def plan_for(route: Any) -> Plan | None:
+    """Plan a route. Return None if FastAPI has more to do for it than is known here.
+
+    A plan gives up at an input that is not valid, and FastAPI begins again. Only a GET may begin twice.
+    """
+    dependant = route.dependant
+    if not _is_plain(dependant) or inspect.signature(dependant.call).return_annotation is not Response:
         return None
-    is_whole = inspect.signature(dependant.call).return_annotation is Response
-    return Plan(dependant) if is_whole else None
+    plan = Plan(dependant)
+    return plan if route.methods == {"GET"} or not plan.has_inputs else None
 
 
 def _is_plain(dependant: "Dependant") -> bool:
