@@ -1,18 +1,15 @@
 """The README's lines for OAuth clients, run as they stand."""
 
-import re
 from typing import Any
 
 import pytest
 
-from tests.test_readme import README
+from tests.support.readme import blocks
 
 
 def run(library: str, url: str) -> dict[str, Any]:
     """Run the block that imports the library, against this service; what it leaves."""
-    section = README.partition("## With an OAuth client\n")[2].partition("\n## ")[0]
-    blocks: list[str] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    (lines,) = (block for block in blocks if f"from {library}" in block)
+    (lines,) = (block for block in blocks("python", "With an OAuth client") if f"from {library}" in block)
     names: dict[str, Any] = {}
     exec(lines.replace("http://127.0.0.1:8000", url), names)
     return names

@@ -19,7 +19,7 @@ from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock, execute, migrate
 from tests.db.test_database_away import own_server
 from tests.support.accounts import Login, create_task, log_in, refreshed, sign_up
-from tests.test_readme import blocks
+from tests.support.readme import blocks
 
 MAKE, *_ = blocks("sh", "Deployment")
 DUMP, RESTORE, COPY, PUT_BACK = blocks("sh", "Backup and restore")

@@ -27,7 +27,7 @@ from tests.db.test_database_away import (
     wait_until_written,
 )
 from tests.support.processes import ROOT, environment, free_port
-from tests.test_readme import blocks
+from tests.support.readme import blocks
 
 HOSTS = ["10.0.0.11:8000", "10.0.0.12:8000"]
 AROUND = """

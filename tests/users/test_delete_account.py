@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection
 
-from app.auth.callers import Principal
+from app.auth.callers import CurrentUser
 from app.auth.errors import InvalidToken, WrongPassword
 from app.config import Settings
 from app.db.connect import connect
@@ -86,7 +86,7 @@ def test_a_task_that_is_made_while_its_owner_goes_is_not_made(
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-Step = Callable[[Connection, Principal, MovableClock], object]
+Step = Callable[[Connection, CurrentUser, MovableClock], object]
 STEPS: dict[str, Step] = {
     "read the profile": lambda db, user, _: get_profile(db, user),
     "change the profile": lambda db, user, clock: update_profile(db, user, {"email": None}, clock(), 300),
@@ -106,7 +106,7 @@ def test_a_request_whose_user_goes_has_a_bad_token(
     settings: Settings, clock: MovableClock, sql: Sql, step: Step
 ) -> None:
     """No request can be held between its token and its statement, so the statement is run by itself."""
-    user = Principal(new_id(clock()), "ada", new_id(clock()), frozenset(), clock())
+    user = CurrentUser(new_id(clock()), "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(InvalidToken):
         run(settings, step, user, clock)
@@ -120,7 +120,7 @@ def test_a_password_that_just_changed_is_not_the_current_one(
     """Nor can one be held between the check of the current password and the change."""
     login = sign_up(client)
     user_id = client.get("/users/me", headers=login.headers).json()["id"]
-    user = Principal(user_id, "ada", new_id(clock()), frozenset(), clock())
+    user = CurrentUser(user_id, "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(WrongPassword):
         run(settings, change_password, user, "the hash that was checked", "a new hash", clock())
