@@ -1,6 +1,7 @@
 """Runs the migrations, on the connection of the service or on the database of its settings, and writes new ones."""
 
 import asyncio
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -37,7 +38,8 @@ def run(connection: Connection) -> None:
         render_item=render_type,
         transactional_ddl=True,
     )
-    with context.begin_transaction():
+    with warnings.catch_warnings(), context.begin_transaction():
+        warnings.filterwarnings("ignore", message=".*expression-based index")  # which cannot be compared
         context.run_migrations()
 
 
@@ -64,7 +66,9 @@ class SQLite(SQLiteImpl):
     __dialect__ = "sqlite"
 
     def correct_for_autogen_foreignkeys(
-        self, conn_fks: set[ForeignKeyConstraint], metadata_fks: set[ForeignKeyConstraint]
+        self,
+        conn_fks: set[ForeignKeyConstraint],
+        metadata_fks: set[ForeignKeyConstraint],  # noqa: ARG002 - a name of Alembic's
     ) -> None:
         if self.connection is not None:
             read_ondelete(self.connection, conn_fks)
@@ -111,6 +115,9 @@ def joined(operations: list[ops.MigrateOperation]) -> Iterator[ops.MigrateOperat
 
 def render_type(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
     """Write a type of `app.db.types` with its import. Alembic writes the other types."""
+    if item is types.Id:
+        autogen.imports.add(f"from {types.__name__} import Id")
+        return "Id"
     if kind != "type" or type(item).__module__ != types.__name__:
         return False
     autogen.imports.add(f"from {types.__name__} import {type(item).__name__}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from alembic import op
 from alembic.operations import BatchOperations
@@ -17,7 +18,7 @@ REFERRING_TABLES = (
 DELETE_ACTIONS = "SELECT \"from\", on_delete FROM pragma_foreign_key_list(?) WHERE on_delete <> 'NO ACTION'"
 
 
-def add_column(table: str, column: Column[object], references: str | None = None, ondelete: str | None = None) -> None:
+def add_column(table: str, column: Column[Any], references: str | None = None, ondelete: str | None = None) -> None:
     """Add a column to a table, in place. The triggers of the table stay.
 
     `references` is a column of another table, such as `"projects.id"`. `ondelete` is what happens to the row when the

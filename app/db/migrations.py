@@ -39,7 +39,7 @@ class MigrationFailed(Unavailable):
     def __init__(self, revision: str, place: str, cause: BaseException) -> None:
         words = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, DBAPIError):
-            words = str(cause.orig and cause.orig.__cause__ or cause.orig)
+            words = str((cause.orig and cause.orig.__cause__) or cause.orig)
         self.detail = f"{revision}: {words} ({place})"
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from app.db.database import expect_long
+from app.db.upgrade import Backfill
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
@@ -145,6 +146,9 @@ def index_batch(connection: Connection, limit: int) -> int:
 def has_unindexed(connection: Connection) -> bool:
     """Whether there are tasks that no search finds yet."""
     return connection.execute(WITHOUT_WORDS.limit(1)).one_or_none() is not None
+
+
+BACKFILL: Final = Backfill(has_unindexed, index_batch)
 
 
 def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
