@@ -196,7 +196,7 @@ def test_what_a_process_has_noted_is_bounded(client: TestClient, monkeypatch: py
         login = refreshed(client, login.refresh_token)
         assert client.get("/tasks/mine", headers=login.headers).status_code == 200
 
-    uses = cast("FastAPI", client.app).state.uses
+    uses = cast("FastAPI", client.app).state.services.uses
     assert len(uses.noted) <= 2
 
 
