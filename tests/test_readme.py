@@ -15,13 +15,7 @@ from app.config import Settings
 from app.users.recovery import Reset, send
 from tests.conftest import SECRET, on_one_database
 from tests.support.processes import ROOT, services
-
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str, heading: str) -> list[str]:
-    section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+from tests.support.readme import blocks, section
 
 
 @on_one_database
@@ -48,14 +42,10 @@ def test_the_suite_that_it_shows_passes(pytester: pytest.Pytester) -> None:
 
 
 def test_the_settings_table_is_what_env_example_lists() -> None:
-    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)?", blocks_of_table(), re.MULTILINE))
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)?", section("Settings"), re.MULTILINE))
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
     assert table == example
-
-
-def blocks_of_table() -> str:
-    return README.partition("## Settings\n")[2].partition("\n## ")[0]
 
 
 class Mailbox(socketserver.StreamRequestHandler):
