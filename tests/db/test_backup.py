@@ -19,10 +19,10 @@ from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock, execute, migrate
 from tests.db.test_database_away import own_server
 from tests.support.accounts import Login, create_task, log_in, refreshed, sign_up
-from tests.support.readme import blocks
+from tests.support.readme import DEPLOY, blocks
 
-MAKE, *_ = blocks("sh", "Deployment")
-DUMP, RESTORE, COPY, PUT_BACK = blocks("sh", "Backup and restore")
+MAKE, *_ = blocks("sh", "Deployment", DEPLOY)
+DUMP, RESTORE, COPY, PUT_BACK = blocks("sh", "Backup and restore", DEPLOY)
 
 
 @contextmanager
