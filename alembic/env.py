@@ -39,7 +39,7 @@ def run(connection: Connection) -> None:
         transactional_ddl=True,
     )
     with warnings.catch_warnings(), context.begin_transaction():
-        warnings.filterwarnings("ignore", message=".*expression-based index")  # which cannot be compared
+        warnings.filterwarnings("ignore", message=".*expression-based index")  # it cannot be compared
         context.run_migrations()
 
 

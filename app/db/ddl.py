@@ -15,7 +15,7 @@ REFERRING_TABLES = (
     "SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f "
     "WHERE t.type = 'table' AND lower(f.\"table\") = lower(?1) AND t.name <> ?1"
 )
-DELETE_ACTIONS = "SELECT \"from\", on_delete FROM pragma_foreign_key_list(?) WHERE on_delete <> 'NO ACTION'"
+DELETE_ACTIONS = "SELECT \"from\", nullif(on_delete, 'NO ACTION') FROM pragma_foreign_key_list(?)"
 
 
 def add_column(table: str, column: Column[Any], references: str | None = None, ondelete: str | None = None) -> None:

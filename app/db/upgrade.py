@@ -1,4 +1,4 @@
-"""What an upgrade does to the database: the migrations, then the backfills."""
+"""An upgrade of the database: the migrations, then a backfill."""
 
 from collections.abc import Callable
 from typing import NamedTuple
