@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses, UserRoute
+from app.auth.dependencies import AccountDb, AppLoginService, AppTokens, AppUses, CallerDb, UserRoute
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -87,7 +87,7 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
-    _: FormFields, db: AnyCallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, now: Now
+    _: FormFields, db: CallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, now: Now
 ) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
 
