@@ -8,8 +8,7 @@ from fastapi.testclient import TestClient
 from app.tasks.quota import remembered
 from tests.conftest import MovableClock, Serve, Sql
 from tests.support.accounts import Login, create_task, sign_up
-from tests.tasks.test_pages import SORTS, in_one, walk
-from tests.tasks.test_search import create_many
+from tests.support.task_lists import SORTS, create_many, in_one, walk
 
 MOST = 960 * 1024
 EMOJI = "\N{GRINNING FACE}"
