@@ -33,8 +33,9 @@ from sqlalchemy import URL, make_url
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.db.connect import connect
+from app.db.upgrade import bring_up_to_date
 from app.main import create_app
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 from app.users.service import create_user
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
@@ -221,10 +222,10 @@ def register(client: TestClient, username: str = "ada", **fields: Any) -> dict[s
 
 def add_user(client: TestClient, username: str, *, is_admin: bool = False) -> None:
     """Add a user as the command line does, which may give a reserved name and make an administrator."""
-    state, portal = cast("FastAPI", client.app).state, cast("BlockingPortal", client.portal)
-    password_hash = portal.call(state.passwords.hash, PASSWORD, username, None, "")
+    services, portal = cast("FastAPI", client.app).state.services, cast("BlockingPortal", client.portal)
+    password_hash = portal.call(services.passwords.hash, PASSWORD, username, None, "")
     add = partial(create_user, is_admin=is_admin)
-    portal.call(state.database.write, add, username, password_hash, state.clock())
+    portal.call(services.database.write, add, username, password_hash, services.clock())
 
 
 def log_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: str) -> Login:
@@ -276,7 +277,7 @@ def assert_bearer_error(response: Response, error: BearerError | None) -> None:
 async def migrate(url: URL) -> None:
     """Bring a database to the newest migration."""
     async with connect(url) as database:
-        await bring_up_to_date(database, url)
+        await bring_up_to_date(database, url, BACKFILL)
 
 
 @contextmanager

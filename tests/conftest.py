@@ -35,6 +35,8 @@ WRAPPED = (  # what middleware is made of
 CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
 
 on_one_database = pytest.mark.on_one_database
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def pytest_configure() -> None:
@@ -68,7 +70,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.fixture(autouse=True)
 def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test meets the statements of a background task that begins by the wall clock."""
-    monkeypatch.setattr("app.users.deletion.START", 3600)
+    monkeypatch.setattr("app.db.background.START", 3600)
 
 
 @pytest.fixture(scope="session")

@@ -1,30 +1,24 @@
 """Who calls, and with what: the bearer schemes, and what the endpoints are handed."""
 
 from dataclasses import replace
-from typing import Annotated, ParamSpec, TypeVar, cast
+from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
-from app.auth.access import AdminDatabase, CallerDatabase, CallerDb, OptionalCallerDb
-from app.auth.callers import Principal
+from app.auth import callers
+from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.login_service import LoginService
 from app.auth.logins import LoginOrigin
-from app.auth.passwords import Passwords
-from app.auth.refresh import Uses
 from app.auth.schemas import SCOPES
-from app.auth.throttle import Limiter
-from app.auth.tokens import BadToken, ExpiredToken, Tokens
+from app.auth.services import Services
+from app.auth.tokens import BadToken, ExpiredToken
 from app.clock import Now
 from app.config import AppSettings
-from app.db.database import Db
 from app.observe.events import bind_caller
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Bearer(OAuth2PasswordBearer):
@@ -48,84 +42,69 @@ class Bearer(OAuth2PasswordBearer):
         return header if token and not header.isascii() else token
 
 
-async def get_tokens(request: Request) -> Tokens:
-    tokens: Tokens = request.app.state.tokens
-    return tokens
+async def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
 
 
-async def get_uses(request: Request) -> Uses:
-    uses: Uses = request.app.state.uses
-    return uses
-
-
-async def get_passwords(request: Request) -> Passwords:
-    passwords: Passwords = request.app.state.passwords
-    return passwords
-
-
-async def get_limiter(request: Request) -> Limiter:
-    limiter: Limiter = request.app.state.limiter
-    return limiter
-
-
-AppTokens = Annotated[Tokens, Depends(get_tokens)]
-AppUses = Annotated[Uses, Depends(get_uses)]
-AppPasswords = Annotated[Passwords, Depends(get_passwords)]
-AppLimiter = Annotated[Limiter, Depends(get_limiter)]
+AppServices = Annotated[Services, Depends(get_services)]
 BearerToken = Annotated[str, Depends(Bearer(auto_error=True))]
 OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 
-async def get_user_database(
-    request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, db: Db, now: Now
-) -> CallerDb:
+async def get_caller_database(request: Request, scopes: SecurityScopes, token: BearerToken, now: Now) -> CallerDatabase:
+    services = await get_services(request)  # called here: as a dependency it would cost more
     try:
-        claims = tokens.verify(AccessClaims, token, now)
+        claims = services.tokens.verify(AccessClaims, token, now)
     except ExpiredToken as error:
         raise InvalidToken("The access token has expired") from error
     except BadToken as error:
         raise InvalidToken from error
-    uses = await get_uses(request)  # called here: to be handed it costs more
-    await uses.note(db, claims)
+    await services.uses.note(services.database, claims)
     bind_caller(claims.sub, claims.sid)
-    user: CallerDb = CallerDatabase(db, claims, scopes.scopes, now)
-    request.state.check_caller = user.who
-    return user
+    caller_db = CallerDatabase(services.database, claims, scopes.scopes, now)
+    request.state.check_caller = caller_db.current_user
+    return caller_db
 
 
-async def get_optional_user_database(
-    request: Request, scopes: SecurityScopes, token: OptionalBearerToken, tokens: AppTokens, db: Db, now: Now
-) -> OptionalCallerDb:
-    """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
-    if token is None:
-        return CallerDatabase(db, None, scopes.scopes, now)
-    user = await get_user_database(request, scopes, token, tokens, db, now)
-    return cast("OptionalCallerDb", user)
+async def get_optional_caller_database(
+    request: Request, scopes: SecurityScopes, token: OptionalBearerToken, now: Now
+) -> CallerDatabase | None:
+    """None without a token. A bad token is refused: a client whose token has expired must not get the public view."""
+    return None if token is None else await get_caller_database(request, scopes, token, now)
 
 
-async def get_fresh_user_database(
-    request: Request, user: Annotated[CallerDb, Security(get_user_database)], settings: AppSettings
-) -> CallerDb:
-    """For what could take the account over: it takes a login of a moment ago (RFC 9470)."""
-    fresh: CallerDb = replace(user, max_age=settings.fresh_login)
-    request.state.check_caller = fresh.who
-    return fresh
+CallerDb = Annotated[CallerDatabase, Security(get_caller_database)]
+OptionalCallerDb = Annotated[CallerDatabase | None, Security(get_optional_caller_database)]
 
 
-async def get_admin_database(user: Annotated[CallerDb, Security(get_user_database)]) -> AdminDatabase:
-    return AdminDatabase(user)
+async def get_fresh_caller_database(request: Request, db: CallerDb, settings: AppSettings) -> CallerDatabase:
+    """For requests that could take the account over: they need a recent login (RFC 9470)."""
+    fresh_db = replace(db, max_age=settings.fresh_login)
+    request.state.check_caller = fresh_db.current_user
+    return fresh_db
 
 
-async def get_current_user(user: Annotated[CallerDb, Security(get_user_database)]) -> Principal:
-    return await user.who()
+async def get_admin_database(db: CallerDb) -> AdminDatabase:
+    return AdminDatabase(db)
 
 
-CurrentUser = Annotated[Principal, Security(get_current_user)]
-"""The caller, after the database was asked. To act in the same transaction, take one of those below."""
+async def get_current_user(db: CallerDb) -> callers.CurrentUser:
+    return await db.current_user()
 
-AnyCallerDb = Annotated[CallerDb, Security(get_user_database)]
-AccountDb = Annotated[CallerDb, Security(get_user_database, scopes=["account"])]
-FreshAccountDb = Annotated[CallerDb, Security(get_fresh_user_database, scopes=["account"])]
+
+async def get_optional_user(db: OptionalCallerDb) -> callers.CurrentUser | None:
+    return await db.current_user() if db else None
+
+
+CurrentUser = Annotated[callers.CurrentUser, Security(get_current_user)]
+"""The caller, after the database was asked. To act in the same transaction, take a database from below."""
+
+OptionalUser = Annotated[callers.CurrentUser | None, Security(get_optional_user)]
+"""The caller, or None without a token."""
+
+AccountDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["account"])]
+FreshAccountDb = Annotated[CallerDatabase, Security(get_fresh_caller_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
 
 
@@ -140,16 +119,8 @@ async def get_login_origin(request: Request) -> LoginOrigin:
 RequestOrigin = Annotated[LoginOrigin, Depends(get_login_origin)]
 
 
-async def get_login_service(
-    settings: AppSettings,
-    db: Db,
-    passwords: AppPasswords,
-    tokens: AppTokens,
-    limiter: AppLimiter,
-    client: RequestOrigin,
-    now: Now,
-) -> LoginService:
-    return LoginService(settings, db, passwords, tokens, limiter, client, now)
+async def get_login_service(services: AppServices, origin: RequestOrigin, now: Now) -> LoginService:
+    return LoginService(services, origin, now)
 
 
 AppLoginService = Annotated[LoginService, Depends(get_login_service)]

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses
+from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -26,8 +26,6 @@ from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation
 from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
 from app.auth.tokens import BadToken
 from app.clock import Now
-from app.config import AppSettings
-from app.db.database import Db
 from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
@@ -73,11 +71,11 @@ async def issue_token(form: TokenForm, grants: AppLoginService) -> Response:
 
 
 @forms.post("/revoke", response_model=Revocation, openapi_extra=form_of(TokenField))
-async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
+async def revoke_token(token: FormToken, services: AppServices, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     with suppress(BadToken):
-        claims = tokens.verify_session_token(token)
-        if await db.write(end_session, claims, "revoked", now):
+        claims = services.tokens.verify_session_token(token)
+        if await services.database.write(end_session, claims, "revoked", now):
             log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
     return _unstored(Revocation())
 
@@ -87,57 +85,55 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
     response_model=Introspection,
     openapi_extra=form_of(TokenField),
 )
-async def introspect_token(
-    _: FormFields, user: AnyCallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
-) -> Response:
+async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, services: AppServices, now: Now) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
 
     To ask about a token is to use it: somebody has it.
     """
     try:
-        claims = tokens.verify_session_token(token, now)
+        claims = services.tokens.verify_session_token(token, now)
     except BadToken:
-        await user.who()
+        await db.current_user()
         return _unstored(Introspection(active=False))
-    answer = await user.read(introspect, claims, now)
+    answer = await db.read(introspect, claims, now)
     if answer.active:
-        await uses.note(db, claims)
+        await services.uses.note(services.database, claims)
     return _unstored(answer)
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
 async def list_own_sessions(
-    user: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
+    db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
 ) -> Response:
     """List your live sessions, the latest login first."""
-    page = await user.read(list_sessions, query, now)
+    page = await db.read(list_sessions, query, now)
     return page.response(request, query)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
-async def delete_session(session_id: PathId, user: AccountDb, now: Now) -> None:
+async def delete_session(session_id: PathId, db: AccountDb, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
-    await user.write(lambda connection, who: end_own_session(connection, who.user_id, session_id, now))
+    await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, now))
     log_event("session_revoked", session_id=session_id)
 
 
 @router.delete("/sessions", status_code=204)
-async def delete_other_sessions(user: AccountDb, now: Now) -> None:
+async def delete_other_sessions(db: AccountDb, now: Now) -> None:
     """End all of your sessions but this one."""
-    await user.write(end_other_sessions, "revoked", now)
+    await db.write(end_other_sessions, "revoked", now)
     log_event("session_revoked", reason="all but this one")
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)
-async def read_metadata(settings: AppSettings, tokens: AppTokens) -> Metadata:
+async def read_metadata(services: AppServices) -> Metadata:
     """Everything that an OAuth client needs to know (RFC 8414)."""
-    url = settings.public_url
+    url = services.settings.public_url
     return Metadata(
         issuer=url,
         token_endpoint=f"{url}/auth/token",
         revocation_endpoint=f"{url}/auth/revoke",
         introspection_endpoint=f"{url}/auth/introspect",
-        jwks_uri=f"{url}/.well-known/jwks.json" if tokens.public_keys else None,
+        jwks_uri=f"{url}/.well-known/jwks.json" if services.tokens.public_keys else None,
         service_documentation=f"{url}/docs",
         scopes_supported=list(SCOPES),
         response_types_supported=[],
@@ -149,10 +145,10 @@ async def read_metadata(settings: AppSettings, tokens: AppTokens) -> Metadata:
 
 
 @well_known.get("/jwks.json")
-async def read_keys(tokens: AppTokens, response: Response) -> KeySet:
+async def read_keys(services: AppServices, response: Response) -> KeySet:
     """The public keys that access tokens can be verified with; none while they are signed with a secret."""
     response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE}"
-    return KeySet(keys=tokens.public_keys)
+    return KeySet(keys=services.tokens.public_keys)
 
 
 def _unstored(answer: BaseModel) -> Response:

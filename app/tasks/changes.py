@@ -5,13 +5,13 @@ from typing import Final
 
 from sqlalchemy import Boolean, Connection, String, and_, bindparam, case, delete, or_, select, update
 
-from app.auth.callers import Principal
+from app.auth.callers import CurrentUser
 from app.db.types import UTCDateTime
 from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
 from app.tasks.models import Task
 from app.tasks.schemas import TaskUpdate
 from app.tasks.search import index_text
-from app.tasks.service import TaskFields, columns_of
+from app.tasks.service import TaskFields, shown_columns
 
 # Made once: to make a statement takes longer than to run it.
 IS_ONE, IS_OWN = Task.id == bindparam("task_id"), Task.owner_id == bindparam("user_id")
@@ -27,7 +27,7 @@ UPDATE = (  # SQLAlchemy sets the columns that the parameters name
     update(Task)
     .where(IS_ONE, IS_OWN)
     .values(version=Task.version + 1, updated_at=case((Task.updated_at > NOW, Task.updated_at), else_=NOW))
-    .returning(*columns_of(bindparam("username", type_=String)), Task.version)
+    .returning(*shown_columns(bindparam("username", type_=String)), Task.version)
 )
 UPDATE_VERSION = UPDATE.where(IS_VERSION)
 DELETE = delete(Task).where(IS_ONE, IS_DELETABLE).returning(Task.owner_id)
@@ -39,7 +39,7 @@ READ_ONLY: Final = {"id", "owner", "created_at", "updated_at"}
 
 def update_task(
     connection: Connection,
-    user: Principal,
+    user: CurrentUser,
     task_id: str,
     changes: TaskUpdate,
     versions: frozenset[int] | None,
@@ -72,7 +72,7 @@ def update_task(
     return changed._asdict()
 
 
-def delete_task(connection: Connection, user: Principal, task_id: str, versions: frozenset[int] | None) -> str:
+def delete_task(connection: Connection, user: CurrentUser, task_id: str, versions: frozenset[int] | None) -> str:
     """Delete a task, if it is at one of the versions: one of the user's, or for administrators a public one.
 
     Returns:

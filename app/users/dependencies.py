@@ -5,24 +5,17 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.auth.access import CallerDb
+from app.auth.access import CallerDatabase
 from app.auth.dependencies import AccountDb
 from app.config import AppSettings
-from app.users.deletion import Deletions
 
 
-async def get_profile_database(request: Request, user: AccountDb, settings: AppSettings) -> CallerDb:
+async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDatabase:
     """Where the body has an e-mail address, be it valid or not, look at the login's age first."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
-        request.state.check_caller = replace(user, max_age=settings.fresh_login).who
-    return user
+        request.state.check_caller = replace(db, max_age=settings.fresh_login).current_user
+    return db
 
 
-async def get_deletions(request: Request) -> Deletions:
-    deletions: Deletions = request.app.state.deletions
-    return deletions
-
-
-ProfileDb = Annotated[CallerDb, Depends(get_profile_database)]
-AppDeletions = Annotated[Deletions, Depends(get_deletions)]
+ProfileDb = Annotated[CallerDatabase, Depends(get_profile_database)]

@@ -1,14 +1,11 @@
 """POST /auth/token, password grant: every client's form of it gets in, and a refusal never says why."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from sqlalchemy import Engine, event
 
 from app.auth.passwords import Cost
 from app.config import Settings
@@ -16,6 +13,7 @@ from app.main import create_app
 from app.testing import assert_oauth_error
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, bearer, log_in, register
+from tests.support.statements import after_each_statement
 
 LOGIN = {"username": "ada", "password": PASSWORD}
 EVERYTHING = "tasks:read tasks:write account"
@@ -29,20 +27,6 @@ def assert_bad_request(response: Response, error: str, detail: str) -> None:
 
 def attempt(client: TestClient, **fields: str) -> Response:
     return client.post("/auth/token", data=LOGIN | fields)
-
-
-@contextmanager
-def after_each_statement(do: Callable[[str], None]) -> Iterator[None]:
-    """Call `do` with the text of each statement that the service has run."""
-
-    def listener(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        do(statement)
-
-    event.listen(Engine, "after_cursor_execute", listener)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "after_cursor_execute", listener)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +144,7 @@ def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql)
         pytest.param("DELETE FROM users", id="deleted"),
     ],
 )
-def test_an_account_that_changes_while_its_password_is_checked_is_not_let_in(
-    client: TestClient, sql: Sql, change: str
-) -> None:
+def test_an_account_changed_during_the_check_is_not_let_in(client: TestClient, sql: Sql, change: str) -> None:
     register(client)
 
     def interfere(statement: str) -> None:
@@ -179,7 +161,7 @@ def test_an_account_that_changes_while_its_password_is_checked_is_not_let_in(
     assert sql("SELECT id FROM sessions") == []
 
 
-def test_a_login_strengthens_a_cheaper_hash_and_never_weakens_one(
+def test_a_login_strengthens_a_hash_and_never_weakens_one(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
 ) -> None:
     register(client)
@@ -203,7 +185,7 @@ def test_a_login_strengthens_a_cheaper_hash_and_never_weakens_one(
     assert sql("SELECT password_hash FROM users") == [(hashes[-1],)]
 
 
-def test_a_letter_that_is_another_in_lower_case_is_not_that_letter(client: TestClient) -> None:
+def test_lower_case_does_not_turn_a_letter_into_another(client: TestClient) -> None:
     register(client, "kate")
 
     assert attempt(client, username="KATE").status_code == 200
@@ -284,9 +266,7 @@ def test_a_scope_is_words_with_a_space_between(client: TestClient, grant: str, s
 
 
 @pytest.mark.parametrize("scope", ["bogus", " ", "account bogus"])
-def test_a_scope_that_does_not_exist_is_refused_before_the_password_is_looked_at(
-    client: TestClient, scope: str
-) -> None:
+def test_an_unknown_scope_is_refused_before_the_password_check(client: TestClient, scope: str) -> None:
     register(client)
     statements: list[str] = []
 

@@ -10,60 +10,17 @@ from typing import Any, Self
 
 import pytest
 from argon2 import low_level
-from argon2.exceptions import VerifyMismatchError
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from app.auth.errors import HashingQueueFull, WeakPassword
 from app.auth.passwords import NICENESS, QUEUE_LENGTH, THREADS, Cost, Passwords, Verdict, normalize
 from app.auth.queue import FairQueue
 from tests.conftest import CHEAP
+from tests.support.hashing import CORRUPT, RIGHT, Library
 
 PASSWORD = "correct horse battery"
 HERE = "192.0.2.1"
-RIGHT = "$argon2id$v=19$m=8,t=1,p=1"
 LONG_PASSWORDS = [word for word in FREQUENCY_LISTS["passwords"] if len(word) >= 8]
-
-CORRUPT = {
-    "empty": "",
-    "not a hash": "plain text",
-    "not ASCII": "$argon2id$é",
-    "another scheme": "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW",
-    "unknown type": f"{RIGHT.replace('argon2id', 'argon2x')}$c29tZXNhbHQ$AAAA",
-    "cut after the parameters": RIGHT,
-    "cut after the salt": f"{RIGHT}$c29tZXNhbHRzYWx0",
-    "empty digest": f"{RIGHT}$c29tZXNhbHRzYWx0$",
-    "short digest": f"{RIGHT}$c29tZXNhbHRzYWx0$AA",
-    "short salt": f"{RIGHT}$AA$AAAAAAAAAAAAAAAAAAAAAA",
-    "not base64": f"{RIGHT}$!!!!!!!!!!!$AAAAAAAAAAAAAAAAAAAAAA",
-    "no parameters": "$argon2id$v=19$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
-    "too little memory": f"{RIGHT.replace('m=8', 'm=1')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
-    "no passes": f"{RIGHT.replace('t=1', 't=0')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
-    "no lanes": f"{RIGHT.replace('p=1', 'p=0')}$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
-    "associated data": f"{RIGHT},data=c29tZQ$c29tZXNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAA",
-}
-
-
-class Library:
-    """argon2's own `verify_secret`, with the costs that were worked off, the threads, and a gate that holds it up."""
-
-    def __init__(self) -> None:
-        self.work: list[bytes] = []
-        self.threads: set[int] = set()
-        self.go = threading.Event()
-        self.go.set()
-        self._verify = low_level.verify_secret
-
-    def verify_secret(self, stored: bytes, secret: bytes, kind: low_level.Type) -> Any:
-        self.threads.add(threading.get_ident())
-        self.go.wait()
-        cost = b"$".join(stored.split(b"$")[:4])
-        try:
-            is_right = self._verify(stored, secret, kind)
-        except VerifyMismatchError:
-            self.work.append(cost)
-            raise
-        self.work.append(cost)
-        return is_right
 
 
 @pytest.fixture
@@ -158,7 +115,7 @@ def test_the_dummys_own_password_is_nobodys(passwords: Passwords) -> None:
 
 
 @pytest.mark.parametrize("cheaper", [Cost(32, 2, 2), Cost(64, 1, 2), Cost(64, 2, 1)], ids=["memory", "passes", "lanes"])
-def test_a_hash_that_is_cheaper_in_anything_is_made_anew_and_a_dearer_one_is_not(cheaper: Cost) -> None:
+def test_a_cheaper_hash_is_replaced_and_a_dearer_one_kept(cheaper: Cost) -> None:
     today = Passwords(Cost(64, 2, 2))
     cheap, dear = hashed(Passwords(cheaper)), hashed(Passwords(Cost(128, 3, 3)))
 
@@ -259,7 +216,7 @@ def test_networks_take_turns_however_much_one_asks() -> None:
     assert queue.ran == ["many", "many", "few", "fewer", "many", "few", "fewer", "many", "many"]
 
 
-def test_a_full_queue_makes_room_for_a_network_that_waits_for_less() -> None:
+def test_a_full_queue_makes_room_for_a_less_busy_network() -> None:
     with HeldQueue(5) as queue:
         queue.submit("many", 5)
         with pytest.raises(HashingQueueFull):
@@ -305,7 +262,7 @@ def test_the_hashing_threads_give_way_to_the_event_loop(passwords: Passwords) ->
     assert niceness == {min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)}
 
 
-def test_what_is_too_long_in_any_form_is_left_as_it_is() -> None:
+def test_a_text_too_long_in_any_form_is_not_normalized() -> None:
     """To normalize 60,000 marks takes seconds."""
     longest, too_long = "\u03b1\u0313\u0300\u0345" * 128, "\u03b1\u0313\u0300\u0345" * 128 + "a"
 

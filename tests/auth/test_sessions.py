@@ -1,6 +1,5 @@
 """/auth/sessions: people see where they are signed in, and end what they do not know."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +8,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.logins import ENDED_AT_ONCE, MAX_SESSIONS
-from app.db.types import new_id
 from tests.conftest import MovableClock, Sql
-from tests.support.accounts import Login, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import Login, add_sessions, log_in, refresh, refreshed, register, sign_up
 
 NOT_FOUND = {"detail": "Session not found", "code": "session_not_found"}
 
@@ -21,19 +19,6 @@ def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, 
     assert response.status_code == 200, response.text
     items: list[dict[str, Any]] = response.json()["items"]
     return items
-
-
-def add_sessions(sql: Sql, clock: MovableClock, count: int) -> list[str]:
-    """Add sessions to the only account, as logins would have made them, the latest a moment ago; their ids."""
-    [(user_id,)] = sql("SELECT id FROM users")
-    moments = [clock.now - timedelta(milliseconds=count - n) for n in range(count)]
-    times = [f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in moments]
-    ids = [new_id(moment) for moment in moments]
-    rest = "'2027-01-01T00:00:00.000000Z', '', ''"
-    rows = [f"('{id_}', '{user_id}', '', {time}, {time}, {rest})" for id_, time in zip(ids, times, strict=True)]
-    columns = "id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
-    sql(f"INSERT INTO sessions ({columns}) VALUES {', '.join(rows)}")
-    return ids
 
 
 def current_id(client: TestClient, login: Login) -> str:
@@ -104,7 +89,7 @@ def test_an_access_token_is_not_a_use(client: TestClient, clock: MovableClock) -
     assert after == before
 
 
-def test_what_is_over_is_not_listed(client: TestClient, clock: MovableClock) -> None:
+def test_ended_sessions_are_not_listed(client: TestClient, clock: MovableClock) -> None:
     sign_up(client)
     clock.move(days=15)
     signed_out, kept = log_in(client), log_in(client)
@@ -138,9 +123,7 @@ def live(sql: Sql) -> list[str]:
     return [id_ for (id_,) in rows]
 
 
-def test_of_a_hundred_sessions_the_one_used_longest_ago_makes_room_for_a_login(
-    client: TestClient, clock: MovableClock, sql: Sql
-) -> None:
+def test_the_session_used_longest_ago_makes_room_for_a_login(client: TestClient, clock: MovableClock, sql: Sql) -> None:
     first = sign_up(client)
     [first_id] = live(sql)
     clock.move(seconds=1)
@@ -164,7 +147,7 @@ def test_of_a_hundred_sessions_the_one_used_longest_ago_makes_room_for_a_login(
     assert others[1] in live(sql)
 
 
-def test_what_is_over_and_what_is_anothers_takes_no_room(client: TestClient, clock: MovableClock, sql: Sql) -> None:
+def test_ended_and_other_users_sessions_take_no_room(client: TestClient, clock: MovableClock, sql: Sql) -> None:
     login = sign_up(client)
     clock.move(seconds=1)
     over = add_sessions(sql, clock, MAX_SESSIONS)
@@ -180,9 +163,8 @@ def test_what_is_over_and_what_is_anothers_takes_no_room(client: TestClient, clo
     assert sql("SELECT count(*) FROM sessions WHERE end_reason = 'too_many'") == [(0,)]
 
 
-def test_an_account_that_has_very_many_sessions_loses_a_thousand_at_each_login(
-    client: TestClient, clock: MovableClock, sql: Sql
-) -> None:
+def test_a_login_ends_a_thousand_of_very_many_sessions(client: TestClient, clock: MovableClock, sql: Sql) -> None:
+    """Each later login ends as many, until the limit holds."""
     register(client)
     clock.move(seconds=10)
     add_sessions(sql, clock, MAX_SESSIONS + 2 * ENDED_AT_ONCE)
@@ -197,9 +179,7 @@ def test_an_account_that_has_very_many_sessions_loses_a_thousand_at_each_login(
         assert_live(client, login)
 
 
-def test_a_login_lives_though_a_clock_that_was_ahead_has_used_the_others_later(
-    client: TestClient, clock: MovableClock, sql: Sql
-) -> None:
+def test_a_login_lives_although_another_clock_was_ahead(client: TestClient, clock: MovableClock, sql: Sql) -> None:
     register(client)
     clock.move(seconds=1)
     others = add_sessions(sql, clock, MAX_SESSIONS)

@@ -21,7 +21,8 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from app.auth.claims import AccessClaims, Claims, RefreshClaims
 from app.auth.tokens import BadToken, ExpiredToken, PEMKey, Tokens
-from tests.auth.test_tokens import (
+from tests.support.key_pairs import another_key, key, kid_of, private, public, thumbprint
+from tests.support.tokens import (
     ACCESS,
     COMMON,
     EPOCH,
@@ -33,7 +34,6 @@ from tests.auth.test_tokens import (
     claims_of_any_kind,
     encode,
 )
-from tests.support.key_pairs import another_key, key, kid_of, private, public, thumbprint
 
 ALGORITHMS: Final = ("HS256", "ES256", "RS256")
 FEW: Final = 1_700
@@ -372,7 +372,7 @@ def test_so_are_a_million(algorithm: str) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(claims=claims_of_any_kind)
 @settings(deadline=None, max_examples=40)
-def test_what_is_signed_verifies_elsewhere(algorithm: str, claims: Claims) -> None:
+def test_signed_claims_verify_elsewhere(algorithm: str, claims: Claims) -> None:
     service = _service(algorithm)
 
     assert service.elsewhere(service.tokens.sign(claims)) == [claims.model_dump()] * 2

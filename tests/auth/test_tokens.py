@@ -3,9 +3,8 @@
 import json
 import string
 import sys
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from base64 import urlsafe_b64decode
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,71 +22,29 @@ from app.auth.claims import AccessClaims, Claims, RefreshClaims
 from app.auth.tokens import REMEMBERED, BadToken, EarlyToken, ExpiredToken, Tokens
 from app.config import Settings
 from tests.support.accounts import refreshed, sign_up
-
-SECRET = "a-key-for-tests-only-0123456789abcdef"
-OTHER_SECRET = "another-key-for-tests-9876543210-fedcba"
-ISSUER = "https://tasks.example/api"
-NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-EPOCH = int(NOW.timestamp())
-TOKENS = Tokens(ISSUER, [SECRET])
-
-COMMON: dict[str, Any] = {
-    "iss": ISSUER,
-    "aud": ISSUER,
-    "sub": "019ab000-0000-7000-8000-000000000001",
-    "sid": "019ab000-0000-7000-8000-000000000002",
-    "jti": "019ab000-0000-7000-8000-000000000002.1",
-    "iat": EPOCH,
-    "exp": EPOCH + 1800,
-    "scope": "tasks:read tasks:write",
-}
-ACCESS = AccessClaims(**COMMON)
-REFRESH = RefreshClaims(**COMMON, gen=1)
-TOKEN = TOKENS.sign(ACCESS)
-HEADER, CLAIMS, SIGNATURE = TOKEN.split(".")
-ALPHABET = string.ascii_letters + string.digits + "-_"
-
-seconds = st.integers(min_value=0, max_value=2**40 - 1)
-uuids = st.uuids().map(str)
-claims_of_any_kind = st.builds(
-    lambda kind, **claims: kind(**(COMMON | claims)),
-    st.sampled_from([AccessClaims, lambda **claims: RefreshClaims(**claims, gen=2**31 - 1)]),
-    sub=uuids,
-    sid=uuids,
-    jti=st.text(st.characters(codec="utf-8"), min_size=1, max_size=64),
-    iat=seconds,
-    exp=seconds,
-    scope=st.text(st.characters(codec="utf-8"), max_size=255),
+from tests.support.tokens import (
+    ACCESS,
+    ALPHABET,
+    COMMON,
+    ISSUER,
+    NOW,
+    OTHER_SECRET,
+    REFRESH,
+    SECRET,
+    TOKENS,
+    assert_refused,
+    claims_elsewhere,
+    claims_of_any_kind,
+    encode,
 )
 
-
-def encode(part: bytes) -> str:
-    return urlsafe_b64encode(part).rstrip(b"=").decode()
-
-
-def claims_elsewhere(token: str) -> dict[str, Any]:
-    """The claims as two other libraries read them, whatever the time."""
-    unchecked: Any = {f"verify_{name}": False for name in ("exp", "iat", "nbf", "aud")}
-    ours: dict[str, Any] = jwt.decode(token, SECRET, ["HS256"], unchecked)
-    assert joserfc_jwt.decode(token, OctKey.import_key(SECRET), ["HS256"]).claims == ours
-    return ours
-
-
-def assert_refused(token: str) -> None:
-    readers: list[Callable[[], Claims]] = [
-        lambda: TOKENS.verify(AccessClaims, token, NOW),
-        lambda: TOKENS.verify(RefreshClaims, token, NOW),
-        lambda: TOKENS.verify_session_token(token),
-    ]
-    for reader in readers:
-        with pytest.raises(BadToken) as caught:
-            reader()
-        assert not isinstance(caught.value, ExpiredToken)
+TOKEN = TOKENS.sign(ACCESS)
+HEADER, CLAIMS, SIGNATURE = TOKEN.split(".")
 
 
 @given(claims_of_any_kind)
 @settings(deadline=None)
-def test_what_is_signed_is_read_here_and_verifies_in_other_libraries(claims: Claims) -> None:
+def test_signed_claims_verify_here_and_in_other_libraries(claims: Claims) -> None:
     token = TOKENS.sign(claims)
 
     assert TOKENS.verify_session_token(token) == claims
@@ -107,7 +64,7 @@ def test_each_kind_is_read_as_itself_only() -> None:
         TOKENS.verify(RefreshClaims, access, NOW)
 
 
-def test_the_same_refresh_claims_are_the_same_bytes_in_every_process() -> None:
+def test_equal_refresh_claims_are_equal_bytes_in_any_process() -> None:
     assert Tokens(ISSUER, [SECRET]).sign(RefreshClaims(**COMMON, gen=1)) == TOKENS.sign(REFRESH)
     assert TOKENS.sign(RefreshClaims(**COMMON, gen=2)) != TOKENS.sign(REFRESH)
 
@@ -122,7 +79,7 @@ def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
     assert TOKENS.verify_session_token(token) == ACCESS
 
 
-def test_of_verified_tokens_some_thousand_access_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_thousand_verified_access_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, verify = Tokens(ISSUER, [SECRET]), jws.verify
     first, *others = [tokens.sign(ACCESS.model_copy(update={"jti": str(n)})) for n in range(REMEMBERED + 1)]
     refresh = tokens.sign(REFRESH)
@@ -228,7 +185,7 @@ def test_a_kid_tells_nothing_of_its_secret_but_which_it_is() -> None:
     ],
     ids=["JSON text", "JSON list", "JWK", "number", "PEM", "certificate", "ssh", "not ASCII", "spaces"],
 )
-def test_a_secret_that_the_settings_take_is_the_key_by_its_utf8_bytes(secret: str) -> None:
+def test_the_key_is_the_utf8_bytes_of_the_secret(secret: str) -> None:
     try:
         Settings(secret_key=secret)
     except ValidationError:
@@ -276,7 +233,7 @@ def test_text_in_another_form_is_refused(text: tuple[str, str]) -> None:
     assert_refused(text[1])
 
 
-def test_the_other_last_characters_that_decode_to_the_same_bytes_are_refused() -> None:
+def test_another_last_character_for_the_same_bytes_is_refused() -> None:
     spellings = [f"{SIGNATURE[:-1]}{last}" for last in ALPHABET]
     same = {text for text in spellings if urlsafe_b64decode(f"{text}=") == urlsafe_b64decode(f"{SIGNATURE}=")}
 

@@ -20,7 +20,7 @@ from app.tasks.search import FEW
 from app.tasks.service import FILTERS, ORDERS
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
-from tests.tasks.test_search import create_many
+from tests.support.task_lists import create_many
 
 VALUES = {"status": "todo", "due_before": "2028-01-01T00:00:00Z", "due_after": "2026-01-01T00:00:00Z"}
 FILTERED = [names for count in range(len(FILTERS) + 1) for names in combinations(FILTERS, count)]
@@ -73,7 +73,7 @@ def test_each_page_is_a_range_of_an_index(
 
 @pytest.mark.parametrize("path", ["/tasks/mine", "/tasks/public"])
 @pytest.mark.parametrize(("others", "count"), [("Others", 100), ("Plants", FEW)], ids=["few", "many"])
-def test_what_is_searched_for_is_found_in_the_index_of_words_or_met_along_the_list(
+def test_a_search_uses_the_index_of_words_or_walks_the_list(
     client: TestClient,
     ada: Login,
     database_url: str,

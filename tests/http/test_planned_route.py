@@ -136,7 +136,7 @@ def test_an_overridden_dependency_is_obeyed(client: TestClient, app: FastAPI, ad
     assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
 
 
-def test_who_may_not_write_is_told_so_before_what_is_wrong(client: TestClient, ada: Login) -> None:
+def test_a_missing_right_is_reported_before_a_bad_body(client: TestClient, ada: Login) -> None:
     text = {"Content-Type": "text/plain"}
     few = client.post("/auth/token", data={"username": "ada", "password": PASSWORD, "scope": "tasks:read"})
     reader = bearer(few.json()["access_token"])
@@ -146,7 +146,7 @@ def test_who_may_not_write_is_told_so_before_what_is_wrong(client: TestClient, a
             assert client.post("/tasks/", headers=headers | more, content=body).status_code == status
 
 
-def test_who_asks_about_a_token_is_looked_at_before_the_form(client: TestClient) -> None:
+def test_introspection_checks_the_caller_before_the_form(client: TestClient) -> None:
     assert client.post("/auth/introspect", data={"token": ""}).status_code == 401
 
 
@@ -260,7 +260,7 @@ cli(["check"])
 """
 
 
-def test_with_another_fastapi_all_goes_its_way_and_check_says_so(sqlite_url: str) -> None:
+def test_another_fastapi_serves_plainly_and_check_says_so(sqlite_url: str) -> None:
     settings = {"database_url": sqlite_url, "secret_key": SECRET, "metrics": True, "public_url": "http://127.0.0.1"}
     done = subprocess.run(
         [sys.executable, "-c", ANOTHER_FASTAPI],

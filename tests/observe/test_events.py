@@ -16,9 +16,9 @@ from app.auth.logins import MAX_SESSIONS
 from app.config import Settings
 from app.main import create_app
 from app.testing import LogIn, User
-from tests.auth.test_sessions import add_sessions
 from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, Login, bearer, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, Login, add_sessions, bearer, log_in, refresh, refreshed, register, sign_up
+from tests.support.hostile import EVIL, FORGED
 from tests.support.processes import serving
 
 pytestmark = on_one_database
@@ -29,19 +29,6 @@ Events = Callable[[], list[Event]]
 NOBODY = {"user_id": None, "session_id": None}
 WRONG = "wrong horse battery"
 KEYS = {"time", "event", "request_id", "ip", "user_id", "session_id"}
-FORGED = '{"event": "forged"}'
-EVIL = {
-    "CR LF": f"\r\n{FORGED}\r\n",
-    "LF": f"\n{FORGED}\n",
-    "CR": f"\r{FORGED}",
-    "ESC": "\x1b[2K\x1b[1G" + FORGED,
-    "U+2028": f"\u2028{FORGED}\u2029",
-    "NEL": f"\x85{FORGED}",
-    "VT, FF, FS": f"\x0b{FORGED}\x0c{FORGED}\x1c",
-    "quotes": '"} {"event": "forged"} {"',
-    "backslash": '\\"} {"event": "forged"} {"',
-    "override": "\u202e" + FORGED,
-}
 
 
 @pytest.fixture
@@ -218,7 +205,7 @@ def test_a_refresh(client: TestClient, events: Events) -> None:
     assert events() == [event("token_refreshed", of(login))]
 
 
-def test_a_refused_refresh_names_the_session_where_the_token_is_ours(
+def test_a_refused_refresh_of_our_token_names_its_session(
     client: TestClient, events: Events, clock: MovableClock
 ) -> None:
     login = sign_up(client)
@@ -355,7 +342,7 @@ def test_nothing_that_is_no_security_event_is_logged(client: TestClient, events:
     assert events() == []
 
 
-def test_an_event_has_the_id_that_the_answer_has_and_no_one_elses_user(client: TestClient, events: Events) -> None:
+def test_an_event_has_the_request_id_and_the_right_user(client: TestClient, events: Events) -> None:
     login = sign_up(client)
     events()
 

@@ -13,8 +13,8 @@ from sqlalchemy import make_url
 from app.config import LogFormat
 from app.observe.logs import FORMATTERS, Line, configure_logging
 from tests.conftest import execute
-from tests.observe.test_events import EVIL, FORGED
 from tests.support.accounts import PASSWORD
+from tests.support.hostile import EVIL, FORGED
 from tests.support.processes import serving
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
@@ -74,7 +74,7 @@ def test_for_people_what_is_plain_is_plain() -> None:
     assert formatted == 'now request route=/tasks/{task_id} status=200 ms=1.5 x="a b"'
 
 
-def test_who_configures_logging_keeps_it_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_logging_that_is_configured_already_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "app")
     before = list(logging.getLogger().handlers)
 

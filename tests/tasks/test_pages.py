@@ -17,33 +17,11 @@ from app.pagination.page import BadCursor, Position, _decode, _encode
 from app.tasks.schemas import TaskQuery
 from tests.conftest import MovableClock, Serve
 from tests.support.accounts import Login, create_task, faults, sign_up
+from tests.support.task_lists import SORTS, in_one, read_page, walk
 
-SORTS = ["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"]
 MONDAY, TUESDAY, WEDNESDAY = "2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z", "2026-12-02T12:00:00Z"
 ID = "01a207a2-3280-7000-8422-653b1e4423a0"
 REFUSED = [["query", "cursor"]]
-
-
-def read_page(client: TestClient, url: str, login: Login | None = None) -> tuple[list[str], str | None]:
-    """The titles of a page, and the link to the next, as it stands."""
-    response = client.get(url, headers=login.headers if login else None)
-    assert response.status_code == 200, response.text
-    link = response.headers.get("Link")
-    assert (response.json()["next_cursor"] is None) == (link is None)
-    next_url = link and link.removeprefix("<").removesuffix('>; rel="next"')
-    return [task["title"] for task in response.json()["items"]], next_url
-
-
-def walk(client: TestClient, url: str | None, login: Login | None = None) -> list[list[str]]:
-    pages: list[list[str]] = []
-    while url:
-        page, url = read_page(client, url, login)
-        pages.append(page)
-    return pages
-
-
-def in_one(pages: list[list[str]]) -> list[str]:
-    return [title for page in pages for title in page]
 
 
 def cursor_of(client: TestClient, url: str, login: Login | None = None) -> str:
@@ -163,7 +141,7 @@ def test_a_cursor_is_good_for_another_limit(client: TestClient) -> None:
     assert len(response.json()["items"]) == 2
 
 
-def test_what_never_was_a_cursor_is_refused(client: TestClient) -> None:
+def test_text_that_is_no_cursor_is_refused(client: TestClient) -> None:
     cursors = ["garbage", "%C3%A9", "bnVsbA==", "x" * 513, "x" * 5_000]
 
     assert [faults(client.get(f"/tasks/public?cursor={cursor}")) for cursor in cursors] == [REFUSED] * len(cursors)
@@ -205,7 +183,7 @@ def test_anything_else_is_a_bad_cursor(cursor: str) -> None:
 
 
 @given(st.data())
-def test_a_tampered_cursor_is_a_bad_one_or_that_of_another_position(data: st.DataObject) -> None:
+def test_a_tampered_cursor_is_bad_or_another_position(data: st.DataObject) -> None:
     cursor = _encode(Position(datetime(2026, 11, 30, 12, tzinfo=UTC), ID), "list")
     start = data.draw(st.integers(0, len(cursor)))
     end = data.draw(st.integers(start, min(start + 4, len(cursor))))
