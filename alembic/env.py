@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 import app.auth.models
 import app.tasks.models  # noqa: F401 - the metadata needs every table
-from app.config import Settings, load_settings
+from app.config import Settings, read_settings
 from app.db.connect import connect
 from app.db.migrations import PATIENCE
 from app.db.types import Base
@@ -48,6 +48,6 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 elif context.is_offline_mode():
-    write_sql(load_settings())
+    write_sql(read_settings())
 else:
-    asyncio.run(connect_and_run(load_settings()))
+    asyncio.run(connect_and_run(read_settings()))

@@ -1,27 +1,25 @@
-"""python -m app demo: a service with something on its pages."""
+"""Users and tasks for a demonstration."""
 
 import random
-import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import islice
-from time import monotonic
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from sqlalchemy import Connection, select, text
 
 from app.auth.models import User
-from app.cli.run import hashed, with_database
+from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
-from app.config import load_settings
 from app.db.database import Database
 from app.db.types import new_id
 from app.tasks.search import index_text
 from app.tasks.service import insert_tasks
 from app.users.service import insert_users
 
-BATCH = 500  # rows a transaction
+ROWS_AT_ONCE = 500
 A_YEAR = timedelta(days=365)
 VERBS = ("Water", "Paint", "Repair", "Sell", "Collect", "Sort", "Wash", "Photograph", "Return", "Measure", "Wrap")
 THINGS = ("plants", "fence", "bicycle", "piano", "books", "curtains", "firewood", "parcel", "knives", "ladder", "kite")
@@ -29,46 +27,24 @@ PLACES = ("at home", "in the cellar", "next door", "in Lisbon", "behind the hous
 REASONS = ("Before the guests arrive.", "It has waited long enough.", "Ask Ada first.", "The weather will not last.")
 STATUSES = ("todo", "doing", "done")
 
-cli = typer.Typer()
 
-
-@cli.command()
-def demo(
-    users: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many users to make.")] = 10,
-    tasks: Annotated[int, typer.Option(min=0, help="How many tasks they have between them.")] = 1_000,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, even where the database has other accounts.")] = False,
-) -> None:
-    """Make users and tasks to look at. The users share one password, which is printed and kept nowhere else."""
-    settings = load_settings()
-    if not yes and with_database(settings, lambda database: database.read(_has_others)):
-        typer.confirm("The database has accounts of others. Add users with one printed password?", abort=True)
-    password, tag = secrets.token_urlsafe(12), secrets.token_hex(2)
-    typer.echo(f"The users, demo-{tag}-1 and so on, log in with:")
-    typer.echo(f"  curl {settings.public_url}/auth/token -F username=demo-{tag}-1 -F password={password}")
-    began = monotonic()
-    with_database(settings, lambda database: _fill(database, password, tag, users, tasks))
-    rate = (users + tasks) / (monotonic() - began)
-    typer.echo(f"Made {users:,} of them, and {tasks:,} tasks: {rate:,.0f} a second.")
-
-
-async def _fill(database: Database, password: str, tag: str, users: int, tasks: int) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415 - slow
-
+async def fill(database: Database, password: str, tag: str, users: int, tasks: int) -> None:
     now = utc_now()
-    password_hash = await hashed(password, "")
+    with closing(Passwords(Cost())) as passwords:
+        password_hash = await passwords.hash(password, "", None, network="")
     user_ids = [new_id(now - A_YEAR) for _ in range(users)]
     made = ((insert_users, _users(user_ids, tag, password_hash, now)), (insert_tasks, _tasks(user_ids, tasks, now)))
     with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=users + tasks)
         for insert, rows in made:
-            while batch := list(islice(rows, BATCH)):
+            while batch := list(islice(rows, ROWS_AT_ONCE)):
                 await database.write(insert, batch)
                 progress.advance(bar, len(batch))
     if database.dialect == "postgresql":
         await database.write(_analyze)
 
 
-def _has_others(connection: Connection) -> bool:
+def has_other_users(connection: Connection) -> bool:
     others = select(User.id).where(User.username.not_like("demo-%")).limit(1)
     return connection.execute(others).one_or_none() is not None
 

@@ -1,4 +1,4 @@
-"""python -m app check, the doctor: what is wrong or unsafe with this installation, and what to do about it."""
+"""The doctor: finds what is wrong or unsafe with an installation, and says what to do about it."""
 
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import typer
 from sqlalchemy import Connection, func, select
 
 from app.auth.keys import key_pairs, load_tokens, secret_file
@@ -17,37 +16,24 @@ from app.auth.service import FIRST_ID, has_sessions
 from app.cli.run import run_with
 from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock, utc_now
-from app.config import BadSettings, Settings, read_settings
+from app.config import Settings, read_settings, unknown_names
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import is_current
+from app.errors import BadSettings
 from app.tasks.search import has_unindexed
 from app.users.service import list_hashes
 
-BATCH = 1000
+USERS_AT_ONCE = 1000
 MOUNTS = Path("/proc/mounts")
 NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
-MOST_ADDRESSES = 256  # of public ones that may be one proxy's
-LARGEST_NETWORK = {4: 8, 6: 7}  # prefixes of the largest private networks
-MAPPED = ip_network("::ffff:0:0/96")  # IPv4, as a socket of IPv6 names it
+MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
+SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
+IPV4_MAPPED = ip_network("::ffff:0:0/96")
 CLOCK_SKEW = timedelta(seconds=5)
-
-cli = typer.Typer()
-
 
 class Fault(NamedTuple):
     what: str
     remedy: str
-
-
-@cli.command()
-def check() -> None:
-    """Say what is wrong or unsafe with this installation, and what to do; exits 1 if anything is."""
-    faults = diagnose(utc_now)
-    for what, remedy in faults:
-        typer.echo(f"- {what}\n  {remedy}")
-    if faults:
-        raise typer.Exit(1)
-    typer.echo("Nothing is wrong.")
 
 
 def diagnose(clock: Clock) -> list[Fault]:
@@ -56,10 +42,10 @@ def diagnose(clock: Clock) -> list[Fault]:
         settings = read_settings()
     except BadSettings as error:
         return [Fault(message, "The service does not start before this is mended.") for message in error.messages]
-    return [*_of_settings(settings), *_of_files(settings), *_of_database(settings, clock)]
+    return [*_examine_settings(settings), *_examine_files(settings), *_examine_database(settings, clock)]
 
 
-def _of_settings(settings: Settings) -> Iterator[Fault]:
+def _examine_settings(settings: Settings) -> Iterator[Fault]:
     is_public = not _is_private(urlsplit(settings.public_url).hostname or "")
     if not LOOPBACK_OR_HTTPS.match(settings.public_url):
         yield Fault(
@@ -87,8 +73,8 @@ def _of_settings(settings: Settings) -> Iterator[Fault]:
             "Name its address, as this host sees it.",
         )
     for network in map(ip_network, settings.trusted_proxies):
-        is_large = network.prefixlen < LARGEST_NETWORK[network.version] or network.overlaps(MAPPED)
-        if is_large or (not network.is_private and network.num_addresses > MOST_ADDRESSES):
+        is_large = network.prefixlen < SHORTEST_PREFIX[network.version] or network.overlaps(IPV4_MAPPED)
+        if is_large or (not network.is_private and network.num_addresses > MAX_PUBLIC_ADDRESSES):
             yield Fault(
                 f"TRUSTED_PROXIES trusts {network.num_addresses:,} addresses: any of them can pass for any client.",
                 "Name the addresses of your proxies.",
@@ -103,8 +89,10 @@ def _is_private(host: str) -> bool:
         return host == "localhost" or "." not in host or host.endswith((".localhost", ".local", ".internal"))
 
 
-def _of_files(settings: Settings) -> Iterator[Fault]:
+def _examine_files(settings: Settings) -> Iterator[Fault]:
     env = Path(".env")
+    for name in unknown_names():
+        yield Fault(f"{name}.", "Correct the name, or remove the line: the service ignores it.")
     if env.is_file() and env.stat().st_mode & stat.S_IRWXO:
         yield Fault(".env is open to every user of this host.", "chmod o= .env")
     file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None
@@ -131,20 +119,20 @@ def _file_system(path: Path) -> str:
     return max(around, default=(0, ""))[1]
 
 
-def _of_database(settings: Settings, clock: Clock) -> list[Fault]:
+def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
     if settings.database.drivername == "sqlite" and not Path(settings.database.database or "").exists():
         return []  # the service makes it; to look would make it too
 
     async def look(database: Database) -> list[Fault]:
         try:
-            return [fault async for fault in _looked_at(database, settings, clock)]
+            return [fault async for fault in _examine_rows(database, settings, clock)]
         except DatabaseUnavailable:
             return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
 
     return run_with(settings, look)
 
 
-async def _looked_at(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
+async def _examine_rows(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
     if database.dialect == "postgresql":
         off = await database.read(_clock) - clock()
         if abs(off) > CLOCK_SKEW:
@@ -177,9 +165,9 @@ def _clock(connection: Connection) -> datetime:  # pragma: no cover - in a green
 
 
 async def _weakly_hashed(database: Database) -> AsyncIterator[str]:
-    users = await database.read(list_hashes, FIRST_ID, BATCH)
+    users = await database.read(list_hashes, FIRST_ID, USERS_AT_ONCE)
     while users:
         for user in users:
             if is_weak(user.password_hash):
                 yield user.username
-        users = await database.read(list_hashes, users[-1].id, BATCH)
+        users = await database.read(list_hashes, users[-1].id, USERS_AT_ONCE)
