@@ -7,14 +7,14 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection
 
-from app.auth.callers import OWN_ROW, Caller, Principal, lock_current_user, read_current_user, require_fresh_login
+from app.auth.callers import OWN_ROW, Caller, CurrentUser, lock_current_user, read_current_user, require_fresh_login
 from app.auth.claims import AccessClaims
 from app.db.database import Database
 from app.errors import AppError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Who = TypeVar("Who", bound=Principal | None)
+Who = TypeVar("Who", bound=CurrentUser | None)
 Held = TypeVar("Held", bound=Caller | None)
 
 
@@ -31,19 +31,19 @@ class CallerDatabase(Generic[Who, Held]):
         StaleLogin: the session's login is older than `max_age` seconds.
     """
 
-    db: Database
+    database: Database
     claims: AccessClaims | None
     required: Sequence[str]
     now: datetime
     max_age: int | None = None
 
     async def read(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.db.read_for(
+        return await self.database.read_for(
             self._caller, lambda connection: f(connection, self._who(connection), *args, **kwargs)
         )
 
     async def write(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.db.write(
+        return await self.database.write(
             lambda connection: f(connection, self._who(connection, lock_current_user), *args, **kwargs)
         )
 
@@ -54,7 +54,7 @@ class CallerDatabase(Generic[Who, Held]):
 
         If it finds something, the session is live. If it finds nothing, another statement looks at the session.
         """
-        return await self.db.read_for(
+        return await self.database.read_for(
             self._caller, self._find, lambda connection, held: f(connection, held, *args, **kwargs)
         )
 
@@ -62,7 +62,7 @@ class CallerDatabase(Generic[Who, Held]):
         self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Write as `read_if_live` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
-        return await self.db.autocommit(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+        return await self.database.autocommit(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
 
     async def write_if_live_alone(
         self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
@@ -73,10 +73,10 @@ class CallerDatabase(Generic[Who, Held]):
             connection.execute(OWN_ROW, {"user_id": self._caller})
             return self._find(connection, lambda connection, held: f(connection, held, *args, **kwargs))
 
-        return await self.db.write(alone)
+        return await self.database.write(alone)
 
-    async def who(self) -> Who:
-        return await self.db.read(self._who)
+    async def current_user(self) -> Who:
+        return await self.database.read(self._who)
 
     @property
     def _caller(self) -> str | None:
@@ -101,25 +101,25 @@ class CallerDatabase(Generic[Who, Held]):
             return True
         return self.max_age is None and self.claims.scopes.issuperset(self.required) and "admin" not in self.required
 
-    def _who(self, connection: Connection, look: Callable[..., Principal] = read_current_user) -> Who:
+    def _who(self, connection: Connection, look: Callable[..., CurrentUser] = read_current_user) -> Who:
         who = self.claims and look(connection, self.claims, self.required, self.now)
         if who and self.max_age is not None:
             require_fresh_login(who, self.max_age, self.now)
         return cast("Who", who)
 
 
-CallerDb = CallerDatabase[Principal, Caller]
-OptionalCallerDb = CallerDatabase[Principal | None, Caller | None]
+CallerDb = CallerDatabase[CurrentUser, Caller]
+OptionalCallerDb = CallerDatabase[CurrentUser | None, Caller | None]
 
 
 @dataclass(frozen=True, slots=True)
 class AdminDatabase:
     """The database in the hands of an administrator, for functions that need not know who that is."""
 
-    user: CallerDb
+    db: CallerDb
 
     async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.user.read(lambda connection, _: f(connection, *args, **kwargs))
+        return await self.db.read(lambda connection, _: f(connection, *args, **kwargs))
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.user.write(lambda connection, _: f(connection, *args, **kwargs))
+        return await self.db.write(lambda connection, _: f(connection, *args, **kwargs))

@@ -16,7 +16,7 @@ from app.db.database import AnyRow, AnySelect
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
+class CurrentUser:
     """Whose request it is, by which session, and what its token may do."""
 
     user_id: str
@@ -77,7 +77,7 @@ USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlat
 
 def read_current_user(
     connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
-) -> Principal:
+) -> CurrentUser:
     """Read who the holder of an access token is, at this moment: a session that is over takes its tokens along.
 
     Raises:
@@ -89,7 +89,7 @@ def read_current_user(
 
 def lock_current_user(
     connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
-) -> Principal:
+) -> CurrentUser:
     """Read it as `read_current_user` does, and keep it true until the transaction ends.
 
     A transaction that ends the session waits for this one. Transactions that write to accounts or sessions lock users
@@ -103,7 +103,7 @@ def lock_current_user(
     return _read_principal(connection, LOCK_CURRENT_USER[connection.dialect.name], claims, required, now)
 
 
-def require_fresh_login(user: Principal, max_age: int, now: datetime) -> None:
+def require_fresh_login(user: CurrentUser, max_age: int, now: datetime) -> None:
     """Raises StaleLogin: the session's login is that many seconds ago, or more. A refresh is no login."""
     if now - user.logged_in_at >= timedelta(seconds=max_age):
         raise StaleLogin(max_age)
@@ -111,7 +111,7 @@ def require_fresh_login(user: Principal, max_age: int, now: datetime) -> None:
 
 def _read_principal(
     connection: Connection, query: AnySelect, claims: AccessClaims, required: Collection[str], now: datetime
-) -> Principal:
+) -> CurrentUser:
     row = connection.execute(query, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
     if row is None:
         raise InvalidToken
@@ -122,7 +122,7 @@ def _read_principal(
     scopes = claims.scopes & allowed_scopes(is_admin=row.is_admin)
     if not scopes.issuperset(required):
         raise InsufficientScope(" ".join(required))
-    return Principal(row.id, row.username, claims.sid, scopes, row.created_at)
+    return CurrentUser(row.id, row.username, claims.sid, scopes, row.created_at)
 
 
 def allowed_scopes(*, is_admin: bool) -> frozenset[str]:

@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
+from app.auth import callers
 from app.auth.access import AdminDatabase, CallerDatabase, CallerDb, OptionalCallerDb
-from app.auth.callers import Principal
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.login_service import LoginService
@@ -80,7 +80,7 @@ BearerToken = Annotated[str, Depends(Bearer(auto_error=True))]
 OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 
-async def get_user_database(
+async def get_caller_database(
     request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, db: Db, now: Now
 ) -> CallerDb:
     try:
@@ -92,43 +92,43 @@ async def get_user_database(
     uses = await get_uses(request)  # called here: to be handed it costs more
     await uses.note(db, claims)
     bind_caller(claims.sub, claims.sid)
-    user: CallerDb = CallerDatabase(db, claims, scopes.scopes, now)
-    request.state.user = user
-    return user
+    caller_db: CallerDb = CallerDatabase(db, claims, scopes.scopes, now)
+    request.state.check_caller = caller_db.current_user
+    return caller_db
 
 
-async def get_optional_user_database(
+async def get_optional_caller_database(
     request: Request, scopes: SecurityScopes, token: OptionalBearerToken, tokens: AppTokens, db: Db, now: Now
 ) -> OptionalCallerDb:
     """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
     if token is None:
         return CallerDatabase(db, None, scopes.scopes, now)
-    user = await get_user_database(request, scopes, token, tokens, db, now)
-    return cast("OptionalCallerDb", user)
+    return cast("OptionalCallerDb", await get_caller_database(request, scopes, token, tokens, db, now))
 
 
-async def get_fresh_user_database(
-    request: Request, user: Annotated[CallerDb, Security(get_user_database)], settings: AppSettings
+async def get_fresh_caller_database(
+    request: Request, db: Annotated[CallerDb, Security(get_caller_database)], settings: AppSettings
 ) -> CallerDb:
     """For what could take the account over: it takes a login of a moment ago (RFC 9470)."""
-    request.state.user = replace(user, max_age=settings.fresh_login)
-    return cast("CallerDb", request.state.user)
+    fresh: CallerDb = replace(db, max_age=settings.fresh_login)
+    request.state.check_caller = fresh.current_user
+    return fresh
 
 
-async def get_admin_database(user: Annotated[CallerDb, Security(get_user_database)]) -> AdminDatabase:
-    return AdminDatabase(user)
+async def get_admin_database(db: Annotated[CallerDb, Security(get_caller_database)]) -> AdminDatabase:
+    return AdminDatabase(db)
 
 
-async def get_current_user(user: Annotated[CallerDb, Security(get_user_database)]) -> Principal:
-    return await user.who()
+async def get_current_user(db: Annotated[CallerDb, Security(get_caller_database)]) -> callers.CurrentUser:
+    return await db.current_user()
 
 
-CurrentUser = Annotated[Principal, Security(get_current_user)]
+CurrentUser = Annotated[callers.CurrentUser, Security(get_current_user)]
 """The caller, after the database was asked. To act in the same transaction, take one of those below."""
 
-AnyCallerDb = Annotated[CallerDb, Security(get_user_database)]
-AccountDb = Annotated[CallerDb, Security(get_user_database, scopes=["account"])]
-FreshAccountDb = Annotated[CallerDb, Security(get_fresh_user_database, scopes=["account"])]
+AnyCallerDb = Annotated[CallerDb, Security(get_caller_database)]
+AccountDb = Annotated[CallerDb, Security(get_caller_database, scopes=["account"])]
+FreshAccountDb = Annotated[CallerDb, Security(get_fresh_caller_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
 
 
@@ -142,8 +142,8 @@ class UserRoute(JSONRoute):
             try:
                 return await handle(request)
             except (RequestValidationError, UnsupportedMediaType):
-                if user := getattr(request.state, "user", None):
-                    await user.who()
+                if check := getattr(request.state, "check_caller", None):
+                    await check()
                 raise
 
         return handle_for_users

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from sqlalchemy import Connection
 
-from app.auth.callers import Principal, allowed_scopes
+from app.auth.callers import CurrentUser, allowed_scopes
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import (
     ClockBehind,
@@ -107,7 +107,7 @@ class LoginService:
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return self._response(outcome.session, outcome.scope)
 
-    async def confirm_password(self, user: Principal, password: str) -> AnyRow:
+    async def confirm_password(self, user: CurrentUser, password: str) -> AnyRow:
         """Check the current password of the caller, and return the account: its hash and e-mail address.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
-from app.auth.callers import Principal, allowed_scopes, format_scope, why_over
+from app.auth.callers import CurrentUser, allowed_scopes, format_scope, why_over
 from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
 from app.auth.errors import InvalidGrant, TokenReused
 from app.auth.models import LoginSession, User
@@ -117,7 +117,7 @@ def mark_used(connection: Connection, claims: SessionClaims) -> None:
     connection.execute(MARK_USED, {"session_id": claims.sid, "used": claims.generation})
 
 
-def introspect(connection: Connection, caller: Principal, claims: SessionClaims, now: datetime) -> Introspection:
+def introspect(connection: Connection, caller: CurrentUser, claims: SessionClaims, now: datetime) -> Introspection:
     """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
     session = connection.execute(ITS_SESSION, {"session_id": claims.sid, "owner_id": claims.sub}).one_or_none()
     is_callers = claims.sub == caller.user_id or "admin" in caller.scopes

@@ -87,7 +87,7 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
-    _: FormFields, user: AnyCallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, db: Db, now: Now
+    _: FormFields, db: AnyCallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, now: Now
 ) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
 
@@ -96,36 +96,36 @@ async def introspect_token(
     try:
         claims = tokens.verify_session_token(token, now)
     except BadToken:
-        await user.who()
+        await db.current_user()
         return _unstored(Introspection(active=False))
-    answer = await user.read(introspect, claims, now)
+    answer = await db.read(introspect, claims, now)
     if answer.active:
-        await uses.note(db, claims)
+        await uses.note(db.database, claims)
     return _unstored(answer)
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
 @router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
-    user: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
+    db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
 ) -> Response:
     """List your live sessions, the latest login first."""
-    page = await user.read(list_sessions, query, now)
+    page = await db.read(list_sessions, query, now)
     return page.response(request, query)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
-async def delete_session(session_id: PathId, user: AccountDb, now: Now) -> None:
+async def delete_session(session_id: PathId, db: AccountDb, now: Now) -> None:
     """End one of your sessions; its tokens stop working at once."""
-    await user.write(lambda connection, who: end_own_session(connection, who.user_id, session_id, now))
+    await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, now))
     log_event("session_revoked", session_id=session_id)
 
 
 @router.delete("/sessions", status_code=204)
 @router.delete("/sessions/", status_code=204, include_in_schema=False)
-async def delete_other_sessions(user: AccountDb, now: Now) -> None:
+async def delete_other_sessions(db: AccountDb, now: Now) -> None:
     """End all of your sessions but this one."""
-    await user.write(end_other_sessions, "revoked", now)
+    await db.write(end_other_sessions, "revoked", now)
     log_event("session_revoked", reason="all but this one")
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
-from app.auth.callers import Principal, format_scope
+from app.auth.callers import CurrentUser, format_scope
 from app.auth.claims import SessionClaims
 from app.auth.errors import (
     InvalidScope,
@@ -64,7 +64,7 @@ def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: 
     _end(connection, [LoginSession.user_id == user_id, has_scope], reason, now)
 
 
-def end_other_sessions(connection: Connection, user: Principal, reason: str, now: datetime) -> None:
+def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, now: datetime) -> None:
     """End all sessions of the user's but this one."""
     _end(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
 
@@ -90,7 +90,7 @@ def list_live(connection: Connection, user_id: str, query: PageQuery, now: datet
     return BY_LOGIN.page(connection, LIVE, query, "sessions", {"user_id": user_id, "now": now})
 
 
-def list_sessions(connection: Connection, user: Principal, query: PageQuery, now: datetime) -> Page:
+def list_sessions(connection: Connection, user: CurrentUser, query: PageQuery, now: datetime) -> Page:
     """Read one's own, with the one that asks marked."""
     values = {"user_id": user.user_id, "session_id": user.session_id, "now": now}
     return BY_LOGIN.page(connection, OWN, query, "sessions", values)

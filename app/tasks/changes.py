@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Boolean, Connection, String, and_, bindparam, case, delete, or_, select, update
 
-from app.auth.callers import Principal
+from app.auth.callers import CurrentUser
 from app.db.types import UTCDateTime
 from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
 from app.tasks.models import Task
@@ -39,7 +39,7 @@ READ_ONLY: Final = {"id", "owner", "created_at", "updated_at"}
 
 def update_task(
     connection: Connection,
-    user: Principal,
+    user: CurrentUser,
     task_id: str,
     changes: TaskUpdate,
     versions: frozenset[int] | None,
@@ -72,7 +72,7 @@ def update_task(
     return changed._asdict()
 
 
-def delete_task(connection: Connection, user: Principal, task_id: str, versions: frozenset[int] | None) -> str:
+def delete_task(connection: Connection, user: CurrentUser, task_id: str, versions: frozenset[int] | None) -> str:
     """Delete a task, if it is at one of the versions: one of the user's, or for administrators a public one.
 
     Returns:

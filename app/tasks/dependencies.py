@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Request, Security
 
 from app.auth.access import CallerDb, OptionalCallerDb
-from app.auth.dependencies import get_optional_user_database, get_user_database
+from app.auth.dependencies import get_caller_database, get_optional_caller_database
 from app.tasks.schemas import TaskQuery
 
-TaskReader = Annotated[CallerDb, Security(get_user_database, scopes=["tasks:read"])]
-OptionalTaskReader = Annotated[OptionalCallerDb, Security(get_optional_user_database, scopes=["tasks:read"])]
+TaskReaderDb = Annotated[CallerDb, Security(get_caller_database, scopes=["tasks:read"])]
+OptionalTaskReaderDb = Annotated[OptionalCallerDb, Security(get_optional_caller_database, scopes=["tasks:read"])]
 OPTIONAL: dict[str, Any] = {"security": [{}]}
 """For the OpenAPI document: no token will do, beside one."""
 
-TaskWriter = Annotated[CallerDb, Security(get_user_database, scopes=["tasks:write"])]
+TaskWriterDb = Annotated[CallerDb, Security(get_caller_database, scopes=["tasks:write"])]
 
 Filters = Annotated[TaskQuery, Query()]
 IdempotencyKey = Annotated[

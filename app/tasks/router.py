@@ -17,9 +17,9 @@ from app.tasks.dependencies import (
     IdempotencyKey,
     IfMatch,
     IfNoneMatch,
-    OptionalTaskReader,
-    TaskReader,
-    TaskWriter,
+    OptionalTaskReaderDb,
+    TaskReaderDb,
+    TaskWriterDb,
     etag,
 )
 from app.tasks.errors import IdempotencyKeyReused, ReadOnlyField, TaskChanged, TaskNotFound, TooManyTasks
@@ -39,25 +39,25 @@ router = APIRouter(
 
 @router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
 @router.get("/", response_model=TaskPage, include_in_schema=False)
-async def list_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
+async def list_tasks(db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks; without a token, everyone's public ones."""
-    page = await user.read_if_live(service.list_tasks, query)
+    page = await db.read_if_live(service.list_tasks, query)
     return page.response(request, query)
 
 
 @router.get("/mine", response_model=TaskPage, responses=PAGE)
 @router.get("/mine/", response_model=TaskPage, include_in_schema=False)
-async def list_own_tasks(user: TaskReader, query: Filters, request: Request) -> Response:
+async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks."""
-    page = await user.read_if_live(service.list_tasks, query)
+    page = await db.read_if_live(service.list_tasks, query)
     return page.response(request, query)
 
 
 @router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
 @router.get("/public/", response_model=TaskPage, include_in_schema=False)
-async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: Request) -> Response:
+async def list_public_tasks(db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List everyone's public tasks, signed in or not."""
-    page = await user.read(service.list_public, query)
+    page = await db.read(service.list_public, query)
     return page.response(request, query)
 
 
@@ -70,7 +70,7 @@ async def list_public_tasks(user: OptionalTaskReader, query: Filters, request: R
 @router.post("/", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
     fields: TaskCreate,
-    user: TaskWriter,
+    db: TaskWriterDb,
     settings: AppSettings,
     now: Now,
     request: Request,
@@ -79,9 +79,9 @@ async def create_task(
     """Create a task."""
     values = fields, idempotency_key, settings.tasks_limit, now
     try:
-        task = await user.write_if_live(service.create_task, *values)
+        task = await db.write_if_live(service.create_task, *values)
     except NearLimit:
-        task = await user.write_if_live_alone(service.create_task, *values, is_alone=True)
+        task = await db.write_if_live_alone(service.create_task, *values, is_alone=True)
     response = _response(task, 201)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/tasks/{task['id']}"
     return response
@@ -93,9 +93,9 @@ async def create_task(
     openapi_extra=OPTIONAL,
     responses={200: ETAG, 304: {"description": "If-None-Match has this version", **ETAG}, **describe(TaskNotFound)},
 )
-async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: IfNoneMatch) -> Response:
+async def read_task(task_id: PathId, db: OptionalTaskReaderDb, if_none_match: IfNoneMatch) -> Response:
     """Read a task: yours, or a public one."""
-    task = await user.read_if_live(service.get_task, task_id)
+    task = await db.read_if_live(service.get_task, task_id)
     if etag(task["version"]) in if_none_match or "*" in if_none_match:
         return Response(status_code=304, headers=_validators(task))
     return _response(task)
@@ -104,16 +104,16 @@ async def read_task(task_id: PathId, user: OptionalTaskReader, if_none_match: If
 @router.patch(
     "/{task_id}", response_model=TaskRead, responses={200: ETAG, **describe(TaskNotFound, TaskChanged, ReadOnlyField)}
 )
-async def change_task(task_id: PathId, fields: TaskUpdate, user: TaskWriter, if_match: IfMatch, now: Now) -> Response:
+async def change_task(task_id: PathId, fields: TaskUpdate, db: TaskWriterDb, if_match: IfMatch, now: Now) -> Response:
     """Change the fields that are given of a task of yours."""
-    return _response(await user.write(changes.update_task, task_id, fields, if_match, now))
+    return _response(await db.write(changes.update_task, task_id, fields, if_match, now))
 
 
 @router.delete("/{task_id}", status_code=204, responses=describe(TaskNotFound, TaskChanged))
-async def delete_task(task_id: PathId, user: TaskWriter, if_match: IfMatch) -> None:
+async def delete_task(task_id: PathId, db: TaskWriterDb, if_match: IfMatch) -> None:
     """Delete a task of yours. An administrator, with the scope `admin`, may delete a public task of anybody."""
-    owner_id = await user.write(changes.delete_task, task_id, if_match)
-    if user.claims and user.claims.sub != owner_id:
+    owner_id = await db.write(changes.delete_task, task_id, if_match)
+    if db.claims and db.claims.sub != owner_id:
         log_event("task_removed", target_id=owner_id, task_id=task_id)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from app.auth.callers import IS_LIVE, USERNAME, Caller, Principal
+from app.auth.callers import IS_LIVE, USERNAME, Caller, CurrentUser
 from app.auth.errors import InvalidToken
 from app.auth.models import User
 from app.db.database import AnyRow, AnySelect, DatabaseUnavailable, expect_long
@@ -106,7 +106,7 @@ def list_tasks(connection: Connection, caller: Caller | None, query: TaskQuery) 
     return _page(connection, OWN, query, caller)
 
 
-def list_public(connection: Connection, _: Principal | None, query: TaskQuery) -> Page:
+def list_public(connection: Connection, _: CurrentUser | None, query: TaskQuery) -> Page:
     """Read a page of everyone's public tasks."""
     return _page(connection, PUBLIC, query, None)
 

@@ -11,12 +11,12 @@ from app.config import AppSettings
 from app.users.deletion import Deletions
 
 
-async def get_profile_database(request: Request, user: AccountDb, settings: AppSettings) -> CallerDb:
+async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDb:
     """Where the body has an e-mail address, be it valid or not, look at the login's age first."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
-        request.state.user = replace(user, max_age=settings.fresh_login)
-    return user
+        request.state.check_caller = replace(db, max_age=settings.fresh_login).current_user
+    return db
 
 
 async def get_deletions(request: Request) -> Deletions:

@@ -89,15 +89,15 @@ async def register(
 
 
 @router.get("/me", response_model=UserRead)
-async def read_profile(user: AccountDb) -> RowMapping:
+async def read_profile(db: AccountDb) -> RowMapping:
     """Read your profile."""
-    return await user.read(service.get_profile)
+    return await db.read(service.get_profile)
 
 
 @router.patch("/me", response_model=UserRead, responses=describe(StaleLogin))
-async def change_profile(changes: UserUpdate, user: ProfileDb, settings: AppSettings, now: Now) -> RowMapping:
+async def change_profile(changes: UserUpdate, db: ProfileDb, settings: AppSettings, now: Now) -> RowMapping:
     """Change the fields that are given; null clears. To change the e-mail address takes a fresh login (RFC 9470)."""
-    profile, is_another_address = await user.write(service.update_profile, changes, now, settings.fresh_login)
+    profile, is_another_address = await db.write(service.update_profile, changes, now, settings.fresh_login)
     if is_another_address:
         log_event("email_changed")
     return profile
@@ -106,27 +106,27 @@ async def change_profile(changes: UserUpdate, user: ProfileDb, settings: AppSett
 @router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
 async def set_password(
     fields: PasswordChange,
-    user: AccountDb,
+    db: AccountDb,
     grants: AppLoginService,
     client: RequestOrigin,
     passwords: AppPasswords,
     now: Now,
 ) -> None:
     """Change your password. Every other session of yours ends."""
-    who = await user.who()
-    account = await grants.confirm_password(who, fields.current_password)
-    new_hash = await passwords.hash(fields.new_password, who.username, account.email, client.network)
-    await user.write(service.change_password, account.password_hash, new_hash, now)
+    user = await db.current_user()
+    account = await grants.confirm_password(user, fields.current_password)
+    new_hash = await passwords.hash(fields.new_password, user.username, account.email, client.network)
+    await db.write(service.change_password, account.password_hash, new_hash, now)
     log_event("password_changed")
 
 
 @router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
-async def delete_account(user: FreshAccountDb, deletions: AppDeletions, now: Now) -> None:
+async def delete_account(db: FreshAccountDb, deletions: AppDeletions, now: Now) -> None:
     """Delete your account, with your tasks and sessions. It takes a fresh login (RFC 9470).
 
     The account is gone at once. To delete its rows may take some time after that.
     """
-    has_rows = await user.write(service.delete_profile, now)
+    has_rows = await db.write(service.delete_profile, now)
     log_event("user_deleted")
     if has_rows:
         deletions.start()
@@ -153,28 +153,26 @@ async def reset_password(
 
 @router.get("", response_model=UserPage, responses=PAGE)
 @router.get("/", response_model=UserPage, include_in_schema=False)
-async def list_users(admin: AdminDb, query: Annotated[UserQuery, Query()], request: Request) -> Response:
+async def list_users(db: AdminDb, query: Annotated[UserQuery, Query()], request: Request) -> Response:
     """List everyone, or those whose usernames begin so, by username. For administrators."""
-    page = await admin.read(service.list_users, query)
+    page = await db.read(service.list_users, query)
     return page.response(request, query)
 
 
 @router.get("/{user_id}", response_model=UserRead, responses=describe(UserNotFound))
-async def read_user(user_id: PathId, admin: AdminDb) -> RowMapping:
+async def read_user(user_id: PathId, db: AdminDb) -> RowMapping:
     """Read a user. For administrators."""
-    return await admin.read(service.get_user, user_id)
+    return await db.read(service.get_user, user_id)
 
 
 @router.patch("/{user_id}", response_model=UserRead, responses=describe(UserNotFound, LastAdministrator))
-async def change_user(
-    user_id: PathId, changes: UserChange, admin: AdminDb, limiter: AppLimiter, now: Now
-) -> RowMapping:
+async def change_user(user_id: PathId, changes: UserChange, db: AdminDb, limiter: AppLimiter, now: Now) -> RowMapping:
     """Disable, promote, or the opposite. For administrators.
 
     Disabling ends every session of theirs, and demoting those that have the scope `admin`. Enabling also forgets failed
     logins, as `unlock` does.
     """
-    user = await admin.write(service.change_user, user_id, changes, now, limiter.account(user_id))
+    user = await db.write(service.change_user, user_id, changes, now, limiter.account(user_id))
     if changes:
         reason = ", ".join(f"{name}={value}" for name, value in changes.items())
         log_event("user_changed", target_id=user_id, reason=reason)
@@ -182,28 +180,28 @@ async def change_user(
 
 
 @router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
-async def delete_user(user_id: PathId, admin: AdminDb, deletions: AppDeletions, now: Now) -> None:
+async def delete_user(user_id: PathId, db: AdminDb, deletions: AppDeletions, now: Now) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
-    has_rows = await admin.write(service.delete_user, user_id, now)
+    has_rows = await db.write(service.delete_user, user_id, now)
     log_event("user_deleted", target_id=user_id)
     if has_rows:
         deletions.start()
 
 
 @router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))
-async def end_user_sessions(user_id: PathId, admin: AdminDb, now: Now) -> None:
+async def end_user_sessions(user_id: PathId, db: AdminDb, now: Now) -> None:
     """End every session of a user. For administrators."""
-    await admin.write(service.end_sessions, user_id, now)
+    await db.write(service.end_sessions, user_id, now)
     log_event("session_revoked", target_id=user_id, reason="all")
 
 
 @router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
-async def unlock_user(user_id: PathId, admin: AdminDb, limiter: AppLimiter) -> None:
+async def unlock_user(user_id: PathId, db: AdminDb, limiter: AppLimiter) -> None:
     """Forget the failed logins of a user. Addresses that have failed with too many accounts must still wait.
 
     For administrators.
     """
-    await admin.write(service.unlock, user_id, limiter.account(user_id))
+    await db.write(service.unlock, user_id, limiter.account(user_id))
     log_event("user_unlocked", target_id=user_id)
 
 
@@ -214,14 +212,14 @@ async def unlock_user(user_id: PathId, admin: AdminDb, limiter: AppLimiter) -> N
     responses=describe(UserNotFound, UserDisabled, ResetNotSent) | SENT,
 )
 async def issue_reset_token(
-    user_id: PathId, admin: AdminDb, settings: AppSettings, tokens: AppTokens, now: Now
+    user_id: PathId, db: AdminDb, settings: AppSettings, tokens: AppTokens, now: Now
 ) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
     It voids the token before. Where `RESET_HOOK` is set, it sends the token to the user, and the answer is 202 without
     it: administrators do not choose passwords.
     """
-    reset = await admin.write(issue_reset, tokens, user_id, now)
+    reset = await db.write(issue_reset, tokens, user_id, now)
     log_event("reset_token_issued", target_id=user_id)
     expires_in = int(TTL.total_seconds())
     if settings.reset_hook:

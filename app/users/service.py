@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.auth.callers import ADMINISTRATORS, Principal, require_fresh_login
+from app.auth.callers import ADMINISTRATORS, CurrentUser, require_fresh_login
 from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.models import User
@@ -69,12 +69,12 @@ def insert_users(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
     connection.execute(insert(User), rows)
 
 
-def get_profile(connection: Connection, user: Principal) -> RowMapping:
+def get_profile(connection: Connection, user: CurrentUser) -> RowMapping:
     return _one(connection, USERS.where(User.id == user.user_id))
 
 
 def update_profile(
-    connection: Connection, user: Principal, changes: UserUpdate, now: datetime, fresh_login: int
+    connection: Connection, user: CurrentUser, changes: UserUpdate, now: datetime, fresh_login: int
 ) -> tuple[RowMapping, bool]:
     """Change the caller's profile. Return it, and whether its e-mail address is another than before.
 
@@ -91,7 +91,7 @@ def update_profile(
     return _one(connection, change.returning(*PROFILE)), "email" in changed
 
 
-def change_password(connection: Connection, user: Principal, old_hash: str, new_hash: str, now: datetime) -> None:
+def change_password(connection: Connection, user: CurrentUser, old_hash: str, new_hash: str, now: datetime) -> None:
     """Set the password and end every other session.
 
     Raises:
@@ -170,7 +170,7 @@ def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
     end_sessions_of(connection, user_id, "revoked", now)
 
 
-def delete_profile(connection: Connection, user: Principal, now: datetime) -> bool:
+def delete_profile(connection: Connection, user: CurrentUser, now: datetime) -> bool:
     """Delete one's own account. Whether it has left rows, which are for `Deletions`.
 
     Raises:

@@ -110,7 +110,7 @@ def test_a_bad_form_is_an_invalid_request(client: TestClient, subtests: pytest.S
 @pytest.mark.parametrize(
     "charset", ["ISO-8859-1", "us-ascii", "windows-1252", "", "utf-7", "utf-16", "none", '"x\\"y"']
 )
-def test_a_charset_makes_no_difference_to_a_form_that_is_all_ascii(client: TestClient, charset: str) -> None:
+def test_a_charset_makes_no_difference_to_an_ascii_form(client: TestClient, charset: str) -> None:
     """Apache HttpCore, among others, says ISO-8859-1 of every form. UTF-7 would have other text in the same bytes."""
     register(client)
     fields = {"username": b"ada", "password": PASSWORD.encode(), "scope": b"account", "client_id": b"+AAA-"}

@@ -1,24 +1,22 @@
 """The README's lines for OAuth clients, run as they stand."""
 
-import re
 from typing import Any
 
 import pytest
 
-from tests.test_readme import README
+from tests.support.readme import blocks
 
 
 def run(library: str, url: str) -> dict[str, Any]:
     """Run the block that imports the library, against this service; what it leaves."""
-    section = README.partition("## With an OAuth client\n")[2].partition("\n## ")[0]
-    blocks: list[str] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    (lines,) = (block for block in blocks if f"from {library}" in block)
+    (lines,) = (block for block in blocks("python", "With an OAuth client") if f"from {library}" in block)
     names: dict[str, Any] = {}
     exec(lines.replace("http://127.0.0.1:8000", url), names)
     return names
 
 
-def test_authlibs_lines_log_in_list_tasks_and_refresh_by_themselves(url: str, ada: dict[str, str]) -> None:
+def test_the_authlib_lines_log_in_list_tasks_and_refresh(url: str, ada: dict[str, str]) -> None:
+    """Authlib refreshes without a call."""
     left = run("authlib", url)
 
     with left["client"] as client:
@@ -30,9 +28,10 @@ def test_authlibs_lines_log_in_list_tasks_and_refresh_by_themselves(url: str, ad
         assert client.token["refresh_token"] != before
 
 
-def test_requests_oauthlibs_lines_log_in_list_tasks_and_refresh_by_themselves(
+def test_the_oauthlib_lines_log_in_list_tasks_and_refresh(
     url: str, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """requests-oauthlib refreshes without a call."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     left = run("requests_oauthlib", url)
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection
 
-from app.auth.callers import Principal
+from app.auth.callers import CurrentUser
 from app.auth.errors import InvalidToken, WrongPassword
 from app.config import Settings
 from app.db.connect import connect
@@ -56,7 +56,7 @@ def test_a_deleted_user_cannot_log_in(client: TestClient) -> None:
     assert response.json()["detail"] == "Invalid credentials"
 
 
-def test_who_takes_the_name_again_is_another_user(client: TestClient) -> None:
+def test_a_new_account_of_the_same_name_is_another_user(client: TestClient) -> None:
     former = sign_up(client)
     create_task(client, former)
     client.delete("/users/me", headers=former.headers)
@@ -86,7 +86,7 @@ def test_a_task_that_is_made_while_its_owner_goes_is_not_made(
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-Step = Callable[[Connection, Principal, MovableClock], object]
+Step = Callable[[Connection, CurrentUser, MovableClock], object]
 STEPS: dict[str, Step] = {
     "read the profile": lambda db, user, _: get_profile(db, user),
     "change the profile": lambda db, user, clock: update_profile(db, user, {"email": None}, clock(), 300),
@@ -102,11 +102,11 @@ def run(settings: Settings, step: Callable[..., Any], *args: object) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_a_request_that_loses_its_user_on_the_way_is_one_with_a_bad_token(
+def test_a_request_whose_user_goes_has_a_bad_token(
     settings: Settings, clock: MovableClock, sql: Sql, step: Step
 ) -> None:
     """No request can be held between its token and its statement, so the statement is run by itself."""
-    user = Principal(new_id(clock()), "ada", new_id(clock()), frozenset(), clock())
+    user = CurrentUser(new_id(clock()), "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(InvalidToken):
         run(settings, step, user, clock)
@@ -114,13 +114,13 @@ def test_a_request_that_loses_its_user_on_the_way_is_one_with_a_bad_token(
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-def test_a_password_that_changed_on_the_way_is_not_the_current_one(
+def test_a_password_that_just_changed_is_not_the_current_one(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
 ) -> None:
     """Nor can one be held between the check of the current password and the change."""
     login = sign_up(client)
     user_id = client.get("/users/me", headers=login.headers).json()["id"]
-    user = Principal(user_id, "ada", new_id(clock()), frozenset(), clock())
+    user = CurrentUser(user_id, "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(WrongPassword):
         run(settings, change_password, user, "the hash that was checked", "a new hash", clock())

@@ -71,7 +71,7 @@ def half_deleted(client: TestClient, ada: Login, settings: Settings, clock: Mova
     return found
 
 
-def test_what_is_left_of_an_account_is_nobodys(
+def test_nobody_can_use_the_rest_of_a_deleted_account(
     client: TestClient, ada: Login, root: Login, half_deleted: str, sql: Sql, database_url: str
 ) -> None:
     assert sql(COUNT) == [(2, 2, TASKS)]
@@ -184,7 +184,7 @@ def test_several_processes_may_delete_at_once(half_deleted: str, settings: Setti
 
 
 @on_sqlite
-def test_what_cannot_be_deleted_is_logged_and_tried_again(
+def test_a_failed_deletion_is_logged_and_tried_again(
     client: TestClient, ada: Login, sql: Sql, caplog: pytest.LogCaptureFixture
 ) -> None:
     sql("CREATE TRIGGER keep BEFORE DELETE ON users BEGIN SELECT RAISE(ABORT, 'kept'); END")

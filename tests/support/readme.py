@@ -1,0 +1,37 @@
+"""The sections of the READMEs and the code blocks in them, which tests paste."""
+
+import re
+from pathlib import Path
+
+from tests.support.processes import ROOT
+
+README = ROOT / "README.md"
+DEPLOY = ROOT / "app/cli/README.md"
+READMES = [README, *(file for folder in ("app", "alembic", "tests") for file in (ROOT / folder).rglob("README.md"))]
+
+
+def section(heading: str, file: Path = README) -> str:
+    """The text under a heading, up to the next heading of its level or above. A `#` in a code block is no heading."""
+    lines: list[str] = []
+    level, in_code = 0, False
+    for line in file.read_text().splitlines():
+        in_code ^= line.startswith("```")
+        marks = 0 if in_code else len(line) - len(line.lstrip("#"))
+        if level and 0 < marks <= level:
+            break
+        if level:
+            lines.append(line)
+        elif marks and line.lstrip("#") == f" {heading}":
+            level = marks
+    assert level, f"{file.relative_to(ROOT)} has no section {heading!r}"
+    return "\n".join([*lines, ""])
+
+
+def blocks(language: str, heading: str, file: Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", section(heading, file), re.DOTALL | re.MULTILINE)
+
+
+def anchors(file: Path) -> set[str]:
+    """The fragments that GitHub gives to the headings of a file."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
