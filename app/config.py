@@ -232,7 +232,7 @@ def _check_env_file(path: Path) -> None:
 
 
 async def get_settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.state.services.settings
     return settings
 
 

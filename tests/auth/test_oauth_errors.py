@@ -4,6 +4,7 @@ Clients look for the key `error` alone: without it, Authlib stores the error as 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any, cast
 
@@ -192,7 +193,7 @@ def test_errors_are_the_same_behind_a_prefix(serve: Serve, path: str) -> None:
 
 def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
     register(client)
-    jobs = cast(FastAPI, client.app).state.passwords._jobs  # noqa: SLF001 - more logins than that at once are a load test
+    jobs = cast(FastAPI, client.app).state.services.passwords._jobs  # noqa: SLF001 - more logins than that at once are a load test
     jobs.update(range(QUEUE_LENGTH))
 
     response = client.post("/auth/token", data={"username": "ada", "password": PASSWORD})
@@ -210,7 +211,7 @@ def test_a_fault_of_our_own_is_a_server_error(settings: Settings, clock: Movable
 
     with TestClient(app, raise_server_exceptions=False) as client:
         login = sign_up(client)
-        app.state.tokens = None
+        app.state.services = replace(app.state.services, tokens=None)
         response = client.post(
             f"{prefix}/auth/token", data={"grant_type": "refresh_token", "refresh_token": login.refresh_token}
         )

@@ -195,7 +195,7 @@ def test_the_noted_generations_are_bounded(client: TestClient, monkeypatch: pyte
         login = refreshed(client, login.refresh_token)
         assert client.get("/tasks/mine", headers=login.headers).status_code == 200
 
-    uses = cast("FastAPI", client.app).state.uses
+    uses = cast("FastAPI", client.app).state.services.uses
     assert len(uses.noted) <= 2
 
 

@@ -168,7 +168,8 @@ def test_a_full_hashing_queue_is_no_failure(serve: Serve, monkeypatch: pytest.Mo
     library.go.clear()
     try:
         waiting = [
-            portal.start_task_soon(app.state.passwords.verify, WRONG, None, "testclient") for _ in range(QUEUE_LENGTH)
+            portal.start_task_soon(app.state.services.passwords.verify, WRONG, None, "testclient")
+            for _ in range(QUEUE_LENGTH)
         ]
         refused = [guess(client), guess(client), change(client, login), change(client, login)]
     finally:

@@ -173,7 +173,7 @@ def test_events_are_counted_by_their_names_in_the_log(serve: Serve, clock: Movab
 
 @on_one_database
 def test_the_hashing_queue_is_shown(client: TestClient, app: FastAPI) -> None:
-    jobs = app.state.passwords._jobs  # noqa: SLF001 - to have the threads work on that many would be a load test
+    jobs = app.state.services.passwords._jobs  # noqa: SLF001 - to have the threads work on that many would be a load test
     jobs.update(range(3))
 
     full = client.get("/metrics")
@@ -206,7 +206,7 @@ def test_connections_that_are_in_use_are_shown(
 
     assert used() == 0
     with locked(database_url, sql) as wait:
-        waiting = portal.start_task_soon(app.state.database.write, wait)
+        waiting = portal.start_task_soon(app.state.services.database.write, wait)
         deadline = time.monotonic() + 5
         while used() == 0:
             assert time.monotonic() < deadline
