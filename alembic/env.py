@@ -3,6 +3,7 @@
 import asyncio
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
 import app.auth.models
@@ -11,6 +12,7 @@ from app.config import Settings, read_settings
 from app.db.connect import connect
 from app.db.migrations import PATIENCE
 from app.db.types import Base
+from app.errors import BadSettings
 
 
 def run(connection: Connection) -> None:
@@ -44,10 +46,17 @@ async def connect_and_run(settings: Settings) -> None:
         await database.write(run)
 
 
+def load_settings() -> Settings:
+    try:
+        return read_settings()
+    except BadSettings as error:
+        raise CommandError("; ".join(error.messages)) from error
+
+
 given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 elif context.is_offline_mode():
-    write_sql(read_settings())
+    write_sql(load_settings())
 else:
-    asyncio.run(connect_and_run(read_settings()))
+    asyncio.run(connect_and_run(load_settings()))

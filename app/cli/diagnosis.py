@@ -15,7 +15,7 @@ from app.auth.passwords import is_weak
 from app.auth.service import FIRST_ID, has_sessions
 from app.cli.run import run_with
 from app.cli.serve import LOOPBACK_OR_HTTPS
-from app.clock import Clock, utc_now
+from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import is_current
@@ -30,6 +30,7 @@ MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
 SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
 IPV4_MAPPED = ip_network("::ffff:0:0/96")
 CLOCK_SKEW = timedelta(seconds=5)
+
 
 class Fault(NamedTuple):
     what: str

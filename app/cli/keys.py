@@ -1,11 +1,10 @@
 """python -m app keys: the keys that sign the tokens. They can be changed without logging anyone out."""
 
-import json
 from typing import Annotated
 
 import typer
 
-from app.cli.terminal import AsJSON, failure, group
+from app.cli.terminal import AsJSON, failure, group, print_json
 
 PUBLISHED_FIRST = (
     "Restart every process to publish the key. Five minutes later, let it sign: python -m app keys use {kid}"
@@ -22,7 +21,7 @@ def list_(as_json: AsJSON = False) -> None:
 
     for key in load_tokens(read_settings()).uses:
         if as_json:
-            typer.echo(json.dumps(key._asdict()))
+            print_json(key._asdict())
         else:
             typer.echo(f"{key.id}  {key.algorithm}  {'signs ' + ', '.join(key.signs) if key.signs else 'verifies'}")
 
@@ -41,9 +40,7 @@ def new() -> None:
     is_first = not path.exists()
     kid = add_key_pair(path)
     typer.echo(kid)
-    typer.echo(
-        "Restart every process: the key signs then." if is_first else PUBLISHED_FIRST.format(kid=kid), err=True
-    )
+    typer.echo("Restart every process: the key signs then." if is_first else PUBLISHED_FIRST.format(kid=kid), err=True)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})  # one id in 64 begins with a dash

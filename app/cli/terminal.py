@@ -5,6 +5,7 @@ error are answered at once.
 """
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -24,13 +25,20 @@ class CommandLine(TyperGroup):
     The exit code is 2 for settings that cannot be used, as for wrong options, and 1 for all else.
     """
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except AppError as error:
             raise failure(error.detail) from error
         except BadSettings as error:
             raise failure(*error.messages, code=2) from error
+
+
+def print_json(fields: Mapping[str, object]) -> None:
+    """Print an object on one line. Times are RFC 3339, as in the answers of the service."""
+    from pydantic_core import to_json
+
+    typer.echo(to_json(fields).decode())
 
 
 def group(help_: str) -> typer.Typer:

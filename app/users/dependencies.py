@@ -1,4 +1,4 @@
-"""The dependencies of the endpoints of users."""
+"""What the endpoints of users are handed."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -6,16 +6,28 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.auth.access import CallerDb
-from app.auth.dependencies import AccountDb
+from app.auth.dependencies import AccountDb, AdminDb, AppServices, RequestOrigin
+from app.clock import Now
 from app.config import AppSettings
+from app.users.accounts import Accounts, Administration
 
 
 async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDb:
-    """Where the body has an e-mail address, be it valid or not, look at the login's age first."""
+    """Check the age of the login before the body, where the body has an e-mail address, valid or not."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
         request.state.check_caller = replace(db, max_age=settings.fresh_login).current_user
     return db
 
 
+async def get_accounts(services: AppServices, origin: RequestOrigin, now: Now) -> Accounts:
+    return Accounts(services, origin, now)
+
+
+async def get_administration(services: AppServices, db: AdminDb, now: Now) -> Administration:
+    return Administration(services, db, now)
+
+
 ProfileDb = Annotated[CallerDb, Depends(get_profile_database)]
+AppAccounts = Annotated[Accounts, Depends(get_accounts)]
+AppAdministration = Annotated[Administration, Depends(get_administration)]

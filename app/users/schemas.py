@@ -62,18 +62,21 @@ NewPassword = Annotated[
 ]
 
 
-class NewUser(BaseModel):
-    """A user as the command line adds one."""
-
+class UserFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     username: Username
-    password: NewPassword
     email: Email | None = None
 
 
+class NewUser(UserFields):
+    """A user whom the command line adds."""
+
+    password: NewPassword
+
+
 class UserCreate(NewUser):
-    """A user who registers: not under a name that others would take for the service's own."""
+    """A user who registers. Names that could pass for the service's own are reserved."""
 
     username: Annotated[Username, AfterValidator(_is_not_reserved)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cli import check
+from app.cli import diagnosis
 from app.clock import Clock, utc_now
 from tests.cli.runner import Run, run
 from tests.conftest import SECRET, Sql
@@ -206,7 +206,7 @@ def test_a_database_that_is_away() -> None:
 
 def test_sqlite_on_a_network_file_system(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = Path("mounts")
-    monkeypatch.setattr(check, "MOUNTS", mounts)
+    monkeypatch.setattr(diagnosis, "MOUNTS", mounts)
     settings = GOOD | {"database_url": sqlite_url}
     for kind, is_found in ("ext4", False), ("nfs4", True), ("cifs", True):
         mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/tasks {Path.cwd()} {kind} rw 0 0\n")
@@ -246,10 +246,10 @@ def test_a_clock_that_is_off(postgres_url: str, monkeypatch: pytest.MonkeyPatch)
     for name, value in (GOOD | {"database_url": postgres_url}).items():
         monkeypatch.setenv(name.upper(), value)
 
-    assert check.diagnose(utc_now) == []
+    assert diagnosis.diagnose(utc_now) == []
     clocks: list[Clock] = [lambda: utc_now() - timedelta(minutes=1), lambda: utc_now() + timedelta(minutes=1)]
     for clock in clocks:
-        [fault] = check.diagnose(clock)
+        [fault] = diagnosis.diagnose(clock)
         assert re.fullmatch(r"This host's clock and the database's are (59|60|61) seconds apart\.", fault.what)
 
 
