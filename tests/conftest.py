@@ -35,6 +35,8 @@ WRAPPED = (  # what middleware is made of
 CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
 
 on_one_database = pytest.mark.on_one_database
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def pytest_configure() -> None:

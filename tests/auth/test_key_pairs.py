@@ -15,7 +15,6 @@ from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.keys import load_tokens
 from app.auth.tokens import BadToken, Tokens
 from app.config import Settings
-from tests.auth.test_tokens import ACCESS, ISSUER, NOW, REFRESH, SECRET, encode
 from tests.conftest import Serve
 from tests.support.accounts import refreshed, sign_up
 from tests.support.key_pairs import (
@@ -31,6 +30,7 @@ from tests.support.key_pairs import (
     verified,
     written,
 )
+from tests.support.tokens import ACCESS, ISSUER, NOW, REFRESH, SECRET, encode
 
 KINDS = ["ES256", "RS256"]
 EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"

@@ -1,14 +1,11 @@
 """POST /auth/token, password grant: every client's form of it gets in, and a refusal never says why."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from sqlalchemy import Engine, event
 
 from app.auth.passwords import Cost
 from app.config import Settings
@@ -16,6 +13,7 @@ from app.main import create_app
 from app.testing import assert_oauth_error
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, bearer, log_in, register
+from tests.support.statements import after_each_statement
 
 LOGIN = {"username": "ada", "password": PASSWORD}
 EVERYTHING = "tasks:read tasks:write account"
@@ -29,20 +27,6 @@ def assert_bad_request(response: Response, error: str, detail: str) -> None:
 
 def attempt(client: TestClient, **fields: str) -> Response:
     return client.post("/auth/token", data=LOGIN | fields)
-
-
-@contextmanager
-def after_each_statement(do: Callable[[str], None]) -> Iterator[None]:
-    """Call `do` with the text of each statement that the service has run."""
-
-    def listener(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        do(statement)
-
-    event.listen(Engine, "after_cursor_execute", listener)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "after_cursor_execute", listener)
 
 
 @pytest.mark.parametrize(

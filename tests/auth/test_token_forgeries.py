@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.tokens import BadToken
-from tests.auth.test_tokens import (
+from tests.support.tokens import (
     ACCESS,
     ALPHABET,
     COMMON,

@@ -15,9 +15,9 @@ from sqlalchemy import make_url
 from app.cli.run import run_with
 from app.config import Settings
 from app.db.database import Database, DatabaseUnavailable
-from tests.cli.runner import run
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import PASSWORD, log_in
+from tests.support.command_line import run
 from tests.support.processes import environment
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import make_url
 from app.config import LogFormat
 from app.observe.logs import FORMATTERS, Line, configure_logging
 from tests.conftest import execute
-from tests.observe.test_events import EVIL, FORGED
 from tests.support.accounts import PASSWORD
+from tests.support.hostile import EVIL, FORGED
 from tests.support.processes import serving
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"

@@ -11,8 +11,7 @@ from app.db.connect import connect
 from app.tasks.quota import MOST_REMEMBERED, has_room, remembered
 from tests.conftest import MovableClock, Serve, Sql
 from tests.support.accounts import Login, create_task, sign_up
-from tests.tasks.test_pages import SORTS, in_one, walk
-from tests.tasks.test_search import create_many
+from tests.support.task_lists import SORTS, create_many, in_one, walk
 
 MOST = 960 * 1024
 EMOJI = "\N{GRINNING FACE}"
