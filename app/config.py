@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from fastapi import Depends, Request
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -229,11 +228,3 @@ def _check_env_file(path: Path) -> None:
     for binding in parse_stream(StringIO(text)):
         if binding.error:
             raise BadSettings(f".env: line {binding.original.line} is not NAME=value")
-
-
-async def get_settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.services.settings
-    return settings
-
-
-AppSettings = Annotated[Settings, Depends(get_settings)]

@@ -92,8 +92,8 @@ def _is_private(host: str) -> bool:
 
 def _examine_files(settings: Settings) -> Iterator[Fault]:
     env = Path(".env")
-    for name in unknown_names():
-        yield Fault(f"{name}.", "Correct the name, or remove the line: the service ignores it.")
+    for message in unknown_names():
+        yield Fault(message, "Correct the name, or remove the line: the service ignores it.")
     if env.is_file() and env.stat().st_mode & stat.S_IRWXO:
         yield Fault(".env is open to every user of this host.", "chmod o= .env")
     file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None

@@ -43,7 +43,8 @@ def new() -> None:
     typer.echo("Restart every process: the key signs then." if is_first else PUBLISHED_FIRST.format(kid=kid), err=True)
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})  # one id in 64 begins with a dash
+# One id in 64 begins with a dash, and may go on with an h.
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def use(kid: Annotated[str, typer.Argument(help="The key's id, as `keys list` prints it.")]) -> None:
     """Let a key pair of the file sign. The others still verify."""
     from app.auth.keys import use_key_pair

@@ -28,10 +28,10 @@ def add(
 ) -> None:
     """Add a user. The password comes from a prompt, or from standard input."""
     from app.cli.run import with_administration
-    from app.users.schemas import NewUser, UserFields
+    from app.users.schemas import NamedUser, NewUser
     from app.users.service import require_free_name
 
-    fields: UserFields = validate(UserFields, username=name, email=email)
+    fields: NamedUser = validate(NamedUser, username=name, email=email)
 
     async def run(administration: "Administration") -> None:
         await administration.db.read(require_free_name, fields.username)

@@ -6,9 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.auth.access import CallerDb
-from app.auth.dependencies import AccountDb, AdminDb, AppServices, RequestOrigin
+from app.auth.dependencies import AccountDb, AdminDb, AppServices, AppSettings, RequestOrigin
 from app.clock import Now
-from app.config import AppSettings
 from app.users.accounts import Accounts, Administration
 
 

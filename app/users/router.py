@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import RowMapping
 
-from app.auth.dependencies import AccountDb, AdminDb, FreshAccountDb, UserRoute
+from app.auth.dependencies import AccountDb, AdminDb, AppSettings, FreshAccountDb, UserRoute
 from app.auth.errors import (
     HashingQueueFull,
     InvalidResetToken,
@@ -15,7 +15,6 @@ from app.auth.errors import (
     WeakPassword,
     WrongPassword,
 )
-from app.config import AppSettings
 from app.db.types import PathId
 from app.http.openapi import describe
 from app.pagination.page import PAGE

@@ -62,17 +62,21 @@ NewPassword = Annotated[
 ]
 
 
-class UserFields(BaseModel):
+class NewUser(BaseModel):
+    """A user whom the command line adds."""
+
     model_config = ConfigDict(extra="forbid")
 
     username: Username
+    password: NewPassword
     email: Email | None = None
 
 
-class NewUser(UserFields):
-    """A user whom the command line adds."""
+class NamedUser(BaseModel):
+    """A user to be added, before a password is asked for."""
 
-    password: NewPassword
+    username: Username
+    email: Email | None = None
 
 
 class UserCreate(NewUser):

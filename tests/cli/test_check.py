@@ -92,6 +92,13 @@ def test_a_dotenv_that_everybody_can_read(app: Run) -> None:
     assert faults(app, **GOOD) == [".env is open to every user of this host."]
 
 
+def test_a_name_in_a_dotenv_that_no_setting_has(app: Run) -> None:
+    Path(".env").write_text("REGISTRATON=closed\n")
+    Path(".env").chmod(0o600)
+
+    assert faults(app, **GOOD) == [".env: REGISTRATON is not a setting: did you mean REGISTRATION?"]
+
+
 def test_a_key_file_that_everybody_can_read(app: Run) -> None:
     pem = {"jwt_private_key_file": "jwt.pem"}
     app("keys", "new", **GOOD, **pem)
@@ -120,6 +127,7 @@ def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
     settings = {"database_url": sqlite_url}
     for name in "ada", "bob":
         run("users", "add", name, stdin="correct horse battery\n", **settings)
+    Path("tasks.db.secret").unlink()
     assert faults(run, **settings) == []
     sql(
         "INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
@@ -266,7 +274,7 @@ def test_hashes_that_are_weak_or_old_until_they_are_made_anew(app: Run, client: 
     sql("UPDATE users SET is_active = FALSE WHERE username = 'dan'")
     assert faults(app, **GOOD) == ["2 passwords are hashed more weakly than today's: ada, eve."]
     app("users", "set-password", "ada", stdin="another long one\n", **GOOD)
-    app("users", "delete", "eve", **GOOD)
+    app("users", "delete", "eve", "--yes", **GOOD)
     assert faults(app, **GOOD) == []
 
 
