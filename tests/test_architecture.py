@@ -51,7 +51,7 @@ WITHOUT_HTTP = {
     "services",
     "claims",
     "search",
-    *set.union(*LAYERS[3:-2]),
+    *set.union(*LAYERS[4:-2]),
 }
 ONLY_IMPORTERS = {
     "httpx2": "testing.py",

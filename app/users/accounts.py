@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import RowMapping
 
-from app.auth.access import AdminDatabase, CallerDb
+from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.errors import InvalidResetToken
 from app.auth.login_service import LoginService
 from app.auth.logins import LoginOrigin
@@ -39,7 +39,7 @@ class Accounts:
             await self.services.limiter.count(self.services.database, limit, self.now)
         return await _create(self.services, fields, self.now, self.origin.network)
 
-    async def change_profile(self, db: CallerDb, changes: UserUpdate) -> RowMapping:
+    async def change_profile(self, db: CallerDatabase, changes: UserUpdate) -> RowMapping:
         """Change the caller's profile.
 
         Raises:
@@ -51,7 +51,7 @@ class Accounts:
             log_event("email_changed")
         return profile
 
-    async def change_password(self, db: CallerDb, fields: PasswordChange) -> None:
+    async def change_password(self, db: CallerDatabase, fields: PasswordChange) -> None:
         """Set the caller's password, and end every other session of theirs.
 
         Raises:
@@ -82,7 +82,7 @@ class Accounts:
         await db.write(service.replace_password, account, new_hash, limiter.account(account.id), self.now)
         log_event("password_reset", user_id=account.id)
 
-    async def delete(self, db: CallerDb) -> None:
+    async def delete(self, db: CallerDatabase) -> None:
         """Delete the caller's account. Its rows are deleted in the background.
 
         Raises:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.auth.access import CallerDb
+from app.auth.access import CallerDatabase
 from app.auth.dependencies import AccountDb, AdminDb, AppServices, AppSettings, RequestOrigin
 from app.clock import Now
 from app.users.accounts import Accounts, Administration
 
 
-async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDb:
+async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDatabase:
     """Check the age of the login before the body, where the body has an e-mail address, valid or not."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
@@ -27,6 +27,6 @@ async def get_administration(services: AppServices, db: AdminDb, now: Now) -> Ad
     return Administration(services, db, now)
 
 
-ProfileDb = Annotated[CallerDb, Depends(get_profile_database)]
+ProfileDb = Annotated[CallerDatabase, Depends(get_profile_database)]
 AppAccounts = Annotated[Accounts, Depends(get_accounts)]
 AppAdministration = Annotated[Administration, Depends(get_administration)]

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.auth.callers import ADMINISTRATORS, CurrentUser, require_fresh_login
+from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_login
 from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.models import User
@@ -277,7 +277,7 @@ def _keep_an_administrator(connection: Connection, user_id: str) -> None:
     Raises:
         LastAdministrator: there is no other one.
     """
-    if connection.execute(ADMINISTRATORS).scalars().all() == [user_id]:
+    if connection.execute(LOCK_ADMINISTRATORS).scalars().all() == [user_id]:
         raise LastAdministrator
 
 

@@ -21,17 +21,7 @@ from tests.support.accounts import PASSWORD, log_in
 from tests.support.command_line import run
 from tests.support.processes import environment
 
-SLOW = [
-    "alembic",
-    "asyncio",
-    "cryptography",
-    "fastapi",
-    "jose",
-    "pydantic",
-    "pydantic_settings",
-    "sqlalchemy",
-    "uvicorn",
-]
+SLOW = ["alembic", "asyncio", "cryptography", "fastapi", "jose", "pydantic", "sqlalchemy", "uvicorn"]
 
 
 def test_the_first_administrator_is_made_here(client: TestClient, database_url: str) -> None:
