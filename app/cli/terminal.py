@@ -1,4 +1,4 @@
-"""What all commands share at the terminal: groups, options, questions, and errors of one line.
+"""Groups, options, questions and errors of one line, for all commands.
 
 This module imports nothing slow, and each command imports what it works with when it runs. So `--help` and a typing
 error are answered at once.

@@ -1,4 +1,4 @@
-"""What people and administrators do with accounts. Each method logs its event where the thing is done."""
+"""The rules of accounts. Each method does one thing, and logs its event."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from app.users.schemas import NewUser, PasswordChange, PasswordReset, PasswordSe
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What people do with their own accounts."""
+    """Everybody's actions on their own accounts."""
 
     services: Services
     origin: LoginOrigin
@@ -96,7 +96,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """What administrators and the command line do with anybody's account.
+    """Actions on any account, by administrators and the command line.
 
     The database is in the hands of an administrator, which each transaction checks, or else of the command line.
     """
@@ -138,7 +138,7 @@ class Administration:
         log_event("password_changed", target_id=user["id"])
 
     async def issue_reset(self, user_id: str) -> Reset:
-        """Make a reset token. Where `RESET_HOOK` is set, send it to the user.
+        """Make a reset token. If `RESET_HOOK` is set, send it to the user.
 
         Raises:
             UserNotFound, UserDisabled, ResetNotSent

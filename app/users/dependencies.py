@@ -1,4 +1,4 @@
-"""What the endpoints of users are handed."""
+"""Dependencies of the endpoints of users."""
 
 from dataclasses import replace
 from typing import Annotated

@@ -146,7 +146,7 @@ async def unlock_user(user_id: PathId, administration: AppAdministration) -> Non
 async def issue_reset_token(user_id: PathId, administration: AppAdministration, settings: AppSettings) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
-    It voids the token before. Where `RESET_HOOK` is set, the service sends the token to the user and answers 202
+    It voids the token before. If `RESET_HOOK` is set, the service sends the token to the user and answers 202
     without it: administrators do not choose passwords.
     """
     reset = await administration.issue_reset(user_id)
