@@ -113,6 +113,7 @@ def refusal() -> tuple[str, ...]:
     return caught.value.messages
 
 
+@pytest.mark.rfc("8725", "3.5")
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_a_bad_value_is_refused_with_the_name_of_its_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str

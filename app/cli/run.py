@@ -18,10 +18,11 @@ from app.config import Settings, read_settings
 from app.db.background import Background
 from app.db.connect import WAIT, connect
 from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.upgrade import bring_up_to_date
 from app.observe.events import RequestContext, request_context
 from app.observe.logs import configure_logging
 from app.pagination.page import Page, PageQuery
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 from app.users.accounts import Administration
 from app.users.deletion import delete_ended
 
@@ -60,7 +61,7 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wai
 
     async def run(database: Database) -> T:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database)
+            await bring_up_to_date(database, settings.database, BACKFILL)
         return await f(database)
 
     return run_with(settings, run, wait)

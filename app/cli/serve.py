@@ -54,10 +54,11 @@ def migrate() -> None:
     from app.cli.run import with_database
     from app.config import read_settings
     from app.db.migrations import PATIENCE
-    from app.upkeep import bring_up_to_date
+    from app.db.upgrade import bring_up_to_date
+    from app.tasks.search import BACKFILL
 
     settings = read_settings()
-    with_database(settings, lambda database: bring_up_to_date(database, settings.database), PATIENCE)
+    with_database(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL), PATIENCE)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
