@@ -3,8 +3,8 @@
 from fastapi import Request, Response
 from pydantic_core import to_json
 
+from app.auth.dependencies import AppSettings
 from app.clock import Now
-from app.config import AppSettings
 from app.db.database import ANYONE, Db
 from app.db.types import PathId
 from app.http.openapi import describe, header
