@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from app.auth.callers import if_live
 from app.db.database import AnyConnection, AnySelect, expect_long
+from app.db.upgrade import Backfill
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
@@ -157,6 +158,9 @@ def index_batch(connection: Connection, limit: int) -> int:
 def has_unindexed(connection: Connection) -> bool:
     """Whether there are tasks that no search finds yet."""
     return connection.execute(WITHOUT_WORDS.limit(1)).one_or_none() is not None
+
+
+BACKFILL: Final = Backfill(has_unindexed, index_batch)
 
 
 def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan | None:
