@@ -24,8 +24,8 @@ def copy_project(folder: Path) -> None:
 def follow(recipe: str, folder: Path) -> set[Path]:
     """Follow the blocks of a recipe from the top down, and return the files that it made and changed.
 
-    A block of Python is a new file, and a diff is for a file that exists. Their first line names the file. A block of sh
-    is run.
+    A block of Python is a new file, and a diff is for a file that exists. Their first line names the file. A block of
+    sh is run.
     """
     before = _modules(folder)
     for language, block in BLOCK.findall(section(recipe, RECIPES)):
@@ -41,11 +41,12 @@ def follow(recipe: str, folder: Path) -> set[Path]:
 
 
 def run(script: str, folder: Path) -> None:
-    """Run the lines of a recipe. Neither pytest nor coverage of this process reaches into them."""
+    """Run the lines of a recipe, tests on SQLite in one process. Neither this coverage nor this pytest reaches them."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    environment["PYTEST_ADDOPTS"] = "-n0 -q -k 'not postgresql' -p no:cacheprovider"
     pasted = script.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
     result = subprocess.run(
-        ["bash", "-ec", pasted], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        ["bash", "-ec", pasted], check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, f"{script}\n{result.stdout}\n{result.stderr}"
 
