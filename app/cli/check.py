@@ -19,7 +19,7 @@ from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock, utc_now
 from app.config import BadSettings, Settings, read_settings
 from app.db.database import Database, DatabaseUnavailable
-from app.db.migrations import is_current
+from app.db.migrations import SeveralHeads, is_current
 from app.tasks.search import has_unindexed
 from app.users.service import list_hashes
 
@@ -140,6 +140,8 @@ def _of_database(settings: Settings, clock: Clock) -> list[Fault]:
             return [fault async for fault in _looked_at(database, settings, clock)]
         except DatabaseUnavailable:
             return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
+        except SeveralHeads as error:
+            return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
 
     return run_with(settings, look)
 

@@ -1,0 +1,163 @@
+"""The migrations that a team adds, by hand or with Alembic's command."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import URL
+
+from app.db import migrations
+from app.testing import Serve
+from tests.conftest import SECRET, new_database
+from tests.support.command_line import Run, run
+from tests.support.processes import ROOT, environment
+
+Add = Callable[..., None]
+
+REVISION = """
+from alembic import op
+
+revision{kind} = {quote}{revision}{quote}
+down_revision{kind} = {quote}{parent}{quote}
+
+
+def upgrade() -> None:
+    {upgrade}
+"""
+COLUMNS = """
+    priority: Mapped[str] = mapped_column(Text(8), server_default="normal")
+    project_id: Mapped[str | None] = mapped_column(Id, ForeignKey("projects.id", ondelete="SET NULL"), index=True)
+"""
+MODELS = """
+
+class Project(Base):
+    __tablename__ = "projects"
+
+    id: Mapped[PrimaryKey]
+    owner_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(Text(100))
+    created_at: Mapped[datetime]
+"""
+WRITE = """
+from alembic.config import main
+
+main(["revision", "--autogenerate", "-m", "Priority and projects"])
+main(["revision", "-m", "By hand"])
+"""
+READY = """
+from alembic.config import main
+from fastapi.testclient import TestClient
+from app.config import load_settings
+from app.main import create_app
+
+with TestClient(create_app(load_settings())) as client:
+    assert client.get("/health/ready").status_code == 200
+main(["check"])
+main(["downgrade", "-2"])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the migrations, which the service takes instead of its own."""
+    copy = shutil.copytree(migrations.FOLDER, tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrations, "FOLDER", copy)
+    migrations.scripts.cache_clear()
+    yield copy
+    migrations.scripts.cache_clear()
+
+
+@pytest.fixture
+def add(folder: Path) -> Add:
+    newest = migrations.newest()
+
+    def write(revision: str, upgrade: str, quote: str = '"', kind: str = "") -> None:
+        text = REVISION.format(revision=revision, upgrade=upgrade, quote=quote, kind=kind, parent=newest)
+        (folder / "versions" / f"2099_01_01_{revision}.py").write_text(text)
+        migrations.scripts.cache_clear()
+
+    return write
+
+
+@pytest.fixture
+def command(database_url: str) -> Run:
+    return lambda *words: run(*words, database_url=database_url, secret_key=SECRET)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: URL) -> Iterator[str]:
+    """A database that these tests may spoil."""
+    with new_database(postgres_server) as url:
+        text = url.render_as_string(hide_password=False)
+        assert run("migrate", database_url=text, secret_key=SECRET).exit_code == 0
+        yield text
+
+
+@pytest.mark.parametrize(("quote", "kind"), [("'", ""), ('"', ": str | None"), ("'", ": Sequence[str] | None")])
+def test_every_spelling_of_a_revision_counts(add: Add, command: Run, serve: Serve, quote: str, kind: str) -> None:
+    add("priority", 'op.execute("CREATE INDEX ix_new ON tasks (title)")', quote, kind.replace("Sequence", "list"))
+
+    assert command("migrate").exit_code == 0
+
+    assert serve().get("/health/ready").status_code == 200
+
+
+def test_migrate_shows_the_fault_of_a_statement(add: Add, command: Run) -> None:
+    add("priority", 'op.execute("CREATE INDEX ix_new ON tasks (priorty)")')
+
+    result = command("migrate")
+
+    assert result.exit_code == 1
+    cause = result.stderr.removeprefix("error: priority: ").removesuffix(" (2099_01_01_priority.py, line 9)\n")
+    assert cause in {"no such column: priorty", 'column "priorty" does not exist'}
+
+
+def test_migrate_shows_the_fault_of_python(add: Add, command: Run) -> None:
+    add("priority", 'op.add_column("tasks", sa.Column("priority", sa.Integer))')
+
+    result = command("migrate")
+
+    assert result.exit_code == 1
+    expected = "error: priority: NameError: name 'sa' is not defined (2099_01_01_priority.py, line 9)\n"
+    assert result.stderr == expected
+
+
+def test_two_heads_are_named(add: Add, command: Run, client: TestClient) -> None:
+    """A team has merged two branches, and each of them has a migration."""
+    for revision in "left", "right":
+        add(revision, "pass")
+    words = "2 migrations are the newest, left and right: run alembic merge heads"
+
+    for verb in "migrate", "serve":
+        result = command(verb)
+        assert (result.exit_code, result.stderr) == (1, f"error: {words}\n")
+    assert f"- {words}.\n" in command("check").stdout
+    response = client.get("/health/ready")
+    assert (response.status_code, response.json()) == (503, {"detail": words, "code": "several_heads"})
+
+
+def test_autogenerated_migrations_are_ready(database_url: str, tmp_path: Path) -> None:
+    """A new column, one with a reference, and a new table; ruff has nothing to say about the migration."""
+    copy = tmp_path / "copy"
+    for name in "app", "alembic":
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in "alembic.ini", "pyproject.toml":
+        shutil.copy(ROOT / name, copy)
+    models = copy / "app" / "tasks" / "models.py"
+    before, rest = models.read_text().split("    is_public: ", maxsplit=1)
+    models.write_text(f"{before}{COLUMNS}    is_public: {rest}{MODELS}")
+
+    def python(*words: str) -> None:
+        settings = environment(database_url=database_url, secret_key=SECRET, pythonpath=copy)
+        done = subprocess.run([sys.executable, *words], cwd=copy, env=settings, check=False, capture_output=True)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+    python("-c", WRITE)
+    for verb in ("check",), ("format", "--check"):
+        python("-m", "ruff", *verb, ".")
+    python("-m", "app", "migrate")
+    python("-c", READY)
