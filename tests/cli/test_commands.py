@@ -93,6 +93,7 @@ def test_a_terminal_asks_twice_for_the_password_and_hides_it(sqlite_url: str) ->
     os.close(screen)
 
 
+@pytest.mark.rfc("6749", "1.6")
 def test_a_public_url_in_clear_is_warned_of(sqlite_url: str) -> None:
     """RFC 6749 §1.6. The secret is damaged, so that nothing is served."""
     for url, is_warned in (
