@@ -51,10 +51,9 @@ main(["revision", "-m", "By hand"])
 READY = """
 from alembic.config import main
 from fastapi.testclient import TestClient
-from app.config import load_settings
-from app.main import create_app
+from app.main import app
 
-with TestClient(create_app(load_settings())) as client:
+with TestClient(app) as client:
     assert client.get("/health/ready").status_code == 200
 main(["check"])
 main(["downgrade", "-2"])
