@@ -17,7 +17,8 @@ from app.auth.usernames import normalize_username
 from app.db.database import AnyRow, AnySelect
 from app.db.types import Text, new_id
 from app.errors import AppError
-from app.pagination.page import Order, Page
+from app.pagination.order import SortOrder
+from app.pagination.page import Page
 from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import UserChange, UserQuery, UserUpdate
@@ -28,15 +29,8 @@ PROFILE = (User.id, User.username, User.email, User.is_active, User.is_admin, Us
 AFTER_ALL = "\x7f"  # any character of a username
 
 
-def _parse_name(text: str) -> str:
-    """A username as `BY_NAME` orders them, or ValueError."""
-    if not text.isascii() or "\0" in text or normalize_username(text) != text:
-        raise ValueError("no folded username")
-    return text
-
-
-FOLDED = func.lower(User.username)
-BY_NAME = Order(FOLDED, id_of=lambda row: normalize_username(row.username), parse_id=_parse_name)
+FOLDED = func.lower(User.username, type_=User.username.type)
+BY_NAME = SortOrder(FOLDED, id_of=lambda row: normalize_username(row.username))
 USERS = select(*PROFILE).where(User.deleted_at.is_(None))
 NAMED = USERS.where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
 

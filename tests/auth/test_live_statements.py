@@ -90,7 +90,7 @@ def log_out(client: TestClient, login: Login) -> None:
 
 
 @pytest.mark.parametrize("name", MADE_WITHOUT_A_CHECK)
-def test_a_statement_without_the_check_is_an_error_before_it_runs(
+def test_a_statement_without_the_check_does_not_run(
     run: Callable[..., TestClient], statements: list[str], name: str
 ) -> None:
     client = run(MADE_WITHOUT_A_CHECK[name])
@@ -105,7 +105,7 @@ def test_a_statement_without_the_check_is_an_error_before_it_runs(
 
 
 @pytest.mark.parametrize("name", MADE_WITH_A_CHECK)
-def test_a_statement_with_the_check_sees_nothing_after_the_logout(
+def test_a_statement_with_the_check_sees_nothing_after_a_logout(
     run: Callable[..., TestClient], sql: Sql, name: str
 ) -> None:
     client = run(MADE_WITH_A_CHECK[name])
@@ -125,7 +125,7 @@ def test_a_statement_with_the_check_sees_nothing_after_the_logout(
     assert ("another plan",) in titles
 
 
-def test_an_insert_with_the_check_inserts_nothing_after_the_logout(
+def test_an_insert_with_the_check_adds_nothing_after_a_logout(
     run: Callable[..., TestClient], clock: MovableClock, sql: Sql, database_url: str
 ) -> None:
     make = sqlite.insert if database_url.startswith("sqlite") else postgresql.insert
@@ -170,9 +170,7 @@ def test_a_search_asks_nothing_for_a_session_that_is_over(client: TestClient, st
     assert [statement for statement in of_tasks if "sessions.ended_at IS NULL" not in statement] == []
 
 
-def test_nothing_of_the_limit_is_remembered_for_a_session_that_is_over(
-    client: TestClient, statements: list[str]
-) -> None:
+def test_the_limit_is_not_remembered_for_a_session_that_is_over(client: TestClient, statements: list[str]) -> None:
     ada = sign_up(client)
     log_out(client, ada)
     for _ in range(2):
