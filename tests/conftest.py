@@ -24,7 +24,7 @@ from tests.support import postgres
 
 __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"]
 
-pytest_plugins = ["app.testing", "pytester"]
+pytest_plugins = ["app.testing", "pytester", "tests.support.rfc"]
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 

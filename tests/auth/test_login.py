@@ -29,6 +29,8 @@ def attempt(client: TestClient, **fields: str) -> Response:
     return client.post("/auth/token", data=LOGIN | fields)
 
 
+@pytest.mark.rfc("6749", "4.3.2")
+@pytest.mark.rfc("6749", "5.1")
 @pytest.mark.parametrize(
     "form",
     [
@@ -73,6 +75,7 @@ def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any
     assert client.get("/users/me", headers=bearer(body["access_token"])).json()["username"] == "ada"
 
 
+@pytest.mark.rfc("6749", "4.3.2")
 @pytest.mark.parametrize(
     "form",
     [
@@ -192,6 +195,7 @@ def test_lower_case_does_not_turn_a_letter_into_another(client: TestClient) -> N
     assert attempt(client, username="\N{KELVIN SIGN}ate").status_code == 401
 
 
+@pytest.mark.rfc("6749", "3.2")
 def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtests: pytest.Subtests) -> None:
     for form, detail in {
         "": "username: Field required",
@@ -212,6 +216,7 @@ def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtes
             assert_bad_request(response, "invalid_request", detail)
 
 
+@pytest.mark.rfc("6749", "3.2")
 def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> None:
     register(client)
 
@@ -220,6 +225,7 @@ def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> Non
     assert_bad_request(response, "invalid_request", "username: Field required")
 
 
+@pytest.mark.rfc("6749", "5.2")
 def test_another_grant_is_not_supported(client: TestClient, subtests: pytest.Subtests) -> None:
     for grant_type in "client_credentials", "PASSWORD", "password ":
         with subtests.test(grant_type):

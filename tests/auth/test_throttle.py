@@ -92,6 +92,8 @@ def burn(client: TestClient) -> None:
     assert [guess(client, f"203.0.113.{n}").status_code for n in range(10)] == [401] * 10
 
 
+@pytest.mark.rfc("6585", "4")
+@pytest.mark.rfc("6749", "4.3.2")
 def test_the_eleventh_attempt_is_429_also_with_the_password(
     start: Serve,
 ) -> None:

@@ -53,6 +53,7 @@ def test_signed_claims_verify_here_and_in_other_libraries(claims: Claims) -> Non
     assert jwt.get_unverified_header(token)["typ"] == claims.typ
 
 
+@pytest.mark.rfc("9068", "2.1")
 def test_each_kind_is_read_as_itself_only() -> None:
     access, refresh = TOKENS.sign(ACCESS), TOKENS.sign(REFRESH)
 
@@ -69,6 +70,7 @@ def test_equal_refresh_claims_are_equal_bytes_in_any_process() -> None:
     assert TOKENS.sign(RefreshClaims(**COMMON, gen=2)) != TOKENS.sign(REFRESH)
 
 
+@pytest.mark.rfc("7519", "4.1.4")
 def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
     token, exp = TOKENS.sign(ACCESS), NOW + timedelta(seconds=1800)
 
@@ -104,6 +106,7 @@ def test_some_thousand_verified_access_tokens_are_remembered(monkeypatch: pytest
     assert read(AccessClaims, others[-1], first, others[0]) == [others[-1], others[0]]
 
 
+@pytest.mark.rfc("7519", "4.1.6")
 def test_another_host_may_be_a_minute_ahead_and_no_more() -> None:
     token = TOKENS.sign(REFRESH)
 
@@ -141,6 +144,7 @@ def test_a_token_says_its_generation_at_the_end_of_its_id(jti: str, generation: 
     assert TOKENS.verify(AccessClaims, TOKENS.sign(claims), NOW).generation == generation
 
 
+@pytest.mark.rfc("9700", "2.3")
 @pytest.mark.parametrize("claim", ["iss", "aud"])
 @pytest.mark.parametrize("other", ["https://tasks.example", ISSUER + "/", ISSUER.upper(), ISSUER[:-1], ""])
 def test_another_issuer_or_audience_is_refused(claim: str, other: str) -> None:
@@ -198,6 +202,7 @@ def test_the_key_is_the_utf8_bytes_of_the_secret(secret: str) -> None:
     assert joserfc_jwt.decode(token, OctKey.import_key(secret.encode()), ["HS256"]).claims == ACCESS.model_dump()
 
 
+@pytest.mark.rfc("7515", "2")
 @pytest.mark.parametrize(
     "text",
     {

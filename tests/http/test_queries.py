@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from app.auth.dependencies import get_current_user
 from app.config import Settings
-from app.http.query import StrictRoute
+from app.http.router import SafeRoute
 from app.main import create_app
 from app.testing import assert_bearer_error, assert_oauth_error
 from tests.conftest import CHEAP, MovableClock, Sql, on_one_database
@@ -157,7 +157,7 @@ def get_sizes(size: Annotated[list[int] | None, Query()] = None) -> list[int]:
 @pytest.fixture
 def plants(settings: Settings, clock: MovableClock) -> Iterator[TestClient]:
     """A product's own routes: `/plants` is open; `/kept/plants` is for users, as its room is included."""
-    router = APIRouter(route_class=StrictRoute)
+    router = APIRouter(route_class=SafeRoute)
 
     @router.get("/plants")
     def read_plants(kinds: Annotated[Kinds, Query()], sizes: Annotated[list[int], Depends(get_sizes)]) -> list[Any]:
