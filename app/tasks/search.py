@@ -163,16 +163,11 @@ def has_unindexed(connection: Connection) -> bool:
     return connection.execute(WITHOUT_WORDS.limit(1)).one_or_none() is not None
 
 
-<<<<<<< HEAD
-def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan:
-    """Look for an owner's tasks, or the public ones, with all words of `q`.
-=======
 BACKFILL: Final = Backfill(has_unindexed, index_batch)
 
 
-def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan | None:
-    """Look for an owner's tasks, or the public ones, with all words of `q`; None where it has none.
->>>>>>> main
+def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan:
+    """Look for an owner's tasks, or the public ones, with all words of `q`.
 
     The last word may be the beginning of a task's word, unless it is a character of a script without spaces.
     """

@@ -31,25 +31,8 @@ PROFILE_COLUMNS = [getattr(User, name) for name in UserRead.model_fields]
 LAST_CHARACTER = "\x7f"  # sorts after each character of a username
 
 
-<<<<<<< HEAD
-FOLDED = func.lower(User.username, type_=User.username.type)
-BY_NAME = SortOrder(FOLDED, id_of=lambda row: normalize_username(row.username))
-USERS = select(*PROFILE).where(User.deleted_at.is_(None))
-NAMED = USERS.where(FOLDED.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text)))
-=======
-def _parse_name(text: str) -> str:
-    """Return the text if it is a username in the form that `BY_NAME` sorts by.
-
-    Raises:
-        ValueError
-    """
-    if not text.isascii() or "\0" in text or normalize_username(text) != text:
-        raise ValueError("not a normalized username")
-    return text
-
-
-LOWER_NAME = func.lower(User.username)
-BY_NAME = Order(LOWER_NAME, id_of=lambda row: normalize_username(row.username), parse_id=_parse_name)
+LOWER_NAME = func.lower(User.username, type_=User.username.type)
+BY_NAME = SortOrder(LOWER_NAME, id_of=lambda row: normalize_username(row.username))
 SELECT_USERS = select(*PROFILE_COLUMNS).where(User.deleted_at.is_(None))
 SELECT_USERS_BY_PREFIX = SELECT_USERS.where(
     LOWER_NAME.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text))
@@ -58,7 +41,6 @@ SELECT_USER_BY_NAME = SELECT_USERS.where(HAS_LOGIN_NAME)
 SELECT_ACCOUNT = select(
     *(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at, User.reset_id)
 ).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
->>>>>>> main
 
 
 def create_user(
