@@ -35,7 +35,7 @@ LAYERS = [
     {"access", "forms", "login_service", "recovery", "refresh", "services"},
     {"changes", "logins"},
     {"service"},
-    {"callers", "deletion", "quota", "search"},
+    {"callers", "deletion", "plans", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "guesses", "queue"},
     {"models", "networks", "triggers", "usernames"},

@@ -12,7 +12,8 @@ from app.auth.errors import (
     SessionNotFound,
 )
 from app.auth.models import LoginSession
-from app.pagination.page import Order, Page, PageQuery
+from app.pagination.order import SortOrder
+from app.pagination.page import Page, PageQuery
 
 # What tokens are made from.
 SESSION = (
@@ -69,7 +70,7 @@ def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, n
     _end(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
 
 
-BY_LOGIN = Order(LoginSession.id, descending=True)
+BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 LIVE_OF_USER = (
     LoginSession.user_id == bindparam("user_id"),
     LoginSession.ended_at.is_(None),
