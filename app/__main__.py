@@ -2,9 +2,10 @@
 
 import typer
 
+from app import NAME
 from app.cli import check, demo, keys, purge, serve, sessions, users
 
-cli = typer.Typer(help="Bearer Tasks.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(help=f"{NAME}.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for room in serve, check, purge, demo:
     cli.add_typer(room.cli)
 for name, group in {"users": users.cli, "sessions": sessions.cli, "keys": keys.cli}.items():
