@@ -18,12 +18,12 @@ from tests.support.accounts import (
     sign_up,
 )
 
-LATER = "projects:write"
+LATER = "later:scope"
 
 
 def add_scope(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the service is a later version, which knows one more scope."""
-    monkeypatch.setitem(SCOPES, LATER, "Change your projects.")
+    monkeypatch.setitem(SCOPES, LATER, "What a later version can do.")
 
 
 def claims_of(token: str) -> dict[str, str]:

@@ -38,11 +38,11 @@ from app.db.connect import connect
 from app.db.database import AnySelect, Database
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock
-from tests.support.accounts import PASSWORD, bearer, refresh, register
+from tests.support.accounts import EVERYTHING, PASSWORD, bearer, refresh, register
 from tests.support.machines import LONG, SHORT
 
 NAMES = ("ada", "bob", "eve")
-SCOPES = ("tasks:read", "tasks:write", "account")
+SCOPES = tuple(EVERYTHING.split())
 GRACE, ACCESS_TTL, SESSION_TTL = 10, 1800, 30 * 86_400
 FRESH = timedelta(seconds=300)
 STALE = "insufficient_user_authentication"
