@@ -22,6 +22,7 @@ from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
 from app.db.background import Background
 from app.db.connect import connect
+from app.db.upgrade import bring_up_to_date
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
@@ -33,7 +34,7 @@ from app.observe.metrics import Metrics, install
 from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 from app.users import router as users
 from app.users.deletion import delete_ended
 
@@ -52,7 +53,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with connect(settings.database) as database:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database)
+            await bring_up_to_date(database, settings.database, BACKFILL)
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.services = services = Services(
                 settings,

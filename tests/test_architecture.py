@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
 }
 """The rooms of app/, each with the rooms that it may import."""
 
-TOP = {"__init__", "__main__", "cli", "main", "testing", "upkeep"}
+TOP = {"__init__", "__main__", "cli", "main", "testing"}
 """The rooms that may import every other one, and that none of the others imports."""
 
 LAYERS = [

@@ -105,6 +105,7 @@ BAD = {
 }
 
 
+@pytest.mark.rfc("8725", "3.5")
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_a_bad_value_ends_the_start_with_the_setting_s_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str

@@ -3,18 +3,20 @@
 Revision: 0010
 Revises: 0009
 
-Sessions from before have the scopes that they name: nobody knows which of their logins asked for everything.
+Older sessions have the scopes that they name. The rows do not say which logins asked for everything.
 """
 
 import sqlalchemy as sa
 from alembic import op
+
+from app.db.ddl import add_column
 
 revision = "0010"
 down_revision = "0009"
 
 
 def upgrade() -> None:
-    op.add_column("sessions", sa.Column("has_every_scope", sa.Boolean, nullable=False, server_default=sa.false()))
+    add_column("sessions", sa.Column("has_every_scope", sa.Boolean, nullable=False, server_default=sa.false()))
 
 
 def downgrade() -> None:

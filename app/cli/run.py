@@ -13,8 +13,9 @@ from app.auth.passwords import Cost, Passwords
 from app.config import BadSettings, Settings
 from app.db.connect import WAIT, connect
 from app.db.database import Database, DatabaseUnavailable
+from app.db.upgrade import bring_up_to_date
 from app.errors import AppError
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wai
 
     async def run(database: Database) -> T:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database)
+            await bring_up_to_date(database, settings.database, BACKFILL)
         return await f(database)
 
     try:

@@ -12,9 +12,10 @@ from app.cli.run import with_database
 from app.config import load_settings
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import PATIENCE, is_current
+from app.db.upgrade import bring_up_to_date
 from app.observe.logs import configure_logging
 from app.server import run
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -52,7 +53,7 @@ def serve(
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
     settings = load_settings()
-    with_database(settings, lambda database: bring_up_to_date(database, settings.database), PATIENCE)
+    with_database(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL), PATIENCE)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 

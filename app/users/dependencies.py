@@ -5,12 +5,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.auth.access import CallerDb
+from app.auth.access import CallerDatabase
 from app.auth.dependencies import AccountDb
 from app.config import AppSettings
 
 
-async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDb:
+async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDatabase:
     """Where the body has an e-mail address, be it valid or not, look at the login's age first."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
@@ -18,4 +18,4 @@ async def get_profile_database(request: Request, db: AccountDb, settings: AppSet
     return db
 
 
-ProfileDb = Annotated[CallerDb, Depends(get_profile_database)]
+ProfileDb = Annotated[CallerDatabase, Depends(get_profile_database)]

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.auth.callers import ADMINISTRATORS, CurrentUser, require_fresh_login
+from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_login
 from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
 from app.auth.models import User
@@ -256,7 +256,7 @@ def _is(user_id: str) -> tuple[ColumnElement[bool], ...]:
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:
     """Raises LastAdministrator where nobody else is one. The others stay so until the transaction ends."""
-    if connection.execute(ADMINISTRATORS).scalars().all() == [user_id]:
+    if connection.execute(LOCK_ADMINISTRATORS).scalars().all() == [user_id]:
         raise LastAdministrator
 
 

@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 
 from app.cli import check
 from app.clock import Clock, utc_now
-from tests.cli.runner import Run, run
 from tests.conftest import SECRET, Sql
 from tests.support.accounts import create_task, log_in, register
+from tests.support.command_line import Run, run
 from tests.support.processes import ROOT
 
 LOCAL = {"secret_key": SECRET, "trusted_proxies": "127.0.0.1"}

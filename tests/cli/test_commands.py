@@ -15,9 +15,9 @@ from sqlalchemy import make_url
 from app.cli.run import run_with
 from app.config import Settings
 from app.db.database import Database, DatabaseUnavailable
-from tests.cli.runner import run
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import EVERY_SCOPE, PASSWORD, log_in
+from tests.support.command_line import run
 from tests.support.processes import environment
 
 
@@ -93,6 +93,7 @@ def test_a_terminal_asks_twice_for_the_password_and_hides_it(sqlite_url: str) ->
     os.close(screen)
 
 
+@pytest.mark.rfc("6749", "1.6")
 def test_a_public_url_in_clear_is_warned_of(sqlite_url: str) -> None:
     """RFC 6749 §1.6. The secret is damaged, so that nothing is served."""
     for url, is_warned in (

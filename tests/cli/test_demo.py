@@ -5,9 +5,9 @@ import re
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
-from tests.cli.runner import Run
 from tests.conftest import MovableClock, Sql, on_one_database
 from tests.support.accounts import Login, register
+from tests.support.command_line import Run
 
 
 def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, sql: Sql, clock: MovableClock) -> None:

@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from tests.cli.runner import run
 from tests.conftest import CHEAP, SECRET
 from tests.support.accounts import Login, register
+from tests.support.command_line import run
 
 PEM = Path("jwt.pem")
 

@@ -9,11 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
-from tests.cli.runner import Run, run
 from tests.conftest import SECRET, MovableClock, Sql, on_one_database
 from tests.support.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.command_line import Run, run
 from tests.support.processes import environment
-from tests.users.test_recovery import sent
+from tests.support.reset_hook import sent
 
 pytestmark = on_one_database
 
@@ -199,8 +199,8 @@ def test_a_reset_token_is_sent_where_there_is_a_hook(client: TestClient, app: Ru
     register(client, email="ada@example.com")
     sent.clear()
 
-    printed = app("users", "reset-token", "ada", reset_hook="tests.users.test_recovery:send").stdout.strip()
-    failed = app("users", "reset-token", "ada", reset_hook="tests.users.test_recovery:fail")
+    printed = app("users", "reset-token", "ada", reset_hook="tests.support.reset_hook:send").stdout.strip()
+    failed = app("users", "reset-token", "ada", reset_hook="tests.support.reset_hook:fail")
 
     assert [(reset.email, reset.reset_token) for reset in sent] == [("ada@example.com", printed)]
     assert (failed.exit_code, failed.stdout) == (1, "")
