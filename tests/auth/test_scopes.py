@@ -53,7 +53,7 @@ def test_a_session_of_everything_has_later_scopes(client: TestClient, monkeypatc
     assert introspected(client, login.access_token, login) == EVERYTHING
 
 
-def test_the_row_and_the_refresh_token_keep_the_words_of_the_login(
+def test_the_words_of_the_login_stay_for_older_processes(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, sql: Sql
 ) -> None:
     """A process of the version before must understand both."""
@@ -137,7 +137,7 @@ def test_a_demotion_ends_a_session_of_everything_that_had_admin(
 def test_a_former_administrator_has_the_later_scopes_of_others(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, sql: Sql
 ) -> None:
-    """Where nothing ended the session, the refresh looks at the user."""
+    """The refresh looks at the user."""
     add_user(client, "ada", is_admin=True)
     login = log_in(client)
     sql("UPDATE users SET is_admin = FALSE")
@@ -146,7 +146,7 @@ def test_a_former_administrator_has_the_later_scopes_of_others(
     assert refreshed(client, login.refresh_token).scope == f"{EVERYTHING} {LATER}"
 
 
-def test_a_scope_that_only_a_later_version_knows_is_refused_and_uses_nothing_up(
+def test_an_unknown_scope_of_a_session_uses_nothing_up(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, clock: MovableClock
 ) -> None:
     """During an upgrade, a process of the version before may get the refresh."""
