@@ -13,14 +13,16 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import Connection, ForeignKeyConstraint
 
 import app
-from app.config import Settings, load_settings
+from app.config import Settings, read_settings
 from app.db import types
 from app.db.connect import connect
 from app.db.ddl import read_ondelete
 from app.db.migrations import PATIENCE
+from app.errors import BadSettings
 
 for models in Path(*app.__path__).glob("*/models.py"):
     import_module(f"app.{models.parent.name}.models")
@@ -53,6 +55,13 @@ def write_sql(settings: Settings) -> None:
 async def connect_and_run(settings: Settings) -> None:
     async with connect(settings.database, PATIENCE) as database:
         await database.write(run)
+
+
+def load_settings() -> Settings:
+    try:
+        return read_settings()
+    except BadSettings as error:
+        raise CommandError("; ".join(error.messages)) from error
 
 
 def is_modelled_on_sqlite(_item: object, name: str | None, *_: object) -> bool:

@@ -19,7 +19,7 @@ from app.auth.schemas import SCOPES
 from app.auth.services import Services
 from app.auth.tokens import BadToken, ExpiredToken
 from app.clock import Now
-from app.config import AppSettings
+from app.config import Settings
 from app.errors import UnsupportedMediaType
 from app.http.json_body import JSONRoute
 from app.observe.events import bind_caller
@@ -51,7 +51,12 @@ async def get_services(request: Request) -> Services:
     return services
 
 
+async def get_settings(request: Request) -> Settings:
+    return (await get_services(request)).settings
+
+
 AppServices = Annotated[Services, Depends(get_services)]
+AppSettings = Annotated[Settings, Depends(get_settings)]
 BearerToken = Annotated[str, Depends(Bearer(auto_error=True))]
 OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 

@@ -2,20 +2,13 @@
 
 import re
 from ipaddress import ip_address
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from app.auth.keys import check_keys
-from app.cli.run import with_database
-from app.config import load_settings
-from app.db.database import Database, DatabaseUnavailable
-from app.db.migrations import PATIENCE, is_current
-from app.db.upgrade import bring_up_to_date
-from app.observe.logs import configure_logging
-from app.server import run
-from app.tasks.search import BACKFILL
+if TYPE_CHECKING:
+    from app.db.database import Database
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -32,12 +25,18 @@ def serve(
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when the code changes.")] = False,
 ) -> None:
     """Start the service."""
-    settings = load_settings()
+    from app.auth.keys import load_tokens
+    from app.cli.run import with_database
+    from app.config import read_settings
+    from app.observe.logs import configure_logging
+    from app.server import run
+
+    settings = read_settings()
     if not LOOPBACK_OR_HTTPS.match(settings.public_url):
         typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
     elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
         typer.echo("warning: PUBLIC_URL is for this host alone, and others reach it: give the URL they see", err=True)
-    check_keys(settings)
+    load_tokens(settings)
     typer.echo(with_database(settings, _prepare))
     here = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
     url = f"http://{here}:{port}{settings.root_path}"
@@ -52,7 +51,13 @@ def serve(
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
-    settings = load_settings()
+    from app.cli.run import with_database
+    from app.config import read_settings
+    from app.db.migrations import PATIENCE
+    from app.db.upgrade import bring_up_to_date
+    from app.tasks.search import BACKFILL
+
+    settings = read_settings()
     with_database(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL), PATIENCE)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
@@ -65,8 +70,11 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-async def _prepare(database: Database) -> str:
+async def _prepare(database: "Database") -> str:
     """Before the workers start say of PostgreSQL's schema what is to be done."""
+    from app.db.database import DatabaseUnavailable
+    from app.db.migrations import is_current
+
     if database.dialect == "sqlite":
         return "The SQLite database is at the newest migration."
     try:

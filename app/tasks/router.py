@@ -3,9 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import UserRoute
+from app.auth.dependencies import AppSettings, UserRoute
 from app.clock import Now
-from app.config import AppSettings
 from app.db.database import ANYONE, Db
 from app.db.types import PathId
 from app.http.openapi import describe, header

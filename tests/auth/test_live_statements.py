@@ -90,7 +90,7 @@ def log_out(client: TestClient, login: Login) -> None:
 
 
 @pytest.mark.parametrize("name", MADE_WITHOUT_A_CHECK)
-def test_a_statement_without_the_check_is_an_error_before_it_runs(
+def test_a_statement_without_the_check_is_an_error(
     run: Callable[..., TestClient], statements: list[str], name: str
 ) -> None:
     client = run(MADE_WITHOUT_A_CHECK[name])
@@ -105,9 +105,7 @@ def test_a_statement_without_the_check_is_an_error_before_it_runs(
 
 
 @pytest.mark.parametrize("name", MADE_WITH_A_CHECK)
-def test_a_statement_with_the_check_sees_nothing_after_the_logout(
-    run: Callable[..., TestClient], sql: Sql, name: str
-) -> None:
+def test_a_checked_statement_sees_nothing_after_the_logout(run: Callable[..., TestClient], sql: Sql, name: str) -> None:
     client = run(MADE_WITH_A_CHECK[name])
     ada, bob = sign_up(client), sign_up(client, "bob")
     create_task(client, ada, "secret plan")
@@ -125,7 +123,7 @@ def test_a_statement_with_the_check_sees_nothing_after_the_logout(
     assert ("another plan",) in titles
 
 
-def test_an_insert_with_the_check_inserts_nothing_after_the_logout(
+def test_a_checked_insert_inserts_nothing_after_the_logout(
     run: Callable[..., TestClient], clock: MovableClock, sql: Sql, database_url: str
 ) -> None:
     make = sqlite.insert if database_url.startswith("sqlite") else postgresql.insert
@@ -170,9 +168,7 @@ def test_a_search_asks_nothing_for_a_session_that_is_over(client: TestClient, st
     assert [statement for statement in of_tasks if "sessions.ended_at IS NULL" not in statement] == []
 
 
-def test_nothing_of_the_limit_is_remembered_for_a_session_that_is_over(
-    client: TestClient, statements: list[str]
-) -> None:
+def test_an_ended_session_leaves_no_count_of_the_limit(client: TestClient, statements: list[str]) -> None:
     ada = sign_up(client)
     log_out(client, ada)
     for _ in range(2):

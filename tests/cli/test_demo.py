@@ -14,7 +14,7 @@ def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, 
     made = app("demo", "--users", "3", "--tasks", "40")
 
     assert made.exit_code == 0, made.output
-    assert "Made 3 of them, and 40 tasks" in made.stdout
+    assert "Made 3 users and 40 tasks" in made.stdout
     found = re.search(r"-F username=(demo-[0-9a-f]{4}-1) -F password=(\S+)", made.stdout)
     assert found
     clock.now = utc_now()

@@ -165,7 +165,7 @@ def test_a_purge_takes_it_up(half_deleted: str, sql: Sql, database_url: str) -> 
 
 
 def test_the_command_deletes_all_of_it_before_it_ends(ada: Login, sql: Sql, database_url: str) -> None:
-    done = run("users", "delete", "ADA", database_url=database_url, secret_key=SECRET)
+    done = run("users", "delete", "ADA", "--yes", database_url=database_url, secret_key=SECRET)
 
     assert (done.exit_code, done.stdout) == (0, "Deleted ada.\n")
     assert sql(COUNT) == [(1, 1, 0)]
