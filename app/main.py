@@ -28,9 +28,15 @@ from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
-from app.http.middleware import SECURITY_HEADERS, HeadAsGet, PathPrefix, RequestIdAndHeaders, RequestLimits
+from app.http.middleware import (
+    SECURITY_HEADERS,
+    HeadAsGet,
+    MatchedRoute,
+    PathPrefix,
+    RequestIdAndHeaders,
+    RequestLimits,
+)
 from app.http.openapi import OTHER_ERROR, complete
-from app.http.planned_routes import Shortcut
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, install
 from app.observe.requests import RequestLog
@@ -106,7 +112,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
 
 def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     """Add the middleware, from the inside out."""
-    app.add_middleware(Shortcut, fastapi=app, errors=errors)
+    app.add_middleware(MatchedRoute)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLimits, errors=errors, hosts=settings.allowed_hosts)
     if settings.root_path:

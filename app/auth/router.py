@@ -3,10 +3,10 @@
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb, UserRoute
+from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -29,7 +29,8 @@ from app.clock import Now
 from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
-from app.http.query import StrictRoute
+from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE, PageQuery
 
@@ -43,9 +44,9 @@ GRANT_ERRORS = (
     *(InvalidCredentials, TooManyAttempts, HashingQueueFull, ClockBehind),
 )
 
-forms = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, responses=describe(*FORM_ERRORS))
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=UserRoute)
-well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictRoute)
+forms = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
+router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute)
+well_known = Router(prefix="/.well-known", tags=["auth"])
 
 
 @forms.post(
@@ -101,7 +102,6 @@ async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, servic
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
-@router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
     db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
 ) -> Response:
@@ -118,7 +118,6 @@ async def delete_session(session_id: PathId, db: AccountDb, now: Now) -> None:
 
 
 @router.delete("/sessions", status_code=204)
-@router.delete("/sessions/", status_code=204, include_in_schema=False)
 async def delete_other_sessions(db: AccountDb, now: Now) -> None:
     """End all of your sessions but this one."""
     await db.write(end_other_sessions, "revoked", now)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import fastapi
 from sqlalchemy import Connection, func, select
 
 from app.auth.keys import key_pairs, load_tokens, secret_file
@@ -20,6 +21,7 @@ from app.config import Settings, read_settings, unknown_names
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import is_current
 from app.errors import BadSettings
+from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
 from app.users.service import list_hashes
 
@@ -43,7 +45,21 @@ def diagnose(clock: Clock) -> list[Fault]:
         settings = read_settings()
     except BadSettings as error:
         return [Fault(message, "The service does not start before this is mended.") for message in error.messages]
-    return [*_examine_settings(settings), *_examine_files(settings), *_examine_database(settings, clock)]
+    return [
+        *_examine_libraries(),
+        *_examine_settings(settings),
+        *_examine_files(settings),
+        *_examine_database(settings, clock),
+    ]
+
+
+def _examine_libraries() -> Iterator[Fault]:
+    if not IS_KNOWN:
+        yield Fault(
+            f"This version of FastAPI is not known ({fastapi.__version__}): requests take longer, and unknown query "
+            "parameters are not refused.",
+            "Install an older FastAPI, or a newer version of this service.",
+        )
 
 
 def _examine_settings(settings: Settings) -> Iterator[Fault]:

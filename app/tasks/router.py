@@ -1,13 +1,15 @@
 """/tasks: one's own, and everyone's public ones."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import AppSettings, UserRoute
+from app.auth.dependencies import AppSettings
 from app.clock import Now
 from app.db.database import ANYONE, Db
 from app.db.types import PathId
 from app.http.openapi import describe, header
+from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.tasks import changes, service
@@ -30,15 +32,14 @@ from app.tasks.service import TaskFields
 ETAG = header("ETag", "The version, for If-Match and If-None-Match.", pattern=r'^"[1-9][0-9]*"$')
 CREATED = {"headers": ETAG["headers"] | header("Location", "The task's URL.", format="uri-reference")["headers"]}
 
-router = APIRouter(
+router = Router(
     prefix="/tasks",
     tags=["tasks"],
-    route_class=UserRoute,
+    route_class=PlannedRoute,
 )
 
 
 @router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-@router.get("/", response_model=TaskPage, include_in_schema=False)
 async def list_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks. Without a token, list everyone's public tasks."""
     if caller_db:
@@ -49,7 +50,6 @@ async def list_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, re
 
 
 @router.get("/mine", response_model=TaskPage, responses=PAGE)
-@router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks."""
     page = await db.read_if_live(service.list_own, query)
@@ -57,7 +57,6 @@ async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> 
 
 
 @router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-@router.get("/public/", response_model=TaskPage, include_in_schema=False)
 async def list_public_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List everyone's public tasks, with a token or without."""
     if caller_db:
@@ -73,7 +72,6 @@ async def list_public_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filt
     response_model=TaskRead,
     responses={201: CREATED, **describe(IdempotencyKeyReused, TooManyTasks)},
 )
-@router.post("/", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
     fields: TaskCreate,
     db: TaskWriterDb,
