@@ -38,7 +38,7 @@ LAYERS = [
     {"callers", "deletion", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "guesses", "queue"},
-    {"models", "networks", "usernames"},
+    {"models", "networks", "triggers", "usernames"},
     {"claims", "scopes"},
     {"schemas"},
     {"errors"},
