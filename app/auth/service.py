@@ -5,12 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
-from app.auth.callers import CurrentUser, format_scope
+from app.auth.callers import CurrentUser
 from app.auth.claims import SessionClaims
-from app.auth.errors import (
-    InvalidScope,
-    SessionNotFound,
-)
+from app.auth.errors import SessionNotFound
 from app.auth.models import LoginSession
 from app.pagination.order import SortOrder
 from app.pagination.page import Page, PageQuery
@@ -21,21 +18,10 @@ SESSION = (
     LoginSession.user_id,
     LoginSession.generation,
     LoginSession.scope,
+    LoginSession.has_every_scope,
     LoginSession.rotated_at,
     LoginSession.expires_at,
 )
-
-
-def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
-    """What was asked for, or everything that may be had where nothing was.
-
-    Raises:
-        InvalidScope: more was asked for than may be had.
-    """
-    granted = frozenset(requested) or allowed
-    if not granted or not granted <= allowed:
-        raise InvalidScope
-    return format_scope(granted)
 
 
 def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
