@@ -43,7 +43,7 @@ MADE_WITH_A_CHECK: dict[str, Any] = {
 
 @pytest.fixture
 def statements() -> Iterator[list[str]]:
-    """What reaches a database."""
+    """The statements that reach a database."""
     seen: list[str] = []
 
     def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:

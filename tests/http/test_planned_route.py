@@ -237,10 +237,10 @@ import fastapi.dependencies.models
 del fastapi.dependencies.models._get_cache_key
 
 from fastapi.testclient import TestClient
-from app.config import load_settings
+from app.config import read_settings
 from app.main import create_app
 
-with TestClient(create_app(load_settings())) as client:
+with TestClient(create_app(read_settings())) as client:
     ada = {"username": "ada", "password": "correct horse battery"}
     assert client.post("/users/", json=ada).status_code == 201
     token = client.post("/auth/token", data=ada).json()["access_token"]
