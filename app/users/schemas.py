@@ -144,6 +144,8 @@ class UserPage(PageOf[UserRead]):
 
 
 class UserQuery(PageQuery):
+    in_every_cursor = frozenset({"username"})
+
     username: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = Field(
         "", description="Only usernames that begin with this text. Letter case does not matter."
     )
