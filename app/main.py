@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app import __version__, health
+from app import NAME, __version__, health
 from app.auth import router as auth
 from app.auth.dependencies import BEARER_ERRORS
 from app.auth.keys import load_tokens, signing_secrets
@@ -82,7 +82,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cost = Cost()) -> FastAPI:  # noqa: B008
     """Make the service. Nothing is opened, and no file touched, before it starts."""
     app = FastAPI(
-        title="Bearer Tasks",
+        title=NAME,
         version=__version__,
         description="Tasks behind OAuth2's password flow, with login done right.",
         lifespan=lifespan,

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from sqlalchemy import Connection
 
-from app.auth.callers import CurrentUser, allowed_scopes
+from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import (
     ClockBehind,
@@ -27,7 +27,7 @@ from app.auth.logins import LoginOrigin, find_account, start_session
 from app.auth.passwords import Verdict
 from app.auth.refresh import refresh_session
 from app.auth.schemas import TokenResponse
-from app.auth.service import grant_scope
+from app.auth.scopes import allowed_scopes, grant_scope
 from app.auth.services import Services
 from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
@@ -70,7 +70,15 @@ class LoginService:
                     log_event("login_refused", user_id=account.id, reason="scope")
                     raise
                 started = await self._db.write(
-                    start_session, account, verdict.new_hash, scope, self.origin, self.now, ttl, attempt
+                    start_session,
+                    account,
+                    verdict.new_hash,
+                    scope,
+                    self.origin,
+                    self.now,
+                    ttl,
+                    attempt,
+                    has_every_scope=not scopes,
                 )
                 if started is not None:
                     log_event("login_succeeded", user_id=account.id, session_id=started.session.id)
@@ -99,9 +107,7 @@ class LoginService:
         except BadToken:
             await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.services.settings.refresh_grace)
-        # Where the scope may be refused after the move, that must be taken back: it needs a transaction.
-        write = self._db.write if scopes or claims.scopes <= {"admin"} else self._db.autocommit
-        outcome = await write(refresh_session, claims, scopes, self.now, grace)
+        outcome = await self._db.autocommit(refresh_session, claims, scopes, self.now, grace)
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)

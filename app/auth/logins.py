@@ -66,6 +66,8 @@ def start_session(
     now: datetime,
     ttl: timedelta,
     attempt: Attempt,
+    *,
+    has_every_scope: bool,
 ) -> Started | None:
     """Insert a session, and have its attempt count no more. It takes the place of the one that was used longest ago.
 
@@ -82,6 +84,7 @@ def start_session(
         "id": new_id(now),
         "user_id": account.id,
         "scope": scope,
+        "has_every_scope": has_every_scope,
         "created_at": now,
         "rotated_at": now,
         "expires_at": now + ttl,

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Boolean, Connection, bindparam, exists, select, update
 
-from app.auth.callers import CurrentUser, allowed_scopes, format_scope, why_over
+from app.auth.callers import CurrentUser, why_over
 from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
 from app.auth.errors import InvalidGrant, TokenReused
 from app.auth.models import LoginSession, User
-from app.auth.schemas import Introspection
-from app.auth.service import SESSION, end_session, grant_scope
+from app.auth.schemas import SCOPES, Introspection
+from app.auth.scopes import ADMIN, allowed_scopes, format_scope, grant_scope, session_scopes
+from app.auth.service import SESSION, end_session
 from app.db.database import AnyRow, Database
 
 REMEMBERED: Final = 4096  # generations
@@ -22,7 +23,9 @@ class Refreshed(NamedTuple):
     scope: str
 
 
-MOVE = (
+NEEDS_EVERY_SCOPE = bindparam("needs_every_scope", type_=Boolean)
+NEEDS_ADMIN = bindparam("needs_admin", type_=Boolean)
+ROTATE_SESSION = (
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
@@ -30,14 +33,15 @@ MOVE = (
         LoginSession.generation == bindparam("from_generation"),
         LoginSession.ended_at.is_(None),
         LoginSession.expires_at > bindparam("now"),
-        exists().where(User.id == LoginSession.user_id, User.is_active),
+        LoginSession.has_every_scope | ~NEEDS_EVERY_SCOPE,
+        exists().where(User.id == LoginSession.user_id, User.is_active, User.is_admin | ~NEEDS_ADMIN),
     )
     .values(generation=LoginSession.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
     .returning(
         *SESSION, select(User.is_admin).where(User.id == LoginSession.user_id).scalar_subquery().label("is_admin")
     )
 )
-ITS_SESSION = (
+SELECT_SESSION = (
     select(*SESSION, LoginSession.unused_generation, LoginSession.ended_at, LoginSession.end_reason)
     .add_columns(User.username, User.is_admin)
     .join(User)
@@ -63,25 +67,38 @@ def refresh_session(
     has used that generation, for a lost answer. Without a grace nothing is repeated. Any other token was copied, and
     nobody can tell which holder is the owner: it ends the session (RFC 9700 §4.14.2).
 
+    Each statement may be a transaction of its own: the one that moves the session also checks the scopes.
+
     Raises:
-        InvalidScope: more was asked for than the session has, or its user may have by now; nothing has moved.
+        InvalidScope: the session lacks a requested scope, or its user may no longer have it. Nothing has moved.
     """
 
     def granted(session: AnyRow) -> Refreshed:
-        allowed = claims.scopes & allowed_scopes(is_admin=session.is_admin)
+        allowed = session_scopes(session) & allowed_scopes(is_admin=session.is_admin)
         return Refreshed(session, grant_scope(scopes, allowed))
 
     whose = {"session_id": claims.sid, "owner_id": claims.sub}
-    unused = claims.gen + 1 if grace else None
-    move = {**whose, "from_generation": claims.gen, "unused": unused, "now": now}
-    moved = connection.execute(MOVE, move).one_or_none()
-    if moved is not None:
-        return granted(moved)
-    session = connection.execute(ITS_SESSION, whose).one_or_none()
+    named = claims.scopes & SCOPES.keys()
+    beyond = frozenset(scopes) - named
+    if beyond.isdisjoint(ADMIN):
+        rotation = {
+            **whose,
+            "from_generation": claims.gen,
+            "unused": claims.gen + 1 if grace else None,
+            "now": now,
+            "needs_every_scope": bool(beyond) or not named,
+            "needs_admin": not ADMIN.isdisjoint(scopes) or named <= ADMIN,
+        }
+        rotated = connection.execute(ROTATE_SESSION, rotation).one_or_none()
+        if rotated is not None:
+            return granted(rotated)
+    session = connection.execute(SELECT_SESSION, whose).one_or_none()
     if session is None:
         return InvalidGrant()
     if reason := why_over(session, now):
         return InvalidGrant(reason)
+    if claims.gen == session.generation:
+        granted(session)  # raises the reason why the session has not moved
     if claims.gen == session.generation - 1 and grace:
         is_recent = max(now - session.rotated_at, timedelta()) < grace
         if is_recent or session.unused_generation == session.generation:
@@ -119,13 +136,14 @@ def mark_used(connection: Connection, claims: SessionClaims) -> None:
 
 def introspect(connection: Connection, caller: CurrentUser, claims: SessionClaims, now: datetime) -> Introspection:
     """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
-    session = connection.execute(ITS_SESSION, {"session_id": claims.sid, "owner_id": claims.sub}).one_or_none()
+    session = connection.execute(SELECT_SESSION, {"session_id": claims.sid, "owner_id": claims.sub}).one_or_none()
     is_callers = claims.sub == caller.user_id or "admin" in caller.scopes
     if session is None or not is_callers or why_over(session, now):
         return Introspection(active=False)
     if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
         return Introspection(active=False)
     token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
-    scope = format_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
+    scopes = session_scopes(session) if isinstance(claims, RefreshClaims) else claims.scopes
+    scope = format_scope(scopes & allowed_scopes(is_admin=session.is_admin))
     said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
     return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)

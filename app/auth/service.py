@@ -5,14 +5,12 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
-from app.auth.callers import CurrentUser, format_scope
+from app.auth.callers import CurrentUser
 from app.auth.claims import SessionClaims
-from app.auth.errors import (
-    InvalidScope,
-    SessionNotFound,
-)
+from app.auth.errors import SessionNotFound
 from app.auth.models import LoginSession
-from app.pagination.page import Order, Page, PageQuery
+from app.pagination.order import SortOrder
+from app.pagination.page import Page, PageQuery
 
 # What tokens are made from.
 SESSION = (
@@ -20,21 +18,10 @@ SESSION = (
     LoginSession.user_id,
     LoginSession.generation,
     LoginSession.scope,
+    LoginSession.has_every_scope,
     LoginSession.rotated_at,
     LoginSession.expires_at,
 )
-
-
-def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
-    """What was asked for, or everything that may be had where nothing was.
-
-    Raises:
-        InvalidScope: more was asked for than may be had.
-    """
-    granted = frozenset(requested) or allowed
-    if not granted or not granted <= allowed:
-        raise InvalidScope
-    return format_scope(granted)
 
 
 def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
@@ -69,7 +56,7 @@ def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, n
     _end(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
 
 
-BY_LOGIN = Order(LoginSession.id, descending=True)
+BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 LIVE_OF_USER = (
     LoginSession.user_id == bindparam("user_id"),
     LoginSession.ended_at.is_(None),

@@ -19,7 +19,7 @@ from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
 from app.db.database import Database, DatabaseUnavailable
-from app.db.migrations import is_current
+from app.db.migrations import SeveralHeads, is_current
 from app.errors import BadSettings
 from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
@@ -145,6 +145,8 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
             return [fault async for fault in _examine_rows(database, settings, clock)]
         except DatabaseUnavailable:
             return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
+        except SeveralHeads as error:
+            return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
 
     return run_with(settings, look)
 

@@ -130,6 +130,8 @@ class TaskPage(PageOf[TaskRead]):
 
 
 class TaskQuery(PageQuery):
+    in_every_cursor = frozenset({"sort", "status", "due_before", "due_after"})
+
     sort: TaskSort = Field("-created_at", description="By `due_at`, tasks without one come last in either direction.")
     status: TaskStatus | None = None
     due_before: Time | None = None
@@ -137,7 +139,7 @@ class TaskQuery(PageQuery):
     q: StorableText | None = Field(
         None,
         max_length=200,
-        exclude_if=operator.not_,  # a cursor from before there was a search stays good
+        exclude_if=operator.not_,
         description="Words that the title or the description has, all of them, whatever their case and accents. "
         "The last one may be the beginning of a word. Of a task the first 2,000 different words count. "
         "Without letters and digits it filters nothing.",

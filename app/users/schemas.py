@@ -136,6 +136,8 @@ class UserPage(PageOf[UserRead]):
 
 
 class UserQuery(PageQuery):
+    in_every_cursor = frozenset({"username"})
+
     username: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = Field(
         "", description="What the usernames begin with, in either letter case."
     )

@@ -18,7 +18,8 @@ from app.db.constraints import violated_constraint
 from app.db.database import AnyRow, AnySelect
 from app.db.types import Text, new_id
 from app.errors import AppError
-from app.pagination.page import Order, Page
+from app.pagination.order import SortOrder
+from app.pagination.page import Page
 from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import UserChange, UserQuery, UserRead, UserUpdate
@@ -30,19 +31,8 @@ PROFILE_COLUMNS = [getattr(User, name) for name in UserRead.model_fields]
 LAST_CHARACTER = "\x7f"  # sorts after each character of a username
 
 
-def _parse_name(text: str) -> str:
-    """Return the text if it is a username in the form that `BY_NAME` sorts by.
-
-    Raises:
-        ValueError
-    """
-    if not text.isascii() or "\0" in text or normalize_username(text) != text:
-        raise ValueError("not a normalized username")
-    return text
-
-
-LOWER_NAME = func.lower(User.username)
-BY_NAME = Order(LOWER_NAME, id_of=lambda row: normalize_username(row.username), parse_id=_parse_name)
+LOWER_NAME = func.lower(User.username, type_=User.username.type)
+BY_NAME = SortOrder(LOWER_NAME, id_of=lambda row: normalize_username(row.username))
 SELECT_USERS = select(*PROFILE_COLUMNS).where(User.deleted_at.is_(None))
 SELECT_USERS_BY_PREFIX = SELECT_USERS.where(
     LOWER_NAME.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text))

@@ -32,8 +32,7 @@ def test_a_task_needs_no_more_than_a_title(client: TestClient) -> None:
     assert response.status_code == 201
     assert response.headers["Location"] == f"/tasks/{task['id']}"
     assert response.headers["ETag"] == '"1"'
-    assert task == {
-        "id": task["id"],
+    assert task == task | {
         "title": "Water the plants",
         "description": None,
         "status": "todo",
@@ -60,7 +59,8 @@ def test_a_task_has_every_field_that_is_given(client: TestClient, clock: Movable
     task = create_task(client, login, **fields)
 
     moment = "2026-11-23T09:00:00.123456Z"
-    assert task == fields | {"id": task["id"], "owner": "Ada.Lovelace", "created_at": moment, "updated_at": moment}
+    assert task == task | fields | {"owner": "Ada.Lovelace", "created_at": moment, "updated_at": moment}
+    assert client.get(f"/tasks/{task['id']}", headers=login.headers).json() == task
 
 
 def test_ids_are_ordered_by_creation_to_the_microsecond(client: TestClient, clock: MovableClock) -> None:
