@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
 from app.db.types import StorableText
+from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 
 # Intranets use these names, and tests use `test`. The library documents this way to allow them.
@@ -67,10 +68,8 @@ NewPassword = Annotated[
 ]
 
 
-class NewUser(BaseModel):
+class NewUser(Schema):
     """A user whom the command line adds."""
-
-    model_config = ConfigDict(extra="forbid")
 
     username: Username
     password: NewPassword
@@ -98,9 +97,7 @@ class UserUpdate(TypedDict, total=False):
     email: Email | None
 
 
-class PasswordSet(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class PasswordSet(Schema):
     new_password: NewPassword
 
 
