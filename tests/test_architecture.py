@@ -38,7 +38,7 @@ LAYERS = [
     {"callers", "deletion", "plans", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "guesses", "queue"},
-    {"models", "networks", "triggers", "usernames"},
+    {"models", "networks", "triggers", "usernames", "words"},
     {"claims", "scopes"},
     {"schemas"},
     {"errors"},
