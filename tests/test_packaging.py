@@ -1,6 +1,7 @@
 """What the project declares to package managers."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections import defaultdict
@@ -49,3 +50,18 @@ def test_imported_packages_are_declared(files: list[Path], extra: str) -> None:
     }
 
     assert not undeclared, f"add to the dependencies in pyproject.toml: {undeclared}"
+
+
+def test_the_workflow_runs_the_commands_of_the_readme() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")]
+
+    assert len(commands) == 2
+    assert [command for command in commands if command not in workflow] == []
+
+
+def test_the_workflow_has_each_declared_python() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    declared_versions = re.findall(r":: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+
+    assert re.findall(r'"(3\.\d+)"', workflow) == 2 * declared_versions
