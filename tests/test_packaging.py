@@ -1,4 +1,4 @@
-"""What the project declares to package managers."""
+"""The declarations for package managers and for the workflow."""
 
 import ast
 import re
