@@ -9,8 +9,8 @@ from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.errors import InvalidResetToken
 from app.auth.login_service import LoginService
 from app.auth.logins import LoginOrigin
-from app.auth.service import end_own_session
 from app.auth.services import Services
+from app.auth.sessions import end_own_session
 from app.db.database import Database
 from app.observe.events import log_event
 from app.users import service
