@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
-from app.auth.service import FIRST_ID, has_sessions
+from app.auth.sessions import FIRST_ID, has_sessions
 from app.cli.run import run_with
 from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock

@@ -8,8 +8,8 @@ from sqlalchemy import RowMapping
 from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.login_service import LoginService
 from app.auth.logins import LoginOrigin
-from app.auth.service import end_own_session
 from app.auth.services import Services
+from app.auth.sessions import end_own_session
 from app.db.database import Database
 from app.observe.events import log_event
 from app.users import service
