@@ -97,7 +97,7 @@ class Plan:
 
     async def __call__(self, request: Request) -> Response | None:
         """Return the endpoint's response, or None if an input is not valid."""
-        if request.scope["query_string"] and self.query_names.faults(request):
+        if self.query_names.faults(request):
             return None
         results: list[Any] = []
         for call, fixed, takes_request, takes_results, inputs in self.steps:

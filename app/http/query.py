@@ -31,7 +31,9 @@ class QueryNames:
         self.lists = {alias for alias, annotation in named if fastapi.field_annotation_is_sequence(annotation)}
 
     def faults(self, request: Request) -> list[dict[str, Any]]:
-        """Describe the unknown and the repeated parameters, in FastAPI's form."""
+        """Describe unknown and repeated parameters, and NUL in those of the path, in FastAPI's form."""
+        if not request.scope["query_string"] and "\0" not in request.scope["path"]:
+            return []
         given = Counter(name for name, _ in request.query_params.multi_items())
         unknown = [
             {"type": "extra_forbidden", "loc": ("query", name), "msg": unknown_name("parameter", name, self.known)}
@@ -43,7 +45,12 @@ class QueryNames:
             for name, count in given.items()
             if count > 1 and name in self.known and name not in self.lists
         ]
-        return unknown + repeated
+        with_nul = [
+            {"type": "value_error", "loc": ("path", name), "msg": "must not contain NUL"}
+            for name, value in request.path_params.items()
+            if "\0" in str(value)
+        ]
+        return unknown + repeated + with_nul
 
 
 def refuse_query(route: APIRoute, handle: Handler) -> Handler:
@@ -68,9 +75,7 @@ def refuse_query(route: APIRoute, handle: Handler) -> Handler:
     )
 
     async def handle_strictly(request: Request) -> Response:
-        if request.scope["query_string"] and names.faults(request):
-            return await refuse(request)
-        return await handle(request)
+        return await (refuse if names.faults(request) else handle)(request)
 
     return handle_strictly
 

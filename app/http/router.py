@@ -1,4 +1,4 @@
-"""The router of every room: its routes are safe by default."""
+"""The router that every room uses. Its routes are safe by default."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,19 +15,21 @@ from app.http.query import Handler, refuse_query
 
 
 class SafeRoute(APIRoute):
-    """A route that takes one unambiguous JSON body and known query parameters, and checks the caller first.
+    """A route that refuses ambiguous JSON and unknown query parameters, and checks the caller first.
 
-    A dependency that knows the caller sets `request.state.check_caller`. It is called before anybody learns what is
-    wrong with a request: 401 and 403 come before 422.
+    A dependency that knows the caller sets `request.state.check_caller`, an async function. The route calls it before
+    it says what is wrong with a request, so that 401 and 403 come before 422.
+
+    A path that does not end in a parameter also answers with a slash at its end.
     """
 
     def __init__(self, path: str, *args: Any, **options: Any) -> None:
         super().__init__(path, *args, **options)
-        self.has_slash = not path.endswith(("}", "/"))
+        self.takes_slash = not path.endswith(("}", "/"))
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
-        if match is Match.NONE and self.has_slash and scope["path"].endswith("/"):
+        if match is Match.NONE and self.takes_slash and scope["path"].endswith("/"):
             return super().matches({**scope, "path": scope["path"][:-1]})
         return match, child_scope
 
@@ -46,12 +48,15 @@ class SafeRoute(APIRoute):
 
 
 class Router(APIRouter):
+    """FastAPI's router with safe routes. `/x` and `/x/` are one path, which the OpenAPI document has once."""
+
     def __init__(self, *, route_class: type[APIRoute] = SafeRoute, **options: Any) -> None:
         super().__init__(route_class=route_class, **options)
+        self.fixed_prefix = self.prefix.partition("{")[0]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Skip the routes one by one, when the prefix is not in the path."""
-        return super().matches(scope) if self.prefix in scope["path"] else (Match.NONE, {})
+        """Try the routes one by one only if the prefix is somewhere in the path."""
+        return super().matches(scope) if self.fixed_prefix in scope["path"] else (Match.NONE, {})
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().add_api_route(path.rstrip("/") or ("" if self.prefix else "/"), endpoint, **options)
+        super().add_api_route(path.rstrip("/") if self.prefix else path, endpoint, **options)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from typing_extensions import TypeAliasType, TypedDict
 
 from app.db.types import StorableText
+from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 
 RFC3339: Final = re.compile(
@@ -85,9 +86,7 @@ TaskSort = TypeAliasType(
 READ_ONLY: Final = Field(json_schema_extra={"readOnly": True})
 
 
-class TaskCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class TaskCreate(Schema):
     title: Title
     description: Description | None = None
     status: TaskStatus = "todo"

@@ -16,7 +16,7 @@ from app.http.router import SafeRoute
 from app.main import create_app
 from app.testing import assert_bearer_error, assert_oauth_error
 from tests.conftest import CHEAP, MovableClock, Sql, on_one_database
-from tests.support.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.accounts import EVERY_SCOPE, PASSWORD, Login, create_task, log_in, register, sign_up
 
 pytestmark = on_one_database
 
@@ -43,7 +43,7 @@ def ada(client: TestClient, sql: Sql) -> Login:
     """She is an administrator."""
     register(client)
     sql("UPDATE users SET is_admin = TRUE")
-    return log_in(client, scope="tasks:read tasks:write account admin")
+    return log_in(client, scope=EVERY_SCOPE)
 
 
 def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
