@@ -1,73 +1,126 @@
-"""How uvicorn serves the application, and what it does not do by itself."""
+"""Run the service with uvicorn: as one process, as several workers, or restarted when the code changes."""
 
 import asyncio
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
 from contextlib import nullcontext, suppress
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess, multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from app.observe.metrics import shared_folder
 from app.server.protocol import Protocol
 
-LET_IN_SECONDS: Final = 0.1  # after which whom the loop has accepted is a connection
-GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10, and the rest is done within 20
+ACCEPT_SECONDS: Final = 0.1  # until the loop has made connections of what it has accepted
+GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10
+EXPORT_SECONDS: Final = "2"  # with OpenTelemetry's 10, Ctrl-C took 20 when there was no collector
 
 
-def serve(host: str, port: int, workers: int, *, reload: bool, metrics: bool) -> None:
-    """Serve until SIGTERM or SIGINT. `metrics`: whether several workers are to count together."""
-    settings: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "http": Protocol,
-        "ws": "none",
-        "log_config": None,
-        "log_level": "info",
-        "access_log": False,
-        "proxy_headers": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN,
-    }
-    config = Config("app.main:app", **settings)
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind the port on every address of the host. Nothing is accepted yet.
+
+    Raises:
+        OSError: the port is in use, or this machine does not have the address.
+    """
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    listeners = [listener.dup() for listener in server.sockets]
+    server.close()
+    return listeners
+
+
+def serve(listeners: list[socket.socket], workers: int, announcement: str, *, reload: bool, metrics: bool) -> None:
+    """Serve until SIGTERM or SIGINT, and print the announcement once connections are accepted.
+
+    Args:
+        metrics: whether several workers count together.
+    """
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_SECONDS)
+    get_context("spawn").Process = ChildProcess  # type: ignore[misc] # uvicorn offers no other way to choose
+    config = Config(
+        "app.main:app",
+        workers=workers,
+        reload=reload,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        log_level="info",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+    )
+    config.announcement = announcement
     if reload:
-        uvicorn.run("app.main:app", reload=True, **settings)
+        ChangeReload(config, Server(config).run, listeners).run()
     elif workers == 1:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which uvicorn raises again when it has done
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises SIGTERM again when it has shut down
         with suppress(KeyboardInterrupt):
-            Server(config).run()
+            Server(config).run(listeners)
     else:
         with shared_folder() if metrics else nullcontext():
-            Workers(config, [config.bind_socket()]).run()
+            Workers(config, listeners).run()
 
 
 class Config(uvicorn.Config):
-    """uvicorn's. A worker unpickles it, and so imports this module, which has it run the `Server` below."""
+    """uvicorn's, with a text that the first process prints once it accepts connections."""
+
+    announcement = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        self.announcement = ""  # the process that unpickles it has the announcement now
+        return state
+
+
+class ChildProcess(SpawnProcess):
+    """A worker. Ctrl-C does not reach it while it starts: its parent ends it with SIGTERM.
+
+    A child inherits that SIGINT is ignored. Later uvicorn's server handles SIGINT. To unpickle this object, the child
+    imports this module, so it runs the `Server` below.
+    """
+
+    def start(self) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        super().start()
+        signal.signal(signal.SIGINT, before)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, that serves whoever had been let in when it was told to stop, by the kernel or by the loop.
+    """uvicorn's, which also serves the connections that were waiting to be accepted when it was told to stop.
 
-    Who is refused tries elsewhere; who is cut off cannot tell whether the request was carried out, and may not.
+    A refused client tries elsewhere. A client that is cut off cannot tell whether its request was carried out.
     """
 
+    config: Config
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another process bound the same port, and listened first
+            print(f"error: {error}", file=sys.stderr)
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+        if self.config.announcement and not self.should_exit:
+            print(self.config.announcement, flush=True)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for connection in self._let_in_the_last(sockets or []):
+        for connection in self._stop_listening(sockets or []):
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        await asyncio.sleep(LET_IN_SECONDS)
+        await asyncio.sleep(ACCEPT_SECONDS)
         await super().shutdown(sockets)
 
-    def _let_in_the_last(self, sockets: Iterable[socket.socket]) -> list[socket.socket]:
-        """Stop listening. The kernel resets the connections that nobody has accepted by then: accept them."""
+    def _stop_listening(self, sockets: list[socket.socket]) -> list[socket.socket]:
+        """Accept the connections that wait, and close the listeners: the kernel would reset what waits by then."""
         accepted: list[socket.socket] = []
         for server in self.servers:
             for listener in server.sockets:
-                # OSError: nobody waits any more, or no more files may be opened.
+                # OSError: no connection waits, or no more files may be opened.
                 with suppress(OSError), socket.socket(fileno=os.dup(listener.fileno())) as waiting:
                     waiting.setblocking(False)
                     while True:
@@ -81,11 +134,11 @@ class Server(uvicorn.Server):
         return Protocol(self.config, self.server_state, self.lifespan.state)
 
 
-multiprocess.Server = Server  # type: ignore[attr-defined] # there is no other way to choose
+multiprocess.Server = Server  # type: ignore[attr-defined] # uvicorn offers no other way to choose
 
 
 class Workers(Multiprocess):
-    """uvicorn's, that no longer listens once it is told to stop: who connects is refused, and tries elsewhere."""
+    """uvicorn's, which stops listening as soon as it is told to stop: new clients are refused, and try elsewhere."""
 
     def terminate_all(self) -> None:
         for listener in self.sockets:
