@@ -17,7 +17,7 @@ def utc_now() -> datetime:
 
 
 async def get_now(request: Request) -> datetime:
-    clock: Clock = request.app.state.clock
+    clock: Clock = request.app.state.services.clock
     return clock()
 
 

@@ -246,7 +246,7 @@ def refuse_start(*messages: str) -> NoReturn:
 
 
 async def get_settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
+    settings: Settings = request.app.state.services.settings
     return settings
 
 

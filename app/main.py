@@ -3,7 +3,7 @@
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, ip_network
 from typing import Final
 
@@ -16,9 +16,11 @@ from app.auth.dependencies import BEARER_ERRORS
 from app.auth.keys import check_keys, load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
 from app.auth.refresh import Uses
+from app.auth.services import Services
 from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
 from app.config import Settings, load_settings
+from app.db.background import Background
 from app.db.connect import connect
 from app.http import docs
 from app.http.cors import CORS
@@ -33,7 +35,7 @@ from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.upkeep import bring_up_to_date
 from app.users import router as users
-from app.users.deletion import Deletions
+from app.users.deletion import delete_ended
 
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 TAGS: Final = {
@@ -52,15 +54,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if database.dialect == "sqlite":
             await bring_up_to_date(database, settings.database)
         with closing(Passwords(app.state.password_cost)) as passwords:
-            app.state.database = database
-            app.state.deletions = Deletions(database)
-            app.state.tokens = load_tokens(settings)
-            app.state.uses = Uses(settings.refresh_grace)
-            app.state.limiter = Limiter(settings, signing_secrets(settings)[0])
-            app.state.passwords = passwords
+            app.state.services = services = Services(
+                settings,
+                app.state.clock,
+                database,
+                load_tokens(settings),
+                passwords,
+                Limiter(settings, signing_secrets(settings)[0]),
+                Uses(settings.refresh_grace),
+                Background(partial(delete_ended, database), "rows of deleted accounts are left"),
+            )
             usages = {"hashing_queue": passwords.usage, "database_connections": database.usage}
             showing = app.state.metrics.showing(**usages) if settings.metrics else nullcontext()
-            async with showing, app.state.deletions.running():
+            async with showing, services.deletions.running():
                 yield
 
 

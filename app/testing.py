@@ -221,10 +221,10 @@ def register(client: TestClient, username: str = "ada", **fields: Any) -> dict[s
 
 def add_user(client: TestClient, username: str, *, is_admin: bool = False) -> None:
     """Add a user as the command line does, which may give a reserved name and make an administrator."""
-    state, portal = cast("FastAPI", client.app).state, cast("BlockingPortal", client.portal)
-    password_hash = portal.call(state.passwords.hash, PASSWORD, username, None, "")
+    services, portal = cast("FastAPI", client.app).state.services, cast("BlockingPortal", client.portal)
+    password_hash = portal.call(services.passwords.hash, PASSWORD, username, None, "")
     add = partial(create_user, is_admin=is_admin)
-    portal.call(state.database.write, add, username, password_hash, state.clock())
+    portal.call(services.database.write, add, username, password_hash, services.clock())
 
 
 def log_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: str) -> Login:

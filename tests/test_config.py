@@ -106,9 +106,10 @@ BAD = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
-def test_a_bad_value_ends_the_start_in_one_line_that_names_the_setting_and_not_the_value(
+def test_a_bad_value_ends_the_start_with_the_setting_s_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
+    """The one line does not show the value."""
     monkeypatch.setenv(name, value)
 
     with pytest.raises(SystemExit) as caught:
@@ -197,7 +198,8 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert settings.secret_key_previous.get_secret_value() == SECRET[::-1]
 
 
-def test_a_dotenv_file_is_read_the_environment_wins_and_empty_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty value is the default."""
     Path(".env").write_text(
         "# a comment\nSECRET_KEY=\nJWT_PRIVATE_KEY_FILE=\nPUBLIC_URL=\nACCESS_TOKEN_TTL=\n"
         "REGISTRATION=closed\nSESSION_TTL=60\nOTHERS=x\n"
@@ -274,7 +276,7 @@ def test_a_sqlite_url_is_a_relative_path_or_an_absolute_one() -> None:
         ("canary.txt", "the file is not a SQLite database"),
     ],
 )
-def test_where_no_sqlite_database_is_nor_can_be_the_start_ends(
+def test_an_impossible_sqlite_path_ends_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str, fault: str
 ) -> None:
     Path("data").mkdir()
@@ -287,7 +289,7 @@ def test_where_no_sqlite_database_is_nor_can_be_the_start_ends(
     assert (caught.value.code, capsys.readouterr().err) == (2, f"error: DATABASE_URL: {fault}\n")
 
 
-def test_a_line_of_the_env_file_that_cannot_be_read_ends_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_line_of_the_env_file_ends_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_text('REGISTRATION=closed\nSECRET_KEY="canary\nROOT_PATH=/api\n')
 
     with pytest.raises(SystemExit) as caught:
@@ -312,7 +314,7 @@ def test_a_secret_that_everybody_knows_is_refused(secret: str) -> None:
 
 
 @pytest.mark.parametrize(("given", "kept"), [("/", ""), ("/api/", "/api"), ("/a/b-c", "/a/b-c")])
-def test_a_slash_at_the_end_of_a_prefix_or_public_url_is_dropped(given: str, kept: str) -> None:
+def test_a_trailing_slash_of_prefix_or_public_url_is_dropped(given: str, kept: str) -> None:
     settings = Settings(root_path=given, public_url=f"https://tasks.example{given}")
 
     assert settings.root_path == kept

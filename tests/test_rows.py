@@ -15,7 +15,7 @@ ROWS = {
     ),
     "E3 (refresh by themselves)": (
         "clients/test_requests_oauthlib.py",
-        "test_an_expired_token_refreshes_by_itself_once_and_the_new_one_is_saved",
+        "test_an_expired_token_refreshes_once_and_is_saved",
     ),
     "E4 (the request of Swagger UI)": (
         "auth/test_login.py",
@@ -63,7 +63,7 @@ ROWS = {
     ),
     "A10 §4.3.2 brute force, H1 RFC 6585 §4 429": (
         "auth/test_throttle.py",
-        "test_the_eleventh_failure_is_429_also_with_the_right_password_and_however_the_grant_is_spelled",
+        "test_the_eleventh_attempt_is_429_also_with_the_password",
     ),
     "A11 §1.6 TLS": (
         "cli/test_commands.py",
@@ -127,7 +127,7 @@ ROWS = {
     ),
     "C6 RFC 7517 public members": (
         "auth/test_key_pairs.py",
-        "test_the_published_keys_have_their_public_members_and_no_others",
+        "test_published_keys_have_public_members_only",
     ),
     "D1 RFC 8725 §3.1 one algorithm a key": (
         "auth/test_key_pairs.py",
@@ -163,7 +163,7 @@ ROWS = {
     ),
     "D9 weak secrets": (
         "test_config.py",
-        "test_a_bad_value_ends_the_start_in_one_line_that_names_the_setting_and_not_the_value",
+        "test_a_bad_value_ends_the_start_with_the_setting_s_name",
     ),
     "D10 canonical encoding": (
         "auth/test_tokens.py",
@@ -171,7 +171,7 @@ ROWS = {
     ),
     "D11 sub": (
         "auth/test_bearer.py",
-        "test_a_deleted_user_is_refused_and_a_namesake_is_someone_else",
+        "test_a_deleted_user_is_refused_and_a_namesake_is_not",
     ),
     "D12 rotation": (
         "auth/test_key_rotation.py",

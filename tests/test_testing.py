@@ -51,7 +51,7 @@ def test_each_test_has_a_database_of_its_own(suite: pytest.Pytester) -> None:
     assert len(databases(suite)) == 2
 
 
-def test_each_test_has_one_of_its_own_on_a_postgresql_server_that_keeps_none(
+def test_each_test_has_its_own_postgresql_database(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, postgres_server: URL
 ) -> None:
     monkeypatch.setenv("TEST_DATABASE_URL", postgres_server.render_as_string(hide_password=False))
@@ -66,7 +66,7 @@ def test_each_test_has_one_of_its_own_on_a_postgresql_server_that_keeps_none(
 
 
 @pytest.mark.long
-def test_it_works_in_several_processes(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kit_works_in_several_processes(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     suite.makepyfile(TWO_STRANGERS)
 
@@ -134,7 +134,7 @@ def test_a_conftest_may_import_from_it(suite: pytest.Pytester) -> None:
     suite.runpytest_inprocess().assert_outcomes(passed=1)
 
 
-def test_a_failure_shows_the_line_of_the_test_what_is_wrong_and_the_answer(suite: pytest.Pytester) -> None:
+def test_a_failure_shows_the_line_the_fault_and_the_answer(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
         from app.testing import assert_oauth_error
@@ -186,9 +186,7 @@ def test_a_setting_that_is_none_is_refused(serve: Serve) -> None:
 
 
 @on_one_database
-def test_an_error_of_the_form_endpoints_is_told_by_all_that_clients_read(
-    client: TestClient, user: User, subtests: pytest.Subtests
-) -> None:
+def test_a_failure_shows_the_whole_oauth_error(client: TestClient, user: User, subtests: pytest.Subtests) -> None:
     wrong = client.post("/auth/token", data={"username": user.username, "password": "wrong horse battery"})
     body = wrong.json()
     shape = "the body must be detail, code, error and error_description, all text"

@@ -15,14 +15,11 @@ from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.login_service import LoginService
 from app.auth.logins import LoginOrigin
-from app.auth.passwords import Passwords
-from app.auth.refresh import Uses
 from app.auth.schemas import SCOPES
-from app.auth.throttle import Limiter
-from app.auth.tokens import BadToken, ExpiredToken, Tokens
+from app.auth.services import Services
+from app.auth.tokens import BadToken, ExpiredToken
 from app.clock import Now
 from app.config import AppSettings
-from app.db.database import Db
 from app.errors import UnsupportedMediaType
 from app.http.json_body import JSONRoute
 from app.observe.events import bind_caller
@@ -52,58 +49,38 @@ class Bearer(OAuth2PasswordBearer):
         return header if token and not header.isascii() else token
 
 
-async def get_tokens(request: Request) -> Tokens:
-    tokens: Tokens = request.app.state.tokens
-    return tokens
+async def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
 
 
-async def get_uses(request: Request) -> Uses:
-    uses: Uses = request.app.state.uses
-    return uses
-
-
-async def get_passwords(request: Request) -> Passwords:
-    passwords: Passwords = request.app.state.passwords
-    return passwords
-
-
-async def get_limiter(request: Request) -> Limiter:
-    limiter: Limiter = request.app.state.limiter
-    return limiter
-
-
-AppTokens = Annotated[Tokens, Depends(get_tokens)]
-AppUses = Annotated[Uses, Depends(get_uses)]
-AppPasswords = Annotated[Passwords, Depends(get_passwords)]
-AppLimiter = Annotated[Limiter, Depends(get_limiter)]
+AppServices = Annotated[Services, Depends(get_services)]
 BearerToken = Annotated[str, Depends(Bearer(auto_error=True))]
 OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 
-async def get_caller_database(
-    request: Request, scopes: SecurityScopes, token: BearerToken, tokens: AppTokens, db: Db, now: Now
-) -> CallerDb:
+async def get_caller_database(request: Request, scopes: SecurityScopes, token: BearerToken, now: Now) -> CallerDb:
+    services = await get_services(request)  # called here: as a dependency it would cost more
     try:
-        claims = tokens.verify(AccessClaims, token, now)
+        claims = services.tokens.verify(AccessClaims, token, now)
     except ExpiredToken as error:
         raise InvalidToken("The access token has expired") from error
     except BadToken as error:
         raise InvalidToken from error
-    uses = await get_uses(request)  # called here: to be handed it costs more
-    await uses.note(db, claims)
+    await services.uses.note(services.database, claims)
     bind_caller(claims.sub, claims.sid)
-    caller_db: CallerDb = CallerDatabase(db, claims, scopes.scopes, now)
-    request.state.check_caller = caller_db.current_user
-    return caller_db
+    db: CallerDb = CallerDatabase(services.database, claims, scopes.scopes, now)
+    request.state.check_caller = db.current_user
+    return db
 
 
 async def get_optional_caller_database(
-    request: Request, scopes: SecurityScopes, token: OptionalBearerToken, tokens: AppTokens, db: Db, now: Now
+    request: Request, scopes: SecurityScopes, token: OptionalBearerToken, now: Now
 ) -> OptionalCallerDb:
     """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
     if token is None:
-        return CallerDatabase(db, None, scopes.scopes, now)
-    return cast("OptionalCallerDb", await get_caller_database(request, scopes, token, tokens, db, now))
+        return CallerDatabase((await get_services(request)).database, None, scopes.scopes, now)
+    return cast("OptionalCallerDb", await get_caller_database(request, scopes, token, now))
 
 
 async def get_fresh_caller_database(
@@ -160,16 +137,8 @@ async def get_login_origin(request: Request) -> LoginOrigin:
 RequestOrigin = Annotated[LoginOrigin, Depends(get_login_origin)]
 
 
-async def get_login_service(
-    settings: AppSettings,
-    db: Db,
-    passwords: AppPasswords,
-    tokens: AppTokens,
-    limiter: AppLimiter,
-    client: RequestOrigin,
-    now: Now,
-) -> LoginService:
-    return LoginService(settings, db, passwords, tokens, limiter, client, now)
+async def get_login_service(services: AppServices, origin: RequestOrigin, now: Now) -> LoginService:
+    return LoginService(services, origin, now)
 
 
 AppLoginService = Annotated[LoginService, Depends(get_login_service)]

@@ -24,14 +24,14 @@ from app.auth.errors import (
     WrongPassword,
 )
 from app.auth.logins import LoginOrigin, find_account, start_session
-from app.auth.passwords import Passwords, Verdict
+from app.auth.passwords import Verdict
 from app.auth.refresh import refresh_session
 from app.auth.schemas import TokenResponse
 from app.auth.service import grant_scope
-from app.auth.throttle import Attempt, Limiter, check_attempt, clear, forgive, reserve
-from app.auth.tokens import BadToken, EarlyToken, ExpiredToken, Tokens
+from app.auth.services import Services
+from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
+from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
 from app.auth.usernames import normalize_username
-from app.config import Settings
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
 from app.observe.events import log_event
@@ -41,13 +41,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoginService:
-    settings: Settings
-    db: Database
-    passwords: Passwords
-    tokens: Tokens
-    limiter: Limiter
-    client: LoginOrigin
+    services: Services
+    origin: LoginOrigin
     now: datetime
+
+    @property
+    def _db(self) -> Database:
+        return self.services.database
 
     async def log_in(self, username: str, password: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange credentials for the tokens of a new session. No connection is held while the password is hashed.
@@ -55,8 +55,8 @@ class LoginService:
         Raises:
             InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull
         """
-        network, ttl = self.client.network, timedelta(seconds=self.settings.session_ttl)
-        limited = self._reserved(username, lambda user_id: self.limiter.login(username, network, user_id))
+        network, ttl = self.origin.network, timedelta(seconds=self.services.settings.session_ttl)
+        limited = self._reserved(username, lambda user_id: self.services.limiter.login(username, network, user_id))
         async with limited as (found, attempt):
             account = found
             while True:
@@ -69,8 +69,8 @@ class LoginService:
                 except InvalidScope:
                     log_event("login_refused", user_id=account.id, reason="scope")
                     raise
-                started = await self.db.write(
-                    start_session, account, verdict.new_hash, scope, self.client, self.now, ttl, attempt
+                started = await self._db.write(
+                    start_session, account, verdict.new_hash, scope, self.origin, self.now, ttl, attempt
                 )
                 if started is not None:
                     log_event("login_succeeded", user_id=account.id, session_id=started.session.id)
@@ -80,7 +80,7 @@ class LoginService:
                         )
                     return self._response(started.session, scope)
                 # The account has changed since: another login has replaced the hash by a stronger one, for example.
-                account = await self.db.read(find_account, username)
+                account = await self._db.read(find_account, username)
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange a refresh token for its successor. Asking for too much scope does not use it up.
@@ -90,7 +90,7 @@ class LoginService:
             ClockBehind: the token is good. Nothing is counted, and the client keeps it.
         """
         try:
-            claims = self.tokens.verify(RefreshClaims, refresh_token, self.now)
+            claims = self.services.tokens.verify(RefreshClaims, refresh_token, self.now)
         except EarlyToken as error:
             logger.warning("this host's clock is behind: a refresh token that we have signed is not issued yet")
             raise ClockBehind from error
@@ -98,9 +98,9 @@ class LoginService:
             await self._refuse(InvalidGrant("The refresh token has expired"))
         except BadToken:
             await self._refuse(InvalidGrant())
-        grace = timedelta(seconds=self.settings.refresh_grace)
+        grace = timedelta(seconds=self.services.settings.refresh_grace)
         # Where the scope may be refused after the move, that must be taken back: it needs a transaction.
-        write = self.db.write if scopes or claims.scopes <= {"admin"} else self.db.autocommit
+        write = self._db.write if scopes or claims.scopes <= {"admin"} else self._db.autocommit
         outcome = await write(refresh_session, claims, scopes, self.now, grace)
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
@@ -113,13 +113,13 @@ class LoginService:
         Raises:
             WrongPassword, TooManyAttempts, HashingQueueFull
         """
-        attempt = self.limiter.confirmation(user.user_id, user.session_id, self.client.network)
+        attempt = self.services.limiter.confirmation(user.user_id, user.session_id, self.origin.network)
         async with self._reserved(user.username, lambda _: attempt) as (account, _):
             verdict = await self._verify(account, password)
             if account is None or not verdict.is_right:
                 log_event("password_change_failed", reason=_reason(account, verdict))
                 raise WrongPassword
-            await self.db.write(clear, attempt, self.now)
+            await self._db.write(clear, attempt, self.now)
             return account
 
     @asynccontextmanager
@@ -137,36 +137,37 @@ class LoginService:
             check_attempt(connection, attempt, self.now)
             return account, attempt
 
-        network, guesses = self.client.network, self.limiter.guesses
+        network, guesses = self.origin.network, self.services.limiter.guesses
         async with guesses.turn(normalize_username(username), network):
-            with guesses.once_a_second(self.limiter.address(network).key, self.now):
-                account, attempt = await self.db.read(look)
-                await self.db.write(reserve, attempt, self.now)
+            with guesses.once_a_second(self.services.limiter.address(network).key, self.now):
+                account, attempt = await self._db.read(look)
+                await self._db.write(reserve, attempt, self.now)
             try:
                 yield account, attempt
             except (Unavailable, InvalidScope):
                 with suppress(DatabaseUnavailable):
-                    await self.db.write(forgive, attempt, self.now)
+                    await self._db.write(forgive, attempt, self.now)
                 raise
 
     async def _verify(self, account: AnyRow | None, password: str) -> Verdict:
         """Nobody's password, and a disabled user's, is wrong at the cost of any other."""
         stored = account.password_hash if account and account.is_active else None
-        return await self.passwords.verify(password, stored, self.client.network)
+        return await self.services.passwords.verify(password, stored, self.origin.network)
 
     async def _refuse(self, refusal: InvalidGrant, **ids: str) -> NoReturn:
         """Log a refresh token that is not good, and count it: who sends many is told to wait."""
         log_event(
             "token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids
         )
-        await self.limiter.count(self.db, self.limiter.refused_refresh(self.client.network), self.now)
+        limiter = self.services.limiter
+        await limiter.count(self._db, limiter.refused_refresh(self.origin.network), self.now)
         raise refusal
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
         """The refresh token says only what the session's row says: the same generation is the same bytes."""
         issued_at, ends_at = int(self.now.timestamp()), int(session.expires_at.timestamp())
-        expires_at = min(issued_at + self.settings.access_token_ttl, ends_at)
-        issuer = self.tokens.issuer
+        expires_at = min(issued_at + self.services.settings.access_token_ttl, ends_at)
+        issuer = self.services.tokens.issuer
         common = {"iss": issuer, "aud": issuer, "sub": session.user_id, "sid": session.id}
         access_id = f"{secrets.token_urlsafe(16)}.{session.generation}"
         access = AccessClaims(**common, jti=access_id, iat=issued_at, exp=expires_at, scope=scope)
@@ -179,8 +180,8 @@ class LoginService:
             gen=session.generation,
         )
         return TokenResponse(
-            access_token=self.tokens.sign(access),
-            refresh_token=self.tokens.sign(refresh),
+            access_token=self.services.tokens.sign(access),
+            refresh_token=self.services.tokens.sign(refresh),
             expires_in=expires_at - issued_at,
             scope=scope,
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppTokens, AppUses, UserRoute
+from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppServices, UserRoute
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -26,8 +26,6 @@ from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation
 from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
 from app.auth.tokens import BadToken
 from app.clock import Now
-from app.config import AppSettings
-from app.db.database import Db
 from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
@@ -72,11 +70,11 @@ async def issue_token(form: TokenForm, grants: AppLoginService) -> Response:
 
 
 @forms.post("/revoke", response_model=Revocation, openapi_extra=form_of(TokenField))
-async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) -> Response:
+async def revoke_token(token: FormToken, services: AppServices, now: Now) -> Response:
     """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
     with suppress(BadToken):
-        claims = tokens.verify_session_token(token)
-        if await db.write(end_session, claims, "revoked", now):
+        claims = services.tokens.verify_session_token(token)
+        if await services.database.write(end_session, claims, "revoked", now):
             log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
     return _unstored(Revocation())
 
@@ -87,20 +85,20 @@ async def revoke_token(token: FormToken, tokens: AppTokens, db: Db, now: Now) ->
     openapi_extra=form_of(TokenField),
 )
 async def introspect_token(
-    _: FormFields, db: AnyCallerDb, token: FormToken, tokens: AppTokens, uses: AppUses, now: Now
+    _: FormFields, db: AnyCallerDb, token: FormToken, services: AppServices, now: Now
 ) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
 
     To ask about a token is to use it: somebody has it.
     """
     try:
-        claims = tokens.verify_session_token(token, now)
+        claims = services.tokens.verify_session_token(token, now)
     except BadToken:
         await db.current_user()
         return _unstored(Introspection(active=False))
     answer = await db.read(introspect, claims, now)
     if answer.active:
-        await uses.note(db.database, claims)
+        await services.uses.note(services.database, claims)
     return _unstored(answer)
 
 
@@ -130,15 +128,15 @@ async def delete_other_sessions(db: AccountDb, now: Now) -> None:
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)
-async def read_metadata(settings: AppSettings, tokens: AppTokens) -> Metadata:
+async def read_metadata(services: AppServices) -> Metadata:
     """Everything that an OAuth client needs to know (RFC 8414)."""
-    url = settings.public_url
+    url = services.settings.public_url
     return Metadata(
         issuer=url,
         token_endpoint=f"{url}/auth/token",
         revocation_endpoint=f"{url}/auth/revoke",
         introspection_endpoint=f"{url}/auth/introspect",
-        jwks_uri=f"{url}/.well-known/jwks.json" if tokens.public_keys else None,
+        jwks_uri=f"{url}/.well-known/jwks.json" if services.tokens.public_keys else None,
         service_documentation=f"{url}/docs",
         scopes_supported=list(SCOPES),
         response_types_supported=[],
@@ -150,10 +148,10 @@ async def read_metadata(settings: AppSettings, tokens: AppTokens) -> Metadata:
 
 
 @well_known.get("/jwks.json")
-async def read_keys(tokens: AppTokens, response: Response) -> KeySet:
+async def read_keys(services: AppServices, response: Response) -> KeySet:
     """The public keys that access tokens can be verified with; none while they are signed with a secret."""
     response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE}"
-    return KeySet(keys=tokens.public_keys)
+    return KeySet(keys=services.tokens.public_keys)
 
 
 def _unstored(answer: BaseModel) -> Response:

@@ -143,7 +143,7 @@ def _lacks_a_table(error: DBAPIError) -> bool:
 
 
 async def get_database(request: Request) -> Database:
-    database: Database = request.app.state.database
+    database: Database = request.app.state.services.database
     return database
 
 

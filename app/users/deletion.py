@@ -1,9 +1,6 @@
 """The end of an account: it is gone at once, and its rows are deleted in batches."""
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from functools import lru_cache
 
@@ -15,11 +12,7 @@ from app.db.database import Database
 from app.db.types import Base, Text
 from app.errors import AppError
 
-logger = logging.getLogger(__name__)
-
 AT_ONCE = 50  # rows that are deleted with the request
-START, PERIOD = 1, 60  # seconds until a process first looks for accounts that have ended, and until it looks again
-PATIENCE = 2  # seconds that a process waits at its end for the batch under way
 
 ACCOUNT = User.id == bindparam("user_id")
 END = (
@@ -94,45 +87,3 @@ async def delete_ended(db: Database) -> AsyncGenerator[int, None]:
         for user_id in user_ids:
             async for done in in_batches(db, delete_rows, user_id):
                 yield done
-
-
-class Deletions:
-    """Deletes the rows of ended accounts in the background of a process."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._is_wanted = asyncio.Event()
-        self._is_over = asyncio.Event()
-
-    def start(self) -> None:
-        """Say that an account has ended."""
-        self._is_wanted.set()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Delete until this ends, and then stop after a batch. Another process, or the next start, goes on."""
-        task = asyncio.create_task(self._run())
-        try:
-            yield
-        finally:
-            self._is_over.set()
-            self._is_wanted.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
-                    await task
-
-    async def _run(self) -> None:
-        """Look unasked, too: another process may have stopped before it was done."""
-        seconds = START
-        while not self._is_over.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._is_wanted.wait()
-            seconds = PERIOD
-            self._is_wanted.clear()
-            try:
-                async with aclosing(delete_ended(self._db)) as batches:
-                    while not self._is_over.is_set() and (await anext(batches, 0)) > 0:
-                        pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may find it mended
-                logger.warning("rows of deleted accounts are left: %r", error)

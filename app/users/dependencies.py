@@ -8,7 +8,6 @@ from fastapi import Depends, Request
 from app.auth.access import CallerDb
 from app.auth.dependencies import AccountDb
 from app.config import AppSettings
-from app.users.deletion import Deletions
 
 
 async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDb:
@@ -19,10 +18,4 @@ async def get_profile_database(request: Request, db: AccountDb, settings: AppSet
     return db
 
 
-async def get_deletions(request: Request) -> Deletions:
-    deletions: Deletions = request.app.state.deletions
-    return deletions
-
-
 ProfileDb = Annotated[CallerDb, Depends(get_profile_database)]
-AppDeletions = Annotated[Deletions, Depends(get_deletions)]

@@ -9,10 +9,8 @@ from sqlalchemy import RowMapping
 from app.auth.dependencies import (
     AccountDb,
     AdminDb,
-    AppLimiter,
     AppLoginService,
-    AppPasswords,
-    AppTokens,
+    AppServices,
     FreshAccountDb,
     RequestOrigin,
     UserRoute,
@@ -27,13 +25,12 @@ from app.auth.errors import (
 )
 from app.clock import Now
 from app.config import AppSettings
-from app.db.database import Db
 from app.db.types import PathId
 from app.http.openapi import describe
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.users import service
-from app.users.dependencies import AppDeletions, ProfileDb
+from app.users.dependencies import ProfileDb
 from app.users.errors import (
     LastAdministrator,
     RegistrationClosed,
@@ -68,22 +65,14 @@ SENT: dict[int | str, dict[str, Any]] = {
 
 @router.post("", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
 @router.post("/", status_code=201, response_model=UserRead, include_in_schema=False)
-async def register(
-    fields: UserCreate,
-    settings: AppSettings,
-    limiter: AppLimiter,
-    client: RequestOrigin,
-    passwords: AppPasswords,
-    db: Db,
-    now: Now,
-) -> RowMapping:
+async def register(fields: UserCreate, services: AppServices, client: RequestOrigin, now: Now) -> RowMapping:
     """Make an account, while registration is open."""
-    if settings.registration == "closed":
+    if services.settings.registration == "closed":
         raise RegistrationClosed
-    if limit := limiter.registration(client.network):
-        await limiter.count(db, limit, now)
-    password_hash = await passwords.hash(fields.password, fields.username, fields.email, client.network)
-    user = await db.write(service.create_user, fields.username, password_hash, now, email=fields.email)
+    if limit := services.limiter.registration(client.network):
+        await services.limiter.count(services.database, limit, now)
+    password_hash = await services.passwords.hash(fields.password, fields.username, fields.email, client.network)
+    user = await services.database.write(service.create_user, fields.username, password_hash, now, email=fields.email)
     log_event("user_registered", user_id=user["id"])
     return user
 
@@ -109,19 +98,19 @@ async def set_password(
     db: AccountDb,
     grants: AppLoginService,
     client: RequestOrigin,
-    passwords: AppPasswords,
+    services: AppServices,
     now: Now,
 ) -> None:
     """Change your password. Every other session of yours ends."""
     user = await db.current_user()
     account = await grants.confirm_password(user, fields.current_password)
-    new_hash = await passwords.hash(fields.new_password, user.username, account.email, client.network)
+    new_hash = await services.passwords.hash(fields.new_password, user.username, account.email, client.network)
     await db.write(service.change_password, account.password_hash, new_hash, now)
     log_event("password_changed")
 
 
 @router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
-async def delete_account(db: FreshAccountDb, deletions: AppDeletions, now: Now) -> None:
+async def delete_account(db: FreshAccountDb, services: AppServices, now: Now) -> None:
     """Delete your account, with your tasks and sessions. It takes a fresh login (RFC 9470).
 
     The account is gone at once. To delete its rows may take some time after that.
@@ -129,25 +118,19 @@ async def delete_account(db: FreshAccountDb, deletions: AppDeletions, now: Now) 
     has_rows = await db.write(service.delete_profile, now)
     log_event("user_deleted")
     if has_rows:
-        deletions.start()
+        services.deletions.wake()
 
 
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
-async def reset_password(
-    fields: PasswordReset,
-    tokens: AppTokens,
-    passwords: AppPasswords,
-    limiter: AppLimiter,
-    client: RequestOrigin,
-    db: Db,
-    now: Now,
-) -> None:
+async def reset_password(fields: PasswordReset, services: AppServices, client: RequestOrigin, now: Now) -> None:
     """Set a new password with a reset token. Every session of yours ends."""
-    claims = read_reset_token(tokens, fields.reset_token, now)
-    account = await db.read(service.get_account, claims.sub, InvalidResetToken)
+    claims = read_reset_token(services.tokens, fields.reset_token, now)
+    account = await services.database.read(service.get_account, claims.sub, InvalidResetToken)
     check_account(account, claims)
-    new_hash = await passwords.hash(fields.new_password, account.username, account.email, client.network)
-    await db.write(service.replace_password, account, new_hash, limiter.account(account.id), now)
+    new_hash = await services.passwords.hash(fields.new_password, account.username, account.email, client.network)
+    await services.database.write(
+        service.replace_password, account, new_hash, services.limiter.account(account.id), now
+    )
     log_event("password_reset", user_id=account.id)
 
 
@@ -166,13 +149,13 @@ async def read_user(user_id: PathId, db: AdminDb) -> RowMapping:
 
 
 @router.patch("/{user_id}", response_model=UserRead, responses=describe(UserNotFound, LastAdministrator))
-async def change_user(user_id: PathId, changes: UserChange, db: AdminDb, limiter: AppLimiter, now: Now) -> RowMapping:
+async def change_user(user_id: PathId, changes: UserChange, db: AdminDb, services: AppServices, now: Now) -> RowMapping:
     """Disable, promote, or the opposite. For administrators.
 
     Disabling ends every session of theirs, and demoting those that have the scope `admin`. Enabling also forgets failed
     logins, as `unlock` does.
     """
-    user = await db.write(service.change_user, user_id, changes, now, limiter.account(user_id))
+    user = await db.write(service.change_user, user_id, changes, now, services.limiter.account(user_id))
     if changes:
         reason = ", ".join(f"{name}={value}" for name, value in changes.items())
         log_event("user_changed", target_id=user_id, reason=reason)
@@ -180,12 +163,12 @@ async def change_user(user_id: PathId, changes: UserChange, db: AdminDb, limiter
 
 
 @router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
-async def delete_user(user_id: PathId, db: AdminDb, deletions: AppDeletions, now: Now) -> None:
+async def delete_user(user_id: PathId, db: AdminDb, services: AppServices, now: Now) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
     has_rows = await db.write(service.delete_user, user_id, now)
     log_event("user_deleted", target_id=user_id)
     if has_rows:
-        deletions.start()
+        services.deletions.wake()
 
 
 @router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))
@@ -196,12 +179,12 @@ async def end_user_sessions(user_id: PathId, db: AdminDb, now: Now) -> None:
 
 
 @router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
-async def unlock_user(user_id: PathId, db: AdminDb, limiter: AppLimiter) -> None:
+async def unlock_user(user_id: PathId, db: AdminDb, services: AppServices) -> None:
     """Forget the failed logins of a user. Addresses that have failed with too many accounts must still wait.
 
     For administrators.
     """
-    await db.write(service.unlock, user_id, limiter.account(user_id))
+    await db.write(service.unlock, user_id, services.limiter.account(user_id))
     log_event("user_unlocked", target_id=user_id)
 
 
@@ -211,18 +194,16 @@ async def unlock_user(user_id: PathId, db: AdminDb, limiter: AppLimiter) -> None
     response_model=ResetToken,
     responses=describe(UserNotFound, UserDisabled, ResetNotSent) | SENT,
 )
-async def issue_reset_token(
-    user_id: PathId, db: AdminDb, settings: AppSettings, tokens: AppTokens, now: Now
-) -> Response:
+async def issue_reset_token(user_id: PathId, db: AdminDb, services: AppServices, now: Now) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
     It voids the token before. Where `RESET_HOOK` is set, it sends the token to the user, and the answer is 202 without
     it: administrators do not choose passwords.
     """
-    reset = await db.write(issue_reset, tokens, user_id, now)
+    reset = await db.write(issue_reset, services.tokens, user_id, now)
     log_event("reset_token_issued", target_id=user_id)
     expires_in = int(TTL.total_seconds())
-    if settings.reset_hook:
-        await send(settings.reset_hook, reset)
+    if services.settings.reset_hook:
+        await send(services.settings.reset_hook, reset)
         return JSONResponse(ResetSent(expires_in=expires_in).model_dump(), 202)
     return JSONResponse(ResetToken(reset_token=reset.reset_token, expires_in=expires_in).model_dump(), 201)

@@ -202,9 +202,7 @@ def send_and_die(settings: Settings, now: datetime, request: Request, moment: in
 @pytest.mark.parametrize(
     "name", [n if n in SEVERAL_WRITES else pytest.param(n, marks=pytest.mark.long) for n in REQUESTS]
 )
-def test_a_request_that_is_cut_off_leaves_the_old_state_or_the_new(
-    client: TestClient, committed: Committed, name: str
-) -> None:
+def test_a_request_cut_off_leaves_the_old_state_or_the_new(client: TestClient, committed: Committed, name: str) -> None:
     scene = committed.set_scene()
     with at_moment(0, cut) as moments:
         status = send(client, REQUESTS[name](scene))
@@ -227,7 +225,7 @@ def test_a_request_that_is_cut_off_leaves_the_old_state_or_the_new(
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_process_that_is_killed_leaves_the_old_state_or_the_new(
+def test_a_killed_process_leaves_the_old_state_or_the_new(
     client: TestClient,
     settings: Settings,
     committed: Committed,

@@ -140,7 +140,7 @@ def test_the_scheme_is_known_in_any_letter_case(client: TestClient, scheme: str)
     assert response.status_code == 200
 
 
-def test_what_is_no_white_space_to_http_is_part_of_the_token(client: TestClient) -> None:
+def test_white_space_unknown_to_http_is_part_of_the_token(client: TestClient) -> None:
     """Python strips NEL and no-break spaces too. TestClient sends them as UTF-8 only."""
     token = sign_up(client).access_token.encode()
     portal, transport = cast("BlockingPortal", client.portal), httpx2.ASGITransport(client.app)
@@ -258,7 +258,8 @@ def test_a_reused_refresh_token_takes_the_tokens_along(client: TestClient, clock
     assert_refused(client, later.access_token, "The session was ended because a replaced refresh token was used again")
 
 
-def test_a_session_that_is_cut_short_in_the_database_takes_its_tokens_along(client: TestClient, sql: Sql) -> None:
+def test_an_earlier_end_in_the_database_ends_the_tokens(client: TestClient, sql: Sql) -> None:
+    """The row decides how long a session lives, not the token."""
     login = sign_up(client)
 
     sql("UPDATE sessions SET expires_at = '2026-11-23T09:00:00.000000Z'")
@@ -287,7 +288,7 @@ def test_a_disabled_user_is_refused_at_once_and_let_in_again(client: TestClient,
     assert client.get("/tasks/mine", headers=login.headers).status_code == 200
 
 
-def test_a_deleted_user_is_refused_and_a_namesake_is_someone_else(client: TestClient) -> None:
+def test_a_deleted_user_is_refused_and_a_namesake_is_not(client: TestClient) -> None:
     login = sign_up(client)
     assert client.delete("/users/me", headers=login.headers).status_code == 204
 

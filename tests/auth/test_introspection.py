@@ -153,7 +153,8 @@ def test_an_access_token_is_live_for_thirty_minutes(client: TestClient, clock: M
     assert ask(client, login.refresh_token, later).json()["active"] is True
 
 
-def test_a_replaced_refresh_token_is_over_and_the_access_token_beside_it_is_not(client: TestClient) -> None:
+def test_a_replaced_refresh_token_is_not_active(client: TestClient) -> None:
+    """The access token that was issued with it stays active."""
     login = sign_up(client)
 
     successor = refreshed(client, login.refresh_token)
@@ -190,7 +191,7 @@ def test_a_form_of_parts_is_taken(client: TestClient) -> None:
     assert_answer(response, about(client, login)[0])
 
 
-def test_who_asks_needs_a_token(client: TestClient, clock: MovableClock) -> None:
+def test_introspection_needs_an_access_token(client: TestClient, clock: MovableClock) -> None:
     login = sign_up(client)
     form = {"token": login.access_token}
 

@@ -42,7 +42,8 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_file_of_no_use_is_refused_in_words_that_show_nothing_of_it(name: str) -> None:
+def test_a_bad_file_is_refused_without_showing_its_content(name: str) -> None:
+    """The error names the file and the fault."""
     text, reason = REFUSED[name]
     path = written(text())
 

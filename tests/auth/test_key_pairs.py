@@ -51,7 +51,8 @@ def by_hmac(header: dict[str, Any], key: bytes) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_access_tokens_are_signed_with_it_and_verify_from_the_published_keys_alone(serve: Serve, kind: str) -> None:
+def test_access_tokens_verify_from_the_published_keys_alone(serve: Serve, kind: str) -> None:
+    """The key pair signs them; the secret does not."""
     client = serve(jwt_private_key_file=written(private(key(kind))))
 
     login = sign_up(client)
@@ -63,7 +64,8 @@ def test_access_tokens_are_signed_with_it_and_verify_from_the_published_keys_alo
     assert (claims["sub"], claims["scope"]) == (user["id"], login.scope)
 
 
-def test_refresh_tokens_stay_with_the_secret_and_the_same_generation_the_same_bytes(serve: Serve) -> None:
+def test_refresh_tokens_stay_with_the_secret(serve: Serve) -> None:
+    """The same generation is the same bytes in every process."""
     client = serve(jwt_private_key_file=written(private(key("ES256"))))
     login = sign_up(client)
 
@@ -74,7 +76,7 @@ def test_refresh_tokens_stay_with_the_secret_and_the_same_generation_the_same_by
     assert kid_of(first.access_token) == kid_of(again.access_token) == thumbprint(key("ES256"))
 
 
-def test_the_published_keys_have_their_public_members_and_no_others(serve: Serve) -> None:
+def test_published_keys_have_public_members_only(serve: Serve) -> None:
     keys = written(private(key("ES256")) + public(key("RS256")) + private(another_key()))
 
     response = serve(jwt_private_key_file=keys).get("/.well-known/jwks.json")

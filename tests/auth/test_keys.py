@@ -95,9 +95,7 @@ def test_a_kept_secret_that_is_damaged_signs_nothing(tmp_path: Path, damaged: by
 @pytest.mark.parametrize(
     ("before", "after"), [("", "\n"), ("", "\r\n"), ("\ufeff", ""), ("\ufeff", "\r\n"), ("\n ", " \t\n"), ("", "\xa0")]
 )
-def test_white_space_and_a_byte_order_mark_around_the_kept_secret_do_not_count(
-    tmp_path: Path, before: str, after: str
-) -> None:
+def test_white_space_and_a_bom_around_the_secret_do_not_count(tmp_path: Path, before: str, after: str) -> None:
     """An editor, a restore by copy and paste, or a volume adds them, and everybody would be logged out."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/tasks.db")
     [secret] = signing_secrets(settings)
@@ -106,7 +104,8 @@ def test_white_space_and_a_byte_order_mark_around_the_kept_secret_do_not_count(
     assert signing_secrets(settings) == [secret]
 
 
-def test_a_secret_that_cannot_be_kept_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
+    """The line says what to do."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/tasks.db")
     secret_file(settings).mkdir(mode=0o700)
 

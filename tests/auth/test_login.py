@@ -160,9 +160,7 @@ def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql)
         pytest.param("DELETE FROM users", id="deleted"),
     ],
 )
-def test_an_account_that_changes_while_its_password_is_checked_is_not_let_in(
-    client: TestClient, sql: Sql, change: str
-) -> None:
+def test_an_account_changed_during_the_check_is_not_let_in(client: TestClient, sql: Sql, change: str) -> None:
     register(client)
 
     def interfere(statement: str) -> None:
@@ -179,7 +177,7 @@ def test_an_account_that_changes_while_its_password_is_checked_is_not_let_in(
     assert sql("SELECT id FROM sessions") == []
 
 
-def test_a_login_strengthens_a_cheaper_hash_and_never_weakens_one(
+def test_a_login_strengthens_a_hash_and_never_weakens_one(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
 ) -> None:
     register(client)
@@ -203,7 +201,7 @@ def test_a_login_strengthens_a_cheaper_hash_and_never_weakens_one(
     assert sql("SELECT password_hash FROM users") == [(hashes[-1],)]
 
 
-def test_a_letter_that_is_another_in_lower_case_is_not_that_letter(client: TestClient) -> None:
+def test_lower_case_does_not_turn_a_letter_into_another(client: TestClient) -> None:
     register(client, "kate")
 
     assert attempt(client, username="KATE").status_code == 200
@@ -284,9 +282,7 @@ def test_a_scope_is_words_with_a_space_between(client: TestClient, grant: str, s
 
 
 @pytest.mark.parametrize("scope", ["bogus", " ", "account bogus"])
-def test_a_scope_that_does_not_exist_is_refused_before_the_password_is_looked_at(
-    client: TestClient, scope: str
-) -> None:
+def test_an_unknown_scope_is_refused_before_the_password_check(client: TestClient, scope: str) -> None:
     register(client)
     statements: list[str] = []
 

@@ -45,7 +45,8 @@ def test_with_nothing_configured_it_is_this_machines(client: TestClient) -> None
 
 
 @pytest.mark.parametrize("public_url", ["https://tasks.example", "https://tasks.example/"])
-def test_every_url_is_under_the_public_url_and_the_issuer_is_the_tokens(serve: Serve, public_url: str) -> None:
+def test_every_url_is_under_the_public_url(serve: Serve, public_url: str) -> None:
+    """The issuer is that of the tokens."""
     client = serve(public_url=public_url)
 
     response = client.get(PATH)

@@ -4,6 +4,7 @@ Clients look for the key `error` alone: without it, Authlib stores the error as 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any, cast
 
@@ -110,7 +111,7 @@ def test_a_bad_form_is_an_invalid_request(client: TestClient, subtests: pytest.S
 @pytest.mark.parametrize(
     "charset", ["ISO-8859-1", "us-ascii", "windows-1252", "", "utf-7", "utf-16", "none", '"x\\"y"']
 )
-def test_a_charset_makes_no_difference_to_a_form_that_is_all_ascii(client: TestClient, charset: str) -> None:
+def test_a_charset_makes_no_difference_to_an_ascii_form(client: TestClient, charset: str) -> None:
     """Apache HttpCore, among others, says ISO-8859-1 of every form. UTF-7 would have other text in the same bytes."""
     register(client)
     fields = {"username": b"ada", "password": PASSWORD.encode(), "scope": b"account", "client_id": b"+AAA-"}
@@ -192,7 +193,7 @@ def test_errors_are_the_same_behind_a_prefix(serve: Serve, path: str) -> None:
 
 def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
     register(client)
-    jobs = cast(FastAPI, client.app).state.passwords._jobs  # noqa: SLF001 - more logins than that at once are a load test
+    jobs = cast(FastAPI, client.app).state.services.passwords._jobs  # noqa: SLF001 - more logins than that at once are a load test
     jobs.update(range(QUEUE_LENGTH))
 
     response = client.post("/auth/token", data={"username": "ada", "password": PASSWORD})
@@ -210,7 +211,7 @@ def test_a_fault_of_our_own_is_a_server_error(settings: Settings, clock: Movable
 
     with TestClient(app, raise_server_exceptions=False) as client:
         login = sign_up(client)
-        app.state.tokens = None
+        app.state.services = replace(app.state.services, tokens=None)
         response = client.post(
             f"{prefix}/auth/token", data={"grant_type": "refresh_token", "refresh_token": login.refresh_token}
         )

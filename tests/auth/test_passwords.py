@@ -158,7 +158,7 @@ def test_the_dummys_own_password_is_nobodys(passwords: Passwords) -> None:
 
 
 @pytest.mark.parametrize("cheaper", [Cost(32, 2, 2), Cost(64, 1, 2), Cost(64, 2, 1)], ids=["memory", "passes", "lanes"])
-def test_a_hash_that_is_cheaper_in_anything_is_made_anew_and_a_dearer_one_is_not(cheaper: Cost) -> None:
+def test_a_cheaper_hash_is_replaced_and_a_dearer_one_kept(cheaper: Cost) -> None:
     today = Passwords(Cost(64, 2, 2))
     cheap, dear = hashed(Passwords(cheaper)), hashed(Passwords(Cost(128, 3, 3)))
 
@@ -259,7 +259,7 @@ def test_networks_take_turns_however_much_one_asks() -> None:
     assert queue.ran == ["many", "many", "few", "fewer", "many", "few", "fewer", "many", "many"]
 
 
-def test_a_full_queue_makes_room_for_a_network_that_waits_for_less() -> None:
+def test_a_full_queue_makes_room_for_a_less_busy_network() -> None:
     with HeldQueue(5) as queue:
         queue.submit("many", 5)
         with pytest.raises(HashingQueueFull):
@@ -305,7 +305,7 @@ def test_the_hashing_threads_give_way_to_the_event_loop(passwords: Passwords) ->
     assert niceness == {min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)}
 
 
-def test_what_is_too_long_in_any_form_is_left_as_it_is() -> None:
+def test_a_text_too_long_in_any_form_is_not_normalized() -> None:
     """To normalize 60,000 marks takes seconds."""
     longest, too_long = "\u03b1\u0313\u0300\u0345" * 128, "\u03b1\u0313\u0300\u0345" * 128 + "a"
 

@@ -116,7 +116,8 @@ def test_parallel_refreshes_of_one_token_get_one_successor(urls: list[str]) -> N
 @pytest.mark.parametrize(
     "database", ["postgresql", pytest.param("sqlite", marks=pytest.mark.long)], indirect=True, scope="module"
 )
-def test_without_a_grace_one_of_parallel_refreshes_wins_and_the_session_ends(database: URL, urls: list[str]) -> None:
+def test_without_a_grace_one_parallel_refresh_wins(database: URL, urls: list[str]) -> None:
+    """The session ends, as each other refresh is a reuse."""
     tokens = sign_up(urls[0])
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
@@ -129,7 +130,7 @@ def test_without_a_grace_one_of_parallel_refreshes_wins_and_the_session_ends(dat
     assert execute(database, "SELECT generation FROM sessions WHERE end_reason = 'reuse'") == [(2,)]
 
 
-def test_parallel_creates_with_one_idempotency_key_make_one_task(urls: list[str]) -> None:
+def test_parallel_creates_with_one_key_make_one_task(urls: list[str]) -> None:
     headers = bearer(sign_up(urls[0])["access_token"]) | {"Idempotency-Key": "once"}
 
     answers = all_at_once(urls, "POST", "/tasks/", json={"title": "Once"}, headers=headers)
@@ -168,9 +169,8 @@ def test_parallel_logins_make_a_session_each(urls: list[str]) -> None:
     assert live_sessions(urls[1], answers[0].json()["access_token"]) == HASHES_AT_ONCE
 
 
-def test_of_more_guesses_at_once_those_that_are_allowed_are_looked_at_and_who_starts_later_knows_of_them(
-    database: URL, urls: list[str]
-) -> None:
+def test_parallel_guesses_are_limited_also_for_a_later_process(database: URL, urls: list[str]) -> None:
+    """A process that starts later reads the counts of the others."""
     user = register(urls[0])
     wrong = user | {"password": "wrong horse battery"}
 
@@ -202,7 +202,8 @@ def test_four_processes_that_are_started_again_count_on(database_url: str) -> No
 
 
 @pytest.mark.long
-def test_of_a_thousand_guesses_from_as_many_addresses_a_hundred_are_looked_at(database_url: str) -> None:
+def test_a_hundred_of_a_thousand_guesses_are_checked(database_url: str) -> None:
+    """The guesses come from as many addresses."""
     with services(4, database_url=database_url, secret_key=SECRET, trusted_proxies=PROXY) as urls:
         user = register(urls[0])
         wrong = user | {"password": "wrong horse battery"}
@@ -252,7 +253,7 @@ def test_parallel_logins_leave_a_hundred_sessions(database: URL, urls: list[str]
     assert execute(database, f"SELECT count(*) FROM sessions WHERE {mine} AND ended_at IS NULL") == [(100,)]
 
 
-def test_parallel_logins_on_a_hash_that_is_to_be_strengthened_all_succeed(database: URL, urls: list[str]) -> None:
+def test_parallel_logins_that_strengthen_a_hash_all_succeed(database: URL, urls: list[str]) -> None:
     user = register(urls[0])
     with closing(Passwords(CHEAP)) as passwords:
         weaker = asyncio.run(passwords.hash(PASSWORD, user["username"], None, ""))

@@ -109,7 +109,7 @@ def test_a_repeat_after_the_grace_ends_the_session_and_no_other(client: TestClie
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-def test_a_lost_answer_is_given_again_as_long_as_nobody_has_used_it(
+def test_a_lost_answer_is_given_again_while_nobody_used_it(
     client: TestClient, clock: MovableClock, generation: int
 ) -> None:
     """However long the phone slept, or the service was away."""
@@ -147,7 +147,7 @@ USES: dict[str, Callable[[TestClient, Login], Response]] = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_after_any_use_of_the_successor_a_late_repeat_ends_the_session(
+def test_a_late_repeat_after_any_use_ends_the_session(
     client: TestClient, clock: MovableClock, use: Callable[[TestClient, Login], Response]
 ) -> None:
     login = sign_up(client)
@@ -170,9 +170,8 @@ def test_a_use_is_seen_by_another_process_and_after_a_restart(serve: Serve, cloc
     assert_invalid_grant(refresh(serve(), login.refresh_token), REUSED)
 
 
-def test_a_generation_is_noted_as_used_once_by_each_process_and_the_first_never(
-    serve: Serve, statements: list[str]
-) -> None:
+def test_each_process_notes_a_used_generation_once(serve: Serve, statements: list[str]) -> None:
+    """No process notes the first generation."""
     client = serve()
     login = sign_up(client)
 
@@ -189,14 +188,14 @@ def test_a_generation_is_noted_as_used_once_by_each_process_and_the_first_never(
     assert [noted(serve(), successor), noted(serve(refresh_grace=0), again)] == [1, 0]
 
 
-def test_what_a_process_has_noted_is_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_noted_generations_are_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.auth.refresh.REMEMBERED", 2)
     login = sign_up(client)
     for _ in range(6):
         login = refreshed(client, login.refresh_token)
         assert client.get("/tasks/mine", headers=login.headers).status_code == 200
 
-    uses = cast("FastAPI", client.app).state.uses
+    uses = cast("FastAPI", client.app).state.services.uses
     assert len(uses.noted) <= 2
 
 
@@ -213,7 +212,7 @@ def test_a_use_of_a_dead_session_notes_nothing(client: TestClient, sql: Sql, end
         assert client.get("/tasks/mine", headers=successor.headers).status_code == 401
 
 
-def test_what_the_version_before_has_moved_on_is_repeated_within_the_grace_alone(
+def test_a_rotation_by_the_old_version_repeats_within_the_grace(
     client: TestClient, clock: MovableClock, sql: Sql
 ) -> None:
     """It does not note what is unused, nor do its rows say it."""
@@ -226,7 +225,7 @@ def test_what_the_version_before_has_moved_on_is_repeated_within_the_grace_alone
     assert_invalid_grant(refresh(client, login.refresh_token), REUSED)
 
 
-def test_what_was_moved_on_without_a_grace_is_never_repeated(serve: Serve, clock: MovableClock) -> None:
+def test_a_rotation_without_a_grace_is_never_repeated(serve: Serve, clock: MovableClock) -> None:
     """A use of it was not noted then."""
     strict, client = serve(refresh_grace=0), serve()
     login = sign_up(strict)
@@ -260,9 +259,7 @@ def test_a_clock_that_is_behind_ends_nothing_and_counts_nothing(
 
 
 @pytest.mark.parametrize("token_of", ["login", "successor"])
-def test_a_token_whose_subject_is_not_its_sessions_user_is_refused_and_ends_nothing(
-    client: TestClient, token_of: str
-) -> None:
+def test_a_token_for_another_user_of_the_session_ends_nothing(client: TestClient, token_of: str) -> None:
     ada, bob = sign_up(client), sign_up(client, "bob")
     first = ada.refresh_token
     ada = refreshed(client, first)
@@ -409,7 +406,7 @@ def test_a_token_that_is_newer_than_the_database_ends_nothing(client: TestClient
     assert refresh(client, login.refresh_token).status_code == 200
 
 
-def test_whatever_else_is_not_valid_and_ends_nothing(
+def test_any_other_token_is_not_valid_and_ends_nothing(
     client: TestClient, serve: Serve, clock: MovableClock, subtests: pytest.Subtests
 ) -> None:
     login = sign_up(client)
@@ -434,7 +431,7 @@ def test_whatever_else_is_not_valid_and_ends_nothing(
     assert refresh(client, login.refresh_token).status_code == 200
 
 
-def test_a_new_key_logs_nobody_out_while_the_previous_one_verifies(serve: Serve) -> None:
+def test_a_new_key_beside_the_previous_one_logs_nobody_out(serve: Serve) -> None:
     login = sign_up(serve())
 
     rotating = serve(secret_key=OTHER_SECRET, secret_key_previous=SECRET)

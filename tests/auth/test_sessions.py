@@ -104,7 +104,7 @@ def test_an_access_token_is_not_a_use(client: TestClient, clock: MovableClock) -
     assert after == before
 
 
-def test_what_is_over_is_not_listed(client: TestClient, clock: MovableClock) -> None:
+def test_ended_sessions_are_not_listed(client: TestClient, clock: MovableClock) -> None:
     sign_up(client)
     clock.move(days=15)
     signed_out, kept = log_in(client), log_in(client)
@@ -138,9 +138,7 @@ def live(sql: Sql) -> list[str]:
     return [id_ for (id_,) in rows]
 
 
-def test_of_a_hundred_sessions_the_one_used_longest_ago_makes_room_for_a_login(
-    client: TestClient, clock: MovableClock, sql: Sql
-) -> None:
+def test_the_session_used_longest_ago_makes_room_for_a_login(client: TestClient, clock: MovableClock, sql: Sql) -> None:
     first = sign_up(client)
     [first_id] = live(sql)
     clock.move(seconds=1)
@@ -164,7 +162,7 @@ def test_of_a_hundred_sessions_the_one_used_longest_ago_makes_room_for_a_login(
     assert others[1] in live(sql)
 
 
-def test_what_is_over_and_what_is_anothers_takes_no_room(client: TestClient, clock: MovableClock, sql: Sql) -> None:
+def test_ended_and_other_users_sessions_take_no_room(client: TestClient, clock: MovableClock, sql: Sql) -> None:
     login = sign_up(client)
     clock.move(seconds=1)
     over = add_sessions(sql, clock, MAX_SESSIONS)
@@ -180,9 +178,8 @@ def test_what_is_over_and_what_is_anothers_takes_no_room(client: TestClient, clo
     assert sql("SELECT count(*) FROM sessions WHERE end_reason = 'too_many'") == [(0,)]
 
 
-def test_an_account_that_has_very_many_sessions_loses_a_thousand_at_each_login(
-    client: TestClient, clock: MovableClock, sql: Sql
-) -> None:
+def test_a_login_ends_a_thousand_of_very_many_sessions(client: TestClient, clock: MovableClock, sql: Sql) -> None:
+    """Each later login ends as many, until the limit holds."""
     register(client)
     clock.move(seconds=10)
     add_sessions(sql, clock, MAX_SESSIONS + 2 * ENDED_AT_ONCE)
@@ -197,9 +194,7 @@ def test_an_account_that_has_very_many_sessions_loses_a_thousand_at_each_login(
         assert_live(client, login)
 
 
-def test_a_login_lives_though_a_clock_that_was_ahead_has_used_the_others_later(
-    client: TestClient, clock: MovableClock, sql: Sql
-) -> None:
+def test_a_login_lives_although_another_clock_was_ahead(client: TestClient, clock: MovableClock, sql: Sql) -> None:
     register(client)
     clock.move(seconds=1)
     others = add_sessions(sql, clock, MAX_SESSIONS)

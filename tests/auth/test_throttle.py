@@ -92,9 +92,10 @@ def burn(client: TestClient) -> None:
     assert [guess(client, f"203.0.113.{n}").status_code for n in range(10)] == [401] * 10
 
 
-def test_the_eleventh_failure_is_429_also_with_the_right_password_and_however_the_grant_is_spelled(
+def test_the_eleventh_attempt_is_429_also_with_the_password(
     start: Serve,
 ) -> None:
+    """It is also 429 for every spelling of the grant type."""
     client = start()
     register(client)
     grants: list[dict[str, str]] = [{}, {"grant_type": ""}, {"grant_type": "password"}]
@@ -108,9 +109,8 @@ def test_the_eleventh_failure_is_429_also_with_the_right_password_and_however_th
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
-def test_the_count_begins_anew_when_its_window_is_over_and_what_is_throttled_prolongs_nothing(
-    start: Serve, clock: MovableClock
-) -> None:
+def test_a_count_restarts_after_its_window(start: Serve, clock: MovableClock) -> None:
+    """A throttled attempt does not prolong the window."""
     client = start(login_failures=3, login_window=60)
     assert guess(client).status_code == 401
     clock.move(seconds=59.5)
@@ -124,7 +124,7 @@ def test_the_count_begins_anew_when_its_window_is_over_and_what_is_throttled_pro
     assert_throttled(guess(client), 60)
 
 
-def test_a_success_clears_the_counts_of_the_account_but_not_of_the_address(start: Serve) -> None:
+def test_a_success_clears_counts_of_the_account_only(start: Serve) -> None:
     client = start(login_failures=2)
     register(client)
 
@@ -147,7 +147,8 @@ def test_a_success_elsewhere_frees_no_address_that_has_guessed(start: Serve) -> 
     assert_throttled(guess(client, AFAR, password=PASSWORD), 900)
 
 
-def test_an_address_is_limited_over_all_names_whether_anybody_has_them_or_not(start: Serve) -> None:
+def test_an_address_is_limited_over_all_names(start: Serve) -> None:
+    """It does not matter whether the names have accounts."""
     client = start(login_failures=1)
     register(client)
 
@@ -159,9 +160,7 @@ def test_an_address_is_limited_over_all_names_whether_anybody_has_them_or_not(st
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
-def test_an_ipv6_address_is_its_64_and_where_it_stands_for_an_ipv4_address_it_is_that(
-    start: Serve, subtests: pytest.Subtests
-) -> None:
+def test_an_ipv6_address_counts_as_its_64_or_as_its_ipv4(start: Serve, subtests: pytest.Subtests) -> None:
     client = start(login_failures=1)
 
     for one, other, is_same in (
@@ -189,9 +188,8 @@ def test_an_ipv6_address_is_its_64_and_where_it_stands_for_an_ipv4_address_it_is
             assert guess(client, other, name).status_code == (429 if is_same else 401)
 
 
-def test_an_account_takes_a_hundred_guesses_until_a_day_after_the_latest_however_many_the_addresses(
-    start: Serve, clock: MovableClock
-) -> None:
+def test_an_account_takes_a_hundred_guesses_from_all_addresses(start: Serve, clock: MovableClock) -> None:
+    """The limit holds until a day after the latest guess."""
     client = start()
     register(client)
     addresses = iter([f"192.0.2.{n}" for n in range(60)] + [f"2001:db8:0:{n:x}::1" for n in range(60)])
@@ -218,7 +216,7 @@ def test_guesses_from_afar_do_not_lock_the_owner_out(start: Serve) -> None:
     assert guess(client, AFAR).status_code == 401
 
 
-def test_an_owner_who_errs_at_home_meanwhile_waits_no_longer_than_anybody(start: Serve, clock: MovableClock) -> None:
+def test_an_owner_who_errs_at_home_waits_as_long_as_anybody(start: Serve, clock: MovableClock) -> None:
     client = start(login_failures=1)
     register(client)
     sign_in(client)
@@ -231,7 +229,7 @@ def test_an_owner_who_errs_at_home_meanwhile_waits_no_longer_than_anybody(start:
     sign_in(client)
 
 
-def test_an_account_is_spared_where_it_has_had_a_session_within_30_days(start: Serve, clock: MovableClock) -> None:
+def test_an_account_is_spared_at_addresses_of_recent_sessions(start: Serve, clock: MovableClock) -> None:
     """Until 30 days after the session was ended, or has expired. An expired one that is ended later is not kept so."""
     client = start(login_failures=1, session_ttl=3600)
     register(client)
@@ -272,7 +270,7 @@ def test_a_live_session_spares_the_account_however_old_it_is(start: Serve, clock
     assert [guess(client, ip).status_code for ip in (HOME, AFAR, "192.0.2.9")] == [401, 401, 429]
 
 
-def test_an_owner_who_has_logged_out_logs_in_at_home_after_a_day_of_guesses(start: Serve, clock: MovableClock) -> None:
+def test_a_logged_out_owner_logs_in_at_home_despite_guesses(start: Serve, clock: MovableClock) -> None:
     client = start(login_window=1)
     register(client)
     revoke(client, sign_in(client))
@@ -285,7 +283,7 @@ def test_an_owner_who_has_logged_out_logs_in_at_home_after_a_day_of_guesses(star
 
 
 @pytest.mark.parametrize("how", ["unlock", "enable"])
-def test_an_administrator_lets_an_account_in_again_that_was_guessed_at(start: Serve, sql: Sql, how: str) -> None:
+def test_an_administrator_unlocks_an_account(start: Serve, sql: Sql, how: str) -> None:
     client = start(login_failures=1)
     user_id = register(client)["id"]
     register(client, "bob")
@@ -310,7 +308,7 @@ def test_an_administrator_lets_an_account_in_again_that_was_guessed_at(start: Se
     assert_throttled(guess(client, AFAR, "bob", PASSWORD), 900)
 
 
-def test_an_unlocked_account_waits_where_its_address_has_guessed_at_others(start: Serve) -> None:
+def test_an_unlocked_account_still_waits_at_a_limited_address(start: Serve) -> None:
     client = start(login_failures=1)
     user_id = register(client)["id"]
     add_user(client, "root", is_admin=True)
@@ -326,7 +324,7 @@ def test_an_unlocked_account_waits_where_its_address_has_guessed_at_others(start
     sign_in(client)
 
 
-def test_an_account_does_not_inherit_what_was_guessed_at_its_name_before(start: Serve) -> None:
+def test_an_account_does_not_inherit_guesses_at_its_name(start: Serve) -> None:
     client = start(login_failures=1)
     burn(client)
     assert_throttled(guess(client, password=PASSWORD), DAY)
@@ -358,7 +356,7 @@ def test_white_space_around_a_name_is_dropped(start: Serve) -> None:
 
 
 @pytest.mark.parametrize("ahead", [{"days": 1}, {"days": 400}])
-def test_what_a_clock_that_was_ahead_has_counted_locks_nobody_out(
+def test_counts_of_a_clock_that_was_ahead_lock_nobody_out(
     start: Serve, clock: MovableClock, ahead: dict[str, float]
 ) -> None:
     client = start(login_failures=1, registration_limit=1)
@@ -439,7 +437,7 @@ def test_a_throttled_login_changes_nothing_and_hashes_nothing(
     assert len(library.work) == 20
 
 
-def test_what_is_refused_only_reads(start: Serve, clock: MovableClock) -> None:
+def test_refusals_only_read(start: Serve, clock: MovableClock) -> None:
     client = start(login_failures=1, registration_limit=2)
     register(client)
     token = sign_in(client, PROXY)
@@ -471,7 +469,7 @@ def test_what_is_refused_only_reads(start: Serve, clock: MovableClock) -> None:
     assert [statement for statement in statements if "FOR " in statement] == []
 
 
-def test_of_64_guesses_at_once_ten_are_hashed(start: Serve, library: Library) -> None:
+def test_ten_of_64_parallel_guesses_are_hashed(start: Serve, library: Library) -> None:
     client = start()
 
     with ThreadPoolExecutor(64) as threads:
@@ -492,7 +490,7 @@ def test_right_logins_at_once_are_no_failures(start: Serve, library: Library) ->
     assert len(library.work) == 32
 
 
-def test_who_waits_too_long_for_those_before_is_told_to_come_again() -> None:
+def test_a_guess_that_waits_too_long_is_told_to_retry() -> None:
     turns = Guesses()
 
     async def wait() -> None:
@@ -510,9 +508,8 @@ def test_who_waits_too_long_for_those_before_is_told_to_come_again() -> None:
         runner.run(wait())
 
 
-def test_guesses_at_an_account_do_not_keep_who_is_signed_in_from_changing_the_password(
-    start: Serve, clock: MovableClock
-) -> None:
+def test_guesses_do_not_block_a_password_change(start: Serve, clock: MovableClock) -> None:
+    """A user who is logged in can change the password."""
     client = start(login_failures=1, access_token_ttl=DAY)
     register(client)
     token = sign_in(client)
@@ -534,7 +531,7 @@ def test_guesses_at_an_account_do_not_keep_who_is_signed_in_from_changing_the_pa
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_right_password_is_no_failure_where_the_database_fails(start: Serve, sql: Sql) -> None:
+def test_a_right_password_is_no_failure_if_the_database_fails(start: Serve, sql: Sql) -> None:
     client = start(login_failures=2)
     register(client)
     sql(
@@ -552,9 +549,7 @@ def test_a_right_password_is_no_failure_where_the_database_fails(start: Serve, s
 
 
 @pytest.mark.parametrize("what", ["login", "refresh", "registration"])
-def test_a_flood_from_one_address_asks_the_database_once_a_second(
-    start: Serve, clock: MovableClock, sql: Sql, what: str
-) -> None:
+def test_a_flood_from_one_address_reads_once_a_second(start: Serve, clock: MovableClock, sql: Sql, what: str) -> None:
     client = start(login_failures=1, registration_limit=10)
     register(client)
     names = (f"name-{n}" for n in count())
@@ -585,7 +580,7 @@ def test_a_flood_from_one_address_asks_the_database_once_a_second(
     assert refused.json() == repeated.json()
 
 
-def test_what_was_refused_is_let_in_when_its_window_is_over(start: Serve, clock: MovableClock) -> None:
+def test_a_refused_address_is_let_in_after_its_window(start: Serve, clock: MovableClock) -> None:
     client = start(login_failures=1, login_window=60)
     register(client)
     assert 429 not in [guess(client, AFAR, f"name-{n}").status_code for n in range(10)]
@@ -596,7 +591,7 @@ def test_what_was_refused_is_let_in_when_its_window_is_over(start: Serve, clock:
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
-def test_a_refusal_that_is_remembered_keeps_nothing_of_the_request(start: Serve) -> None:
+def test_a_remembered_refusal_keeps_nothing_of_the_request(start: Serve) -> None:
     client = start(login_failures=1)
 
     assert [guess(client, AFAR, f"name-{n}").status_code for n in range(11)] == [401] * 10 + [429]
@@ -605,7 +600,7 @@ def test_a_refusal_that_is_remembered_keeps_nothing_of_the_request(start: Serve)
     assert not [form for form in gc.get_objects() if isinstance(form, PasswordForm)]
 
 
-def test_of_refused_addresses_ten_thousand_are_remembered_at_most(settings: Settings, clock: MovableClock) -> None:
+def test_ten_thousand_refused_addresses_are_remembered(settings: Settings, clock: MovableClock) -> None:
     limiter = Limiter(settings, SECRET)
     limits = [limiter.refused_refresh(f"10.0.{n // 250}.{n % 250}") for n in range(REMEMBERED + 1)]
 

@@ -51,7 +51,7 @@ def keys(sql: Sql) -> set[str]:
     return {str(key) for (key,) in sql("SELECT key FROM throttle")}
 
 
-def test_a_wrong_current_password_is_counted_with_the_logins_and_then_throttled(serve: Serve, sql: Sql) -> None:
+def test_a_wrong_current_password_counts_and_is_throttled(serve: Serve, sql: Sql) -> None:
     client = serve(login_failures=4)
     login = sign_up(client, "Ada")
     (before,) = sql("SELECT password_hash FROM users")
@@ -85,9 +85,7 @@ def test_a_right_current_password_clears_the_count(serve: Serve) -> None:
     assert [guess(client).status_code for _ in range(3)] == [401, 401, 429]
 
 
-def test_refresh_tokens_are_counted_whatever_is_wrong_with_them_and_good_ones_still_work(
-    serve: Serve, clock: MovableClock
-) -> None:
+def test_all_bad_refresh_tokens_count_and_good_ones_work(serve: Serve, clock: MovableClock) -> None:
     client = serve(login_failures=1, session_ttl=60, refresh_grace=0)
     expired = sign_up(client)
     clock.move(seconds=60)
@@ -122,9 +120,7 @@ def test_a_reuse_ends_its_session_though_the_answer_is_to_wait(serve: Serve) -> 
     assert "used again" in ended.json()["detail"]
 
 
-def test_registrations_are_limited_and_what_is_no_registration_does_not_count(
-    serve: Serve, clock: MovableClock, sql: Sql
-) -> None:
+def test_registrations_are_limited_and_bad_ones_do_not_count(serve: Serve, clock: MovableClock, sql: Sql) -> None:
     client = serve(registration_limit=3)
 
     for username, password in ("a", PASSWORD), ("ada", "short"), ("ada", "nul\0 nul\0 nul\0"):
@@ -147,7 +143,7 @@ def test_registrations_without_a_limit_are_not_counted(serve: Serve, sql: Sql) -
     assert sql("SELECT * FROM throttle") == []
 
 
-def test_what_is_not_about_the_password_is_no_failure(serve: Serve) -> None:
+def test_only_a_wrong_password_is_a_failure(serve: Serve) -> None:
     client = serve(login_failures=1)
     register(client)
     form: dict[str, str]
@@ -172,7 +168,8 @@ def test_a_full_hashing_queue_is_no_failure(serve: Serve, monkeypatch: pytest.Mo
     library.go.clear()
     try:
         waiting = [
-            portal.start_task_soon(app.state.passwords.verify, WRONG, None, "testclient") for _ in range(QUEUE_LENGTH)
+            portal.start_task_soon(app.state.services.passwords.verify, WRONG, None, "testclient")
+            for _ in range(QUEUE_LENGTH)
         ]
         refused = [guess(client), guess(client), change(client, login), change(client, login)]
     finally:
@@ -185,9 +182,10 @@ def test_a_full_hashing_queue_is_no_failure(serve: Serve, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_what_is_taken_back_in_another_window_leaves_no_count_and_none_that_is_negative(
+def test_a_release_in_a_later_window_leaves_no_negative_count(
     settings: Settings, clock: MovableClock, sql: Sql, times: int
 ) -> None:
+    """It leaves no count at all."""
     attempt = Limiter(settings, SECRET).login("ada", "192.0.2.1")
 
     async def count() -> None:
@@ -202,9 +200,9 @@ def test_what_is_taken_back_in_another_window_leaves_no_count_and_none_that_is_n
     assert sql("SELECT hits FROM throttle") == [(0,)] * 3
 
 
-def test_the_table_holds_neither_names_nor_addresses_nor_what_can_be_made_of_them_without_the_secret(
-    serve: Serve, sql: Sql
-) -> None:
+def test_the_table_holds_no_names_and_no_addresses(serve: Serve, sql: Sql) -> None:
+    """Without the secret, nobody can compute the keys from names and addresses."""
+
     def keys_of(client: TestClient) -> set[str]:
         for table in "throttle", "users":
             sql(f"DELETE FROM {table}")
@@ -287,7 +285,7 @@ def test_another_secret_counts_anew_and_locks_nobody_out(serve: Serve, clock: Mo
     [guess, lambda client: refresh(client, "x"), post],
     ids=["login", "refresh", "registration"],
 )
-def test_whatever_is_counted_later_clears_away_what_is_over_ten_at_once(
+def test_every_count_clears_ten_that_are_over(
     serve: Serve, clock: MovableClock, sql: Sql, send: Callable[[TestClient], Response]
 ) -> None:
     client = serve()

@@ -187,9 +187,10 @@ def test_nobodys_password_costs_what_a_new_users_does(sqlite_url: str, trace: Tr
     assert hashes == [[f"hash $argon2id$v=19$m={cost.memory},t={cost.passes},p={cost.lanes}"]] * 3
 
 
-def test_every_refused_refresh_takes_the_same_steps_whatever_became_of_the_session(
+def test_every_refused_refresh_takes_the_same_steps(
     client: TestClient, sql: Sql, trace: Trace, database_url: str
 ) -> None:
+    """The steps do not show how the session ended."""
     taken = {}
     for fate, statement in FATES.items():
         token = sign_up(client).refresh_token
@@ -204,9 +205,7 @@ def test_every_refused_refresh_takes_the_same_steps_whatever_became_of_the_sessi
     assert kinds(steps, "commit") == ["commit"] * transactions
 
 
-def test_a_refresh_token_that_is_not_ours_is_refused_without_a_look_at_any_session(
-    client: TestClient, clock: MovableClock, trace: Trace
-) -> None:
+def test_a_foreign_refresh_token_reads_no_session(client: TestClient, clock: MovableClock, trace: Trace) -> None:
     login = sign_up(client)
     taken = {
         "garbage": trace(fail_to_refresh, client, "x"),
@@ -280,7 +279,7 @@ def report(title: str, pairs: Sequence[Pair]) -> tuple[float, float]:
 
 
 @pytest.mark.long
-def test_the_time_of_a_refused_login_does_not_tell_who_has_an_account(database_url: str) -> None:
+def test_the_time_of_a_refused_login_tells_nothing(database_url: str) -> None:
     """A machine with other work gives an odd run; three of them in a row are more than chance."""
     with service(database_url) as url:
         for run in range(RUNS):

@@ -372,7 +372,7 @@ def test_so_are_a_million(algorithm: str) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(claims=claims_of_any_kind)
 @settings(deadline=None, max_examples=40)
-def test_what_is_signed_verifies_elsewhere(algorithm: str, claims: Claims) -> None:
+def test_signed_claims_verify_elsewhere(algorithm: str, claims: Claims) -> None:
     service = _service(algorithm)
 
     assert service.elsewhere(service.tokens.sign(claims)) == [claims.model_dump()] * 2

@@ -87,7 +87,7 @@ def assert_refused(token: str) -> None:
 
 @given(claims_of_any_kind)
 @settings(deadline=None)
-def test_what_is_signed_is_read_here_and_verifies_in_other_libraries(claims: Claims) -> None:
+def test_signed_claims_verify_here_and_in_other_libraries(claims: Claims) -> None:
     token = TOKENS.sign(claims)
 
     assert TOKENS.verify_session_token(token) == claims
@@ -107,7 +107,7 @@ def test_each_kind_is_read_as_itself_only() -> None:
         TOKENS.verify(RefreshClaims, access, NOW)
 
 
-def test_the_same_refresh_claims_are_the_same_bytes_in_every_process() -> None:
+def test_equal_refresh_claims_are_equal_bytes_in_any_process() -> None:
     assert Tokens(ISSUER, [SECRET]).sign(RefreshClaims(**COMMON, gen=1)) == TOKENS.sign(REFRESH)
     assert TOKENS.sign(RefreshClaims(**COMMON, gen=2)) != TOKENS.sign(REFRESH)
 
@@ -122,7 +122,7 @@ def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
     assert TOKENS.verify_session_token(token) == ACCESS
 
 
-def test_of_verified_tokens_some_thousand_access_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_thousand_verified_access_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, verify = Tokens(ISSUER, [SECRET]), jws.verify
     first, *others = [tokens.sign(ACCESS.model_copy(update={"jti": str(n)})) for n in range(REMEMBERED + 1)]
     refresh = tokens.sign(REFRESH)
@@ -228,7 +228,7 @@ def test_a_kid_tells_nothing_of_its_secret_but_which_it_is() -> None:
     ],
     ids=["JSON text", "JSON list", "JWK", "number", "PEM", "certificate", "ssh", "not ASCII", "spaces"],
 )
-def test_a_secret_that_the_settings_take_is_the_key_by_its_utf8_bytes(secret: str) -> None:
+def test_the_key_is_the_utf8_bytes_of_the_secret(secret: str) -> None:
     try:
         Settings(secret_key=secret)
     except ValidationError:
@@ -276,7 +276,7 @@ def test_text_in_another_form_is_refused(text: tuple[str, str]) -> None:
     assert_refused(text[1])
 
 
-def test_the_other_last_characters_that_decode_to_the_same_bytes_are_refused() -> None:
+def test_another_last_character_for_the_same_bytes_is_refused() -> None:
     spellings = [f"{SIGNATURE[:-1]}{last}" for last in ALPHABET]
     same = {text for text in spellings if urlsafe_b64decode(f"{text}=") == urlsafe_b64decode(f"{SIGNATURE}=")}
 

@@ -55,7 +55,8 @@ def test_so_has_one_for_this_host_alone(app: Run, url: str) -> None:
     assert faults(app, **LOCAL, public_url=url) == []
 
 
-def test_an_installation_that_never_ran_has_none_and_is_not_begun() -> None:
+def test_an_installation_that_never_ran_stays_untouched() -> None:
+    """The command makes no database and no secret."""
     assert faults(run) == []
     assert list(Path.cwd().iterdir()) == []
 
@@ -131,7 +132,7 @@ def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
     assert not Path("tasks.db.secret").exists()
 
 
-def test_a_key_file_that_is_none_on_an_installation_that_never_ran() -> None:
+def test_a_bad_key_file_on_an_installation_that_never_ran() -> None:
     Path("jwt.pem").touch(0o600)
 
     assert faults(run, jwt_private_key_file="jwt.pem") == [
@@ -221,7 +222,7 @@ def test_cors_for_every_origin(app: Run) -> None:
 
 
 @pytest.mark.parametrize("host", ["tasks.example.com", "8.8.8.8:8000"])
-def test_registration_that_is_open_to_the_world_unless_that_is_said(app: Run, host: str) -> None:
+def test_open_registration_is_warned_of_unless_it_is_set(app: Run, host: str) -> None:
     settings = LOCAL | {"public_url": f"https://{host}"}
 
     assert faults(app, **settings) == ["Anybody who reaches PUBLIC_URL can make an account."]

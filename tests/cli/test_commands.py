@@ -71,7 +71,7 @@ def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:
     assert refused.stderr.startswith(f"error: {Path.cwd()}/tasks.db.secret is damaged: it must have at least 32 bytes")
 
 
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(sqlite_url: str) -> None:
+def test_a_terminal_asks_twice_for_the_password_and_hides_it(sqlite_url: str) -> None:
     screen, keyboard = pty.openpty()
     words = [sys.executable, "-m", "app", "users", "add", "ada"]
     environ = environment(database_url=sqlite_url)
@@ -106,7 +106,7 @@ def test_a_public_url_in_clear_is_warned_of(sqlite_url: str) -> None:
         ) == is_warned
 
 
-def test_a_public_url_that_is_not_where_others_reach_it_is_warned_of(sqlite_url: str) -> None:
+def test_a_public_url_that_others_cannot_reach_is_warned_of(sqlite_url: str) -> None:
     def warned(host: str, **settings: str) -> bool:
         Path("tasks.db.secret").touch(0o600)
         return (
@@ -144,7 +144,7 @@ def test_a_number_that_is_out_of_range_is_refused(words: str) -> None:
     assert run(*words.split()).exit_code == 2
 
 
-def test_who_interrupts_is_not_told_that_the_database_is_away(postgres_url: str) -> None:
+def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) -> None:
     environ = environment(database_url=postgres_url, secret_key=SECRET)
     words = [sys.executable, "-m", "app", "demo", "--tasks", "1000000"]
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child is deaf to it where its parent ignores it
@@ -164,7 +164,7 @@ def test_who_interrupts_is_not_told_that_the_database_is_away(postgres_url: str)
 
 
 @on_one_database
-def test_an_interrupt_that_the_driver_takes_for_a_timeout_is_one(settings: Settings) -> None:
+def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings) -> None:
     """As asyncpg does at some moments."""
 
     async def interrupted(_: Database) -> None:

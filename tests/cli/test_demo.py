@@ -33,14 +33,14 @@ def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, 
 
 
 @on_one_database
-def test_it_can_be_done_again(app: Run, sql: Sql) -> None:
+def test_demo_can_run_again(app: Run, sql: Sql) -> None:
     for _ in range(2):
         assert app("demo", "--users", "2", "--tasks", "0").exit_code == 0
 
     assert sql("SELECT count(*), count(DISTINCT username) FROM users") == [(4, 4)]
 
 
-def test_it_asks_before_it_adds_to_the_accounts_of_others(client: TestClient, app: Run, sql: Sql) -> None:
+def test_demo_asks_before_it_adds_to_accounts_of_others(client: TestClient, app: Run, sql: Sql) -> None:
     register(client, "ada")
     few = ("demo", "--users", "1", "--tasks", "0")
 

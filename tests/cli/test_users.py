@@ -31,7 +31,7 @@ def can_log_in(client: TestClient, password: str = PASSWORD) -> bool:
 
 @pytest.mark.parametrize("command", ["enable", "unlock", "set-password", "reset-token"])
 @pytest.mark.usefixtures("sqlite_url")
-def test_a_secret_that_others_may_read_ends_a_command_with_one_line(command: str) -> None:
+def test_a_secret_readable_by_others_ends_a_command(command: str) -> None:
     assert run("users", "add", "ada", stdin=PASSWORD).exit_code == 0
     kept = Path("tasks.db.secret")
     kept.write_text(SECRET)
@@ -77,7 +77,7 @@ def test_a_prefix_that_none_can_have_is_refused(app: Run) -> None:
     assert refused.stderr.startswith("error: username: String should match pattern")
 
 
-def test_who_is_disabled_is_out_until_enabled(client: TestClient, app: Run) -> None:
+def test_a_disabled_user_is_out_until_enabled(client: TestClient, app: Run) -> None:
     login = sign_up(client)
 
     assert app("users", "disable", "ADA").stdout == "Disabled ada.\n"
@@ -89,7 +89,7 @@ def test_who_is_disabled_is_out_until_enabled(client: TestClient, app: Run) -> N
     assert can_log_in(client)
 
 
-def test_who_is_promoted_is_an_administrator_and_the_last_one_stays(client: TestClient, app: Run) -> None:
+def test_promote_makes_an_administrator_and_the_last_one_stays(client: TestClient, app: Run) -> None:
     register(client)
 
     assert app("users", "promote", "ada").stdout == "Promoted ada.\n"
@@ -127,7 +127,7 @@ def test_a_password_that_is_set_ends_every_session(client: TestClient, app: Run)
     assert can_log_in(client, NEW)
 
 
-def test_a_password_that_is_set_is_good_at_once_for_who_had_guessed_too_often(client: TestClient, app: Run) -> None:
+def test_a_password_that_is_set_works_at_once_when_throttled(client: TestClient, app: Run) -> None:
     for name in "ada", "bob":
         register(client, name)
         guesses = [client.post("/auth/token", data={"username": name, "password": f"{n}"}) for n in range(11)]
@@ -150,9 +150,7 @@ def test_a_piped_password_is_what_can_be_typed(client: TestClient, database_url:
 
 
 @pytest.mark.parametrize(("command", "done"), [("unlock", "Unlocked ada.\n"), ("enable", "Enabled ada.\n")])
-def test_an_account_that_was_guessed_at_is_let_in_again_with_its_password(
-    client: TestClient, app: Run, command: str, done: str
-) -> None:
+def test_unlock_lets_a_throttled_account_log_in(client: TestClient, app: Run, command: str, done: str) -> None:
     for name in "ada", "bob":
         register(client, name)
         guesses = [client.post("/auth/token", data={"username": name, "password": f"{n}"}) for n in range(11)]
@@ -273,7 +271,7 @@ def test_nobody_of_that_name_is_one_line(app: Run, words: tuple[str, str]) -> No
     assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", "error: User not found\n")
 
 
-def test_what_is_over_is_purged_and_the_rest_lives(client: TestClient, app: Run, clock: MovableClock, sql: Sql) -> None:
+def test_purge_deletes_ended_sessions_only(client: TestClient, app: Run, clock: MovableClock, sql: Sql) -> None:
     live = sign_up(client)
     for _ in range(3):
         clock.move(seconds=1)

@@ -45,7 +45,7 @@ def titles(answer: Any) -> list[str]:
         ),
     ],
 )
-def test_it_logs_in_and_lists_tasks_whatever_client_it_says_it_is(
+def test_any_client_id_logs_in_and_lists_tasks(
     connect: Connect, url: str, ada: dict[str, str], client: dict[str, str]
 ) -> None:
     session = connect(**client, **TO_THE_END)
@@ -85,9 +85,7 @@ def test_a_refused_login_raises_its_code_and_leaves_no_token(
     assert session.token is None
 
 
-def test_a_refresh_token_that_was_used_raises_and_the_session_is_over(
-    connect: Connect, url: str, ada: dict[str, str]
-) -> None:
+def test_a_used_refresh_token_raises_and_ends_the_session(connect: Connect, url: str, ada: dict[str, str]) -> None:
     session = connect(**TO_THE_END)
     used = session.fetch_token(**ada)["refresh_token"]
     session.refresh_token()
@@ -99,7 +97,7 @@ def test_a_refresh_token_that_was_used_raises_and_the_session_is_over(
     assert session.get(f"{url}/tasks/mine").status_code == 401
 
 
-def test_a_wider_scope_on_refresh_raises_and_does_not_use_the_token_up(connect: Connect, ada: dict[str, str]) -> None:
+def test_a_wider_scope_on_refresh_raises_and_keeps_the_token(connect: Connect, ada: dict[str, str]) -> None:
     session = connect(scope="tasks:read")
     session.fetch_token(**ada)
 
@@ -110,9 +108,7 @@ def test_a_wider_scope_on_refresh_raises_and_does_not_use_the_token_up(connect: 
     assert session.refresh_token()["scope"] == "tasks:read"
 
 
-def test_a_token_about_to_run_out_refreshes_by_itself_and_the_new_one_is_saved(
-    connect: Connect, url: str, ada: dict[str, str]
-) -> None:
+def test_a_token_about_to_expire_refreshes_and_is_saved(connect: Connect, url: str, ada: dict[str, str]) -> None:
     saved: list[dict[str, Any]] = []
     session = connect(update_token=lambda token, refresh_token: saved.append(dict(token, replaced=refresh_token)))
     login = session.fetch_token(**ada)
@@ -145,7 +141,7 @@ def test_after_it_revokes_either_token_neither_works(
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
-def test_it_introspects_the_tokens_of_its_user(connect: Connect, url: str, ada: dict[str, str], kind: str) -> None:
+def test_introspection_knows_the_tokens_of_the_user(connect: Connect, url: str, ada: dict[str, str], kind: str) -> None:
     session, other = connect(**TO_THE_END), connect(**TO_THE_END)
     session.fetch_token(**ada)
     token = other.fetch_token(**ada)[kind]
@@ -160,7 +156,7 @@ def test_it_introspects_the_tokens_of_its_user(connect: Connect, url: str, ada: 
     assert introspect() == {"active": False}
 
 
-def test_it_configures_itself_from_the_metadata_alone(make: Connect, url: str, ada: dict[str, str]) -> None:
+def test_the_metadata_alone_configures_a_client(make: Connect, url: str, ada: dict[str, str]) -> None:
     metadata = httpx2.get(f"{url}/.well-known/oauth-authorization-server").raise_for_status().json()
     session = make(**metadata)
     login = dict(session.fetch_token(**ada))

@@ -52,7 +52,7 @@ def test_the_client_that_it_says_it_is_does_not_matter(url: str, ada: dict[str, 
 
 
 @pytest.mark.parametrize("way", ["-F", "-d"])
-def test_it_refreshes_and_logs_out(url: str, ada: dict[str, str], way: str) -> None:
+def test_curl_refreshes_and_logs_out(url: str, ada: dict[str, str], way: str) -> None:
     _, login = curl(f"{url}/auth/token", *fields(way, **ada))
     grant = fields(way, grant_type="refresh_token", refresh_token=login["refresh_token"])
 

@@ -15,7 +15,8 @@ def run(library: str, url: str) -> dict[str, Any]:
     return names
 
 
-def test_authlibs_lines_log_in_list_tasks_and_refresh_by_themselves(url: str, ada: dict[str, str]) -> None:
+def test_the_authlib_lines_log_in_list_tasks_and_refresh(url: str, ada: dict[str, str]) -> None:
+    """Authlib refreshes without a call."""
     left = run("authlib", url)
 
     with left["client"] as client:
@@ -27,9 +28,10 @@ def test_authlibs_lines_log_in_list_tasks_and_refresh_by_themselves(url: str, ad
         assert client.token["refresh_token"] != before
 
 
-def test_requests_oauthlibs_lines_log_in_list_tasks_and_refresh_by_themselves(
+def test_the_oauthlib_lines_log_in_list_tasks_and_refresh(
     url: str, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """requests-oauthlib refreshes without a call."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     left = run("requests_oauthlib", url)
 

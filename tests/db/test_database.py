@@ -69,7 +69,7 @@ def test_a_write_that_raises_leaves_nothing(database_url: str) -> None:
     run(database_url, check)
 
 
-def test_faults_of_a_statement_are_not_taken_for_faults_of_the_database(database_url: str) -> None:
+def test_a_faulty_statement_is_no_fault_of_the_database(database_url: str) -> None:
     async def check(database: Database) -> None:
         await database.write(insert)
         with pytest.raises(IntegrityError):
@@ -100,7 +100,7 @@ def test_sqlites_files_are_for_their_owner() -> None:
     run("sqlite:///new.db", check)
 
 
-def test_a_schema_that_is_behind_is_told_from_a_database_that_is_away(database_url: str) -> None:
+def test_an_old_schema_is_told_from_an_absent_database(database_url: str) -> None:
     async def check(database: Database) -> None:
         for statement in "SELECT n FROM nowhere", "SELECT nowhere FROM users":
             with pytest.raises(SchemaBehind):
@@ -109,7 +109,8 @@ def test_a_schema_that_is_behind_is_told_from_a_database_that_is_away(database_u
     run(database_url, check)
 
 
-def test_sqlite_reads_wait_for_no_writer_and_a_write_waits_for_another_process(sqlite_url: str) -> None:
+def test_sqlite_reads_never_wait_and_writes_wait_for_others(sqlite_url: str) -> None:
+    """A read does not wait for a writer; a write waits for another process."""
     other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
 
     async def check(database: Database) -> None:
@@ -125,7 +126,8 @@ def test_sqlite_reads_wait_for_no_writer_and_a_write_waits_for_another_process(s
     other.close()
 
 
-def test_sqlite_reads_leave_nothing_open_that_would_keep_the_wal_from_being_emptied(sqlite_url: str) -> None:
+def test_sqlite_reads_let_the_wal_be_emptied(sqlite_url: str) -> None:
+    """A read leaves no statement open."""
     other = sqlite3.connect(Path("tasks.db"), isolation_level=None)
 
     async def check(database: Database) -> None:
@@ -204,7 +206,7 @@ def test_sqlite_whose_maker_never_ends_is_unavailable() -> None:
     other.close()
 
 
-def test_postgresql_callers_get_a_connection_in_the_order_in_which_they_came(postgres_url: str) -> None:
+def test_postgresql_callers_get_connections_in_order(postgres_url: str) -> None:
     """Whoever asks again at once does not get it before those who wait."""
     turns = [0] * 3 * POOL_SIZE
 
@@ -220,7 +222,7 @@ def test_postgresql_callers_get_a_connection_in_the_order_in_which_they_came(pos
     run(postgres_url, check)
 
 
-def test_postgresql_connections_that_the_server_closed_are_replaced_unnoticed(postgres_url: str) -> None:
+def test_postgresql_connections_closed_by_it_are_replaced(postgres_url: str) -> None:
     async def check(database: Database) -> None:
         await asyncio.gather(*(database.read(count) for _ in range(5)))
         killer = await asyncpg.connect(postgres_url)
@@ -256,7 +258,7 @@ def test_postgresql_ends_a_statement_that_takes_too_long(postgres_url: str) -> N
 
 
 @pytest.mark.long
-def test_postgresql_that_has_gone_silent_is_not_waited_for_at_the_end(postgres_url: str) -> None:
+def test_a_silent_postgresql_does_not_delay_the_end(postgres_url: str) -> None:
     async def check(database: Database) -> None:
         pids = await asyncio.gather(*(database.read(backend) for _ in range(5)))
         for pid in pids:
@@ -298,7 +300,9 @@ def test_sqlite_reads_that_are_long_hold_nobody_up(sqlite_url: str) -> None:
     run(sqlite_url, check)
 
 
-def test_sqlite_reads_without_end_are_given_up_and_so_are_those_that_wait_for_them(sqlite_url: str) -> None:
+def test_endless_sqlite_reads_are_given_up_with_those_waiting(sqlite_url: str) -> None:
+    """The reads that wait for a thread are given up too."""
+
     def count_for_ever(connection: Connection) -> None:
         connection.execute(COUNT_TO, {"most": 10**12}).scalar_one()
 
@@ -349,7 +353,7 @@ def test_sqlite_that_is_closed_waits_for_no_long_read(sqlite_url: str) -> None:
     asyncio.run(check())
 
 
-def test_sqlite_writes_that_have_waited_for_others_too_long_are_given_up(sqlite_url: str) -> None:
+def test_sqlite_writes_give_up_waiting_in_time(sqlite_url: str) -> None:
     async def check() -> None:
         async with connect(make_url(sqlite_url), wait=0) as database:
             with pytest.raises(DatabaseUnavailable):
@@ -359,7 +363,7 @@ def test_sqlite_writes_that_have_waited_for_others_too_long_are_given_up(sqlite_
     asyncio.run(check())
 
 
-def test_sqlite_gives_up_a_write_that_waits_at_its_deadline_and_never_runs_it(sqlite_url: str) -> None:
+def test_sqlite_never_runs_a_write_given_up_at_its_deadline(sqlite_url: str) -> None:
     """Not when its turn comes: the one before it may take long, and whoever was answered 503 may have gone."""
     release, ran = threading.Event(), list[str]()
 
@@ -387,7 +391,7 @@ def test_sqlite_gives_up_a_write_that_waits_at_its_deadline_and_never_runs_it(sq
     run(sqlite_url, check)
 
 
-def test_sqlite_ends_a_write_that_runs_over_its_deadline_and_rolls_it_back(sqlite_url: str) -> None:
+def test_sqlite_rolls_back_a_write_at_its_deadline(sqlite_url: str) -> None:
     def insert_and_count_for_ever(connection: Connection) -> None:
         insert(connection)
         connection.execute(COUNT_TO, {"most": 10**12}).scalar_one()
@@ -448,9 +452,11 @@ def test_sqlite_callers_take_turns_at_long_reads(sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["search", "walk"])
-def test_postgresql_long_reads_have_a_share_of_the_connections_and_each_caller_of_that(
+def test_postgresql_long_reads_share_some_connections(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, kind: Literal["search", "walk"]
 ) -> None:
+    """Each caller has a share of these in turn."""
+
     def wait_for_lock(connection: Connection) -> None:
         expect_long(connection, kind)
         connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
@@ -488,9 +494,7 @@ def test_sqlites_wal_is_emptied_between_long_reads(sqlite_url: str) -> None:
     run(sqlite_url, check)
 
 
-def test_a_long_read_of_another_process_keeps_the_wal_and_no_read_waiting(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_read_of_another_process_delays_no_read(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.db.sqlite.CHECKPOINTS", 2)
 
     async def check(database: Database) -> None:
@@ -503,7 +507,7 @@ def test_a_long_read_of_another_process_keeps_the_wal_and_no_read_waiting(
     run(sqlite_url, check)
 
 
-def test_sqlites_wal_shrinks_after_a_long_read_of_another_process(sqlite_url: str) -> None:
+def test_the_wal_shrinks_after_another_process_s_long_read(sqlite_url: str) -> None:
     async def check(database: Database) -> None:
         async with grown_wal(database):
             pass

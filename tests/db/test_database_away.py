@@ -307,7 +307,8 @@ def assert_unavailable(response: httpx2.Response) -> None:
     assert response.json()["detail"] == "The database is not available"
 
 
-def test_postgresql_restarted_under_load_loses_nothing_and_is_used_again_at_once() -> None:
+def test_postgresql_restarted_under_load_loses_nothing() -> None:
+    """The service uses it again at once."""
     with own_server() as server, durable_database(server) as url, running(url) as service:
         with load(service.url) as writers:
             recoveries = [restart(server, how, writers) for how in (signal.SIGINT, signal.SIGQUIT)]
@@ -333,9 +334,8 @@ def restart(server: Server, how: signal.Signals, writers: Sequence[Writer]) -> f
 
 
 @on_postgresql
-def test_without_a_free_connection_the_answer_is_503_in_time_and_the_rest_goes_on(
-    client: TestClient, database_url: str, sql: Sql
-) -> None:
+def test_without_a_free_connection_the_answer_is_503_in_time(client: TestClient, database_url: str, sql: Sql) -> None:
+    """Requests that need no connection go on."""
     with ThreadPoolExecutor(POOL_SIZE + 1) as threads, transaction(database_url) as other:
         other("LOCK TABLE tasks")
         held = [threads.submit(client.get, "/tasks/") for _ in range(POOL_SIZE)]
@@ -355,7 +355,7 @@ def test_without_a_free_connection_the_answer_is_503_in_time_and_the_rest_goes_o
 
 @on_postgresql
 @pytest.mark.parametrize("query", ["q=plants", "sort=created_at&due_after=2040-01-01T00:00:00Z"])
-def test_long_lists_of_people_without_a_token_leave_connections_to_everybody_else(
+def test_anonymous_long_lists_leave_connections_to_others(
     client: TestClient, database_url: str, sql: Sql, query: str
 ) -> None:
     ada = sign_up(client)
@@ -486,9 +486,8 @@ def test_a_database_that_takes_no_connections_is_503(
 
 
 @pytest.mark.long
-def test_a_lock_held_for_too_long_is_503_for_all_who_wait_and_reads_go_on(
-    client: TestClient, database_url: str
-) -> None:
+def test_a_lock_held_too_long_is_503_and_reads_go_on(client: TestClient, database_url: str) -> None:
+    """Every request that waits for the lock gets 503."""
     ada = sign_up(client)
     path = f"/tasks/{create_task(client, ada)['id']}"
 

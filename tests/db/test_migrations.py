@@ -202,7 +202,7 @@ def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
     run(database_url, upgrade)
 
 
-def test_a_service_that_starts_on_an_empty_folder_makes_its_schema(tmp_path: Path) -> None:
+def test_a_service_in_an_empty_folder_makes_its_schema(tmp_path: Path) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/new.db", secret_key=SecretStr(SECRET))
     with TestClient(create_app(settings, password_cost=CHEAP)) as client:
         assert client.get("/health/ready").status_code == 200

@@ -73,7 +73,7 @@ def test_each_page_is_a_range_of_an_index(
 
 @pytest.mark.parametrize("path", ["/tasks/mine", "/tasks/public"])
 @pytest.mark.parametrize(("others", "count"), [("Others", 100), ("Plants", FEW)], ids=["few", "many"])
-def test_what_is_searched_for_is_found_in_the_index_of_words_or_met_along_the_list(
+def test_a_search_uses_the_index_of_words_or_walks_the_list(
     client: TestClient,
     ada: Login,
     database_url: str,

@@ -195,7 +195,7 @@ def assert_error(answer: Answer, status: int, data: bytes) -> None:
 
 @on_each_server
 @pytest.mark.parametrize("row", REFUSED)
-def test_what_is_bad_is_refused_and_leaves_nothing(service: Service, row: str, subtests: pytest.Subtests) -> None:
+def test_a_bad_request_is_refused_and_leaves_nothing(service: Service, row: str, subtests: pytest.Subtests) -> None:
     before = service.rows()
 
     for name, (data, status) in REFUSED[row].items():
@@ -277,7 +277,7 @@ def test_a_head_that_is_far_too_long_is_refused(service: Service, subtests: pyte
 
 
 @on_each_server
-def test_requests_that_come_at_once_are_each_answered_whatever_the_ones_before(service: Service) -> None:
+def test_pipelined_requests_are_each_answered(service: Service) -> None:
     large = b"[" * (MIB // 4)
     data = {
         user(b"canary7q"): 422,
@@ -302,7 +302,7 @@ def test_requests_that_come_at_once_are_each_answered_whatever_the_ones_before(s
 
 
 @on_each_server
-def test_who_waits_for_a_go_ahead_gets_it(service: Service) -> None:
+def test_a_client_that_waits_for_a_go_ahead_gets_it(service: Service) -> None:
     with Connection(service.port) as connection:
         connection.send(head(b"POST", b"/auth/token", FORM, b"Expect: 100-continue", b"Content-Length: 8"))
         go_ahead = connection.answer()
@@ -314,7 +314,7 @@ def test_who_waits_for_a_go_ahead_gets_it(service: Service) -> None:
 
 
 @on_each_server
-def test_who_waits_with_too_large_a_body_is_told_at_once(service: Service) -> None:
+def test_too_large_a_body_is_refused_before_it_is_sent(service: Service) -> None:
     with Connection(service.port) as connection:
         connection.send(head(b"POST", b"/users", JSON, b"Expect: 100-continue", b"Content-Length: 10000000"))
         answer = connection.answer()
@@ -402,7 +402,7 @@ TEXTS = [
 
 @on_each_server
 @pytest.mark.parametrize("is_ascii", [True, False], ids=["escaped", "raw"])
-def test_what_is_accepted_is_kept_and_read_back_exactly(service: Service, is_ascii: bool) -> None:
+def test_accepted_text_is_read_back_exactly(service: Service, is_ascii: bool) -> None:
     for text in TEXTS:
         fields = {"title": text, "description": text}
         created = service.exchange(task(json.dumps(fields, ensure_ascii=is_ascii).encode()))
@@ -442,7 +442,8 @@ def test_an_aware_time_is_kept_as_the_same_instant(service: Service) -> None:
 
 
 @on_each_server
-def test_a_password_is_the_same_in_every_spelling_of_a_form_and_no_other_is(service: Service) -> None:
+def test_a_password_is_the_same_in_every_form_encoding(service: Service) -> None:
+    """No other password is."""
     name, password = f"ada-{uuid4().hex}", "p+q %&=;# \u00e9\N{EURO SIGN}\N{MUSICAL SYMBOL G CLEF}"
     accepted = {
         "plus": quote_plus(password),
@@ -501,7 +502,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 @on_each_server
 @pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=pytest.mark.long)])
-def test_requests_mutated_at_random_are_answered_without_a_fault(service: Service, count: int) -> None:
+def test_randomly_mutated_requests_are_answered(service: Service, count: int) -> None:
     chance = random.Random(count)
 
     for _ in range(count):

@@ -74,7 +74,7 @@ def test_an_unknown_file_of_the_docs_is_not_found(unstarted: TestClient) -> None
 
 
 @pytest.mark.parametrize("name", ["favicon.png", "none"])
-def test_another_method_than_get_is_not_allowed_on_the_files_of_the_docs(unstarted: TestClient, name: str) -> None:
+def test_the_files_of_the_docs_answer_get_only(unstarted: TestClient, name: str) -> None:
     response = unstarted.post(f"/docs/files/{name}")
 
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")

@@ -314,7 +314,7 @@ def test_every_error_is_told_to_programs(settings: Settings, method: str, path: 
 
 
 @pytest.mark.parametrize("chunks", [b" " * LIMIT + b" ", [b" " * LIMIT, b" "]], ids=["with its length", "chunked"])
-def test_a_plain_route_of_a_product_refuses_a_large_body_in_the_same_words(chunks: Any) -> None:
+def test_a_product_s_plain_route_refuses_a_large_body(chunks: Any) -> None:
     async def plant(fields: dict[str, str]) -> dict[str, str]:
         return fields
 

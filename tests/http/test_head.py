@@ -47,7 +47,7 @@ def test_head_has_the_status_and_headers_of_get(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("url", ["/auth/token", "/auth/revoke", "/auth/introspect"])
-def test_where_there_is_no_get_there_is_no_head(client: TestClient, url: str) -> None:
+def test_head_exists_only_with_get(client: TestClient, url: str) -> None:
     assert_equals_get(client, url, 405)
 
     assert client.head(url).headers["Allow"] == "POST"

@@ -123,7 +123,7 @@ def caching(responses: Iterable[Response]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_every_answer_of_every_operation_has_the_security_headers(client: TestClient) -> None:
+def test_every_answer_has_the_security_headers(client: TestClient) -> None:
     seen = answers(client)
 
     assert {response.status_code for response in seen} >= {200, 201, 204, 400, 401, 403, 404, 413, 415, 422}
@@ -137,7 +137,7 @@ def test_every_answer_of_every_operation_has_the_security_headers(client: TestCl
 
 
 @pytest.mark.parametrize("name", NO_OPERATIONS)
-def test_what_is_no_operation_has_the_security_headers_too(name: str) -> None:
+def test_answers_of_no_operation_have_the_security_headers(name: str) -> None:
     status, method, url, request = NO_OPERATIONS[name]
     expected = dict(ALWAYS)
     if url in {"/docs", "/redoc"}:  # with a policy of their own: test_docs.py
@@ -252,7 +252,7 @@ def test_a_listed_origin_reads_every_answer(name: str) -> None:
     assert response.headers["Vary"] == "Origin"
 
 
-def test_a_listed_origin_logs_in_and_reads_all_that_our_clients_need(serve: Serve) -> None:
+def test_a_listed_origin_logs_in_and_reads_the_headers(serve: Serve) -> None:
     client = serve(cors_origins=ORIGIN)
     client.headers |= {"Origin": ORIGIN}
     login = sign_up(client)
@@ -396,7 +396,7 @@ def test_an_origin_is_listed_in_any_spelling(listed: str, sent: str) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == sent
 
 
-def test_any_origin_reads_where_all_are_listed_and_still_without_credentials() -> None:
+def test_a_wildcard_origin_reads_without_credentials() -> None:
     client, headers = unstarted(cors_origins="*"), {"Origin": ORIGIN, "Cookie": "a=b"}
 
     simple = client.get("/health/live", headers=headers)

@@ -139,7 +139,7 @@ def test_headers_are_16_kib_at_most_and_authorization_8(headers: list[Header], s
 
 
 @pytest.mark.parametrize("path", sorted(FORMS))
-def test_a_form_endpoint_refuses_a_long_url_and_large_headers_in_oauths_shape(path: str) -> None:
+def test_a_form_endpoint_refuses_a_long_head_in_oauth_s_shape(path: str) -> None:
     long = unstarted().post(f"{path}?{'x' * 8192}")
     large = unstarted().post(path, headers={"X-Filler": "x" * 16384})
 
@@ -157,7 +157,7 @@ def test_any_host_is_answered_where_none_are_listed() -> None:
     ["tasks.example", "TASKS.Example", "tasks.example:8000", "tasks.example:", "[::1]", "[::1]:8000", "10.0.0.7:80"],
 )
 @pytest.mark.parametrize("hosts", [HOSTS, HOSTS.upper()], ids=["listed", "listed in upper case"])
-def test_a_listed_host_is_answered_on_any_port_and_in_any_letter_case(host: str, hosts: str) -> None:
+def test_a_listed_host_is_answered_in_any_letter_case(host: str, hosts: str) -> None:
     assert unstarted(allowed_hosts=hosts).get("/openapi.json", headers={"Host": host}).status_code == 200
 
 
@@ -238,7 +238,8 @@ def test_a_coded_body_is_refused_with_the_coding_that_is_taken() -> None:
     assert (form.status_code, form.json()["error"]) == (415, "invalid_request")
 
 
-def test_a_body_that_is_not_coded_is_taken_and_a_coding_without_a_body_does_not_matter() -> None:
+def test_a_content_coding_matters_only_with_a_body() -> None:
+    """A body with the coding "identity" is taken."""
     length, none = (b"content-length", b"1"), (b"content-length", b"0")
 
     for coding, size, status in (
@@ -267,7 +268,8 @@ def test_a_transfer_coding_that_leaves_the_end_open_is_400(coding: str) -> None:
     assert refused.json()["code"] == "invalid_transfer_encoding"
 
 
-def test_a_transfer_coding_but_chunked_is_501_and_ends_the_connection() -> None:
+def test_an_unknown_transfer_coding_is_501() -> None:
+    """The connection ends."""
     client = unstarted()
 
     refused = client.post("/users", headers={"Transfer-Encoding": "gzip, chunked"})
@@ -290,7 +292,7 @@ def test_options_of_the_whole_service_are_its_methods() -> None:
 
 
 @pytest.mark.parametrize("query", BAD_TEXT)
-def test_a_query_that_is_not_text_is_422_and_400_of_a_form_endpoint(query: str) -> None:
+def test_a_query_that_is_not_text_is_422_or_oauth_s_400(query: str) -> None:
     client = unstarted()
     paths = client.get("/openapi.json").json()["paths"]
     operations = [(method, path) for path, methods in paths.items() for method in methods]
@@ -395,7 +397,7 @@ def test_a_request_that_the_end_of_the_service_cuts_off_is_503(path: str, header
     assert "X-Request-ID" in response.headers
 
 
-def test_an_answer_that_the_end_of_the_service_cuts_off_is_cut_off(settings: Settings) -> None:
+def test_an_answer_is_cut_off_where_the_service_ends(settings: Settings) -> None:
     app, exchange = create_app(settings, password_cost=CHEAP), Unfinished()
 
     async def pieces() -> AsyncIterator[bytes]:

@@ -138,7 +138,7 @@ def test_an_overridden_dependency_is_obeyed(client: TestClient, app: FastAPI, ad
     assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
 
 
-def test_who_may_not_write_is_told_so_before_what_is_wrong(client: TestClient, ada: Login) -> None:
+def test_a_missing_right_is_reported_before_a_bad_body(client: TestClient, ada: Login) -> None:
     text = {"Content-Type": "text/plain"}
     few = client.post("/auth/token", data={"username": "ada", "password": PASSWORD, "scope": "tasks:read"})
     reader = bearer(few.json()["access_token"])
@@ -148,5 +148,5 @@ def test_who_may_not_write_is_told_so_before_what_is_wrong(client: TestClient, a
             assert client.post("/tasks/", headers=headers | more, content=body).status_code == status
 
 
-def test_who_asks_about_a_token_is_looked_at_before_the_form(client: TestClient) -> None:
+def test_introspection_checks_the_caller_before_the_form(client: TestClient) -> None:
     assert client.post("/auth/introspect", data={"token": ""}).status_code == 401

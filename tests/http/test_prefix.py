@@ -109,7 +109,8 @@ def test_a_prefix_of_several_segments_works(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["/api", ""])
-def test_an_error_of_a_form_endpoint_is_oauths_under_the_prefix_too(client: TestClient, prefix: str) -> None:
+def test_oauth_errors_keep_their_shape_under_the_prefix(client: TestClient, prefix: str) -> None:
+    """A form endpoint answers with OAuth's fields."""
     refused = client.post(f"{prefix}/auth/token", data={"username": "ada"})
     large = client.post(f"{prefix}/auth/token", content=b"x" * (128 * 1024 + 1))
 
@@ -118,7 +119,9 @@ def test_an_error_of_a_form_endpoint_is_oauths_under_the_prefix_too(client: Test
 
 
 @pytest.mark.parametrize("prefix", ["/api", ""])
-def test_an_unexpected_error_of_a_form_endpoint_is_oauths_under_the_prefix_too(settings: Settings, prefix: str) -> None:
+def test_unexpected_errors_keep_their_shape_under_the_prefix(settings: Settings, prefix: str) -> None:
+    """A form endpoint answers with OAuth's fields."""
+
     def broken_clock() -> datetime:
         raise LookupError("canary")
 

@@ -109,7 +109,7 @@ def test_a_stranger_has_its_own_address_whatever_it_says(connect: Connect, trust
             assert listed_ip(client, log_in(client, claimed, claimed)) == network.peer
 
 
-def test_a_proxy_of_ipv4_is_known_where_the_service_listens_on_ipv6(connect: Connect) -> None:
+def test_an_ipv4_proxy_is_known_on_an_ipv6_socket(connect: Connect) -> None:
     client, network = connect(TRUSTED)
     register(client)
 
@@ -119,7 +119,7 @@ def test_a_proxy_of_ipv4_is_known_where_the_service_listens_on_ipv6(connect: Con
         assert listed_ip(client, log_in(client, CLIENT)) == network.peer
 
 
-def test_who_has_no_address_is_let_in_and_counted(connect: Connect) -> None:
+def test_a_client_without_an_address_is_let_in_and_counted(connect: Connect) -> None:
     client, network = connect(TRUSTED, login_failures=1)
     network.peer = ""
     register(client)
@@ -138,7 +138,7 @@ def test_a_stranger_dodges_no_limit_by_other_addresses(connect: Connect) -> None
     assert [answer.status_code for answer in answers] == [401, 401, 429]
 
 
-def test_of_what_a_proxy_says_the_last_that_is_no_proxy_counts(connect: Connect, subtests: pytest.Subtests) -> None:
+def test_the_last_forwarded_address_that_is_no_proxy_counts(connect: Connect, subtests: pytest.Subtests) -> None:
     client, network = connect(TRUSTED)
     register(client)
 
@@ -178,7 +178,7 @@ def test_no_other_header_says_who_asks(connect: Connect) -> None:
     assert listed_ip(client, login) == "10.0.0.1"
 
 
-def test_what_is_no_address_breaks_no_login(connect: Connect, subtests: pytest.Subtests) -> None:
+def test_a_bad_forwarded_address_breaks_no_login(connect: Connect, subtests: pytest.Subtests) -> None:
     client, _ = connect(TRUSTED)
     register(client)
 
@@ -187,7 +187,7 @@ def test_what_is_no_address_breaks_no_login(connect: Connect, subtests: pytest.S
             assert len(listed_ip(client, log_in(client, value))) <= 45
 
 
-def test_what_is_no_address_is_counted_where_addresses_are(connect: Connect) -> None:
+def test_a_bad_forwarded_address_is_counted_as_an_address(connect: Connect) -> None:
     client, _ = connect(TRUSTED)
 
     for n, value in enumerate(["x" * 8000, "\xff" * 46, "[::1", "fe80::1%" + "z" * 60]):
@@ -216,7 +216,8 @@ def test_each_address_has_counts_of_its_own_also_what_is_none(connect: Connect) 
     assert [refresh(ip) for ip in [*[CLIENT] * 11, "192.0.2.1"]] == [400] * 10 + [429, 400]
 
 
-def test_a_served_process_trusts_nobody_by_default_nor_does_its_uvicorn(sqlite_url: str) -> None:
+def test_a_served_process_trusts_no_proxy_by_default(sqlite_url: str) -> None:
+    """Nor does uvicorn, which trusts loopback unless it is told."""
     with services(1, database_url=sqlite_url) as (url,):
         httpx2.post(f"{url}/users", json=ADA).raise_for_status()
         headers = {"X-Forwarded-For": CLIENT}

@@ -55,7 +55,7 @@ def url_of(path: str) -> str:
     return re.sub(r"\{\w+\}", ID, path)
 
 
-def test_every_operation_refuses_a_parameter_that_it_does_not_know(
+def test_every_operation_refuses_unknown_parameters(
     client: TestClient, ada: Login, sql: Sql, subtests: pytest.Subtests
 ) -> None:
     before = [sql(f"SELECT * FROM {table}") for table in ("users", "sessions", "tasks")]
@@ -138,7 +138,7 @@ def test_there_are_64_parameters_at_most(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", [*sorted(LENIENT), "/docs", "/redoc", "/openapi.json", "/metrics"])
-def test_what_probes_and_browsers_ask_for_ignores_the_query(settings: Settings, path: str) -> None:
+def test_probes_and_pages_ignore_the_query(settings: Settings, path: str) -> None:
     app = create_app(settings.model_copy(update={"metrics": True}), password_cost=CHEAP)
 
     with TestClient(app) as client:
@@ -174,7 +174,7 @@ def plants(settings: Settings, clock: MovableClock) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_product_s_route_knows_what_it_and_its_dependencies_take(plants: TestClient) -> None:
+def test_a_product_s_route_knows_its_parameters(plants: TestClient) -> None:
     assert plants.get("/plants?kind=a&kind=b&color=red&size=1&size=2").json() == [["a", "b"], "red", [1, 2]]
     assert plants.get("/plants?color=red&color=blue").status_code == 422
     assert plants.get("/plants?colour=red").json()["detail"][0]["msg"] == "Unknown parameter; did you mean color?"
@@ -183,7 +183,7 @@ def test_a_product_s_route_knows_what_it_and_its_dependencies_take(plants: TestC
     assert plants.get("/plants/stream?x=1").status_code == 422
 
 
-def test_a_product_s_route_checks_the_caller_first_as_it_is_included(plants: TestClient) -> None:
+def test_a_product_s_included_route_checks_the_caller_first(plants: TestClient) -> None:
     login = sign_up(plants)
 
     assert_bearer_error(plants.get("/kept/plants?x=1"), None)

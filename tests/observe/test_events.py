@@ -218,7 +218,7 @@ def test_a_refresh(client: TestClient, events: Events) -> None:
     assert events() == [event("token_refreshed", of(login))]
 
 
-def test_a_refused_refresh_names_the_session_where_the_token_is_ours(
+def test_a_refused_refresh_of_our_token_names_its_session(
     client: TestClient, events: Events, clock: MovableClock
 ) -> None:
     login = sign_up(client)
@@ -355,7 +355,7 @@ def test_nothing_that_is_no_security_event_is_logged(client: TestClient, events:
     assert events() == []
 
 
-def test_an_event_has_the_id_that_the_answer_has_and_no_one_elses_user(client: TestClient, events: Events) -> None:
+def test_an_event_has_the_request_id_and_the_right_user(client: TestClient, events: Events) -> None:
     login = sign_up(client)
     events()
 

@@ -74,7 +74,7 @@ def test_for_people_what_is_plain_is_plain() -> None:
     assert formatted == 'now request route=/tasks/{task_id} status=200 ms=1.5 x="a b"'
 
 
-def test_who_configures_logging_keeps_it_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_logging_that_is_configured_already_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "app")
     before = list(logging.getLogger().handlers)
 

@@ -65,7 +65,7 @@ def portal(client: TestClient) -> BlockingPortal:
 
 
 @on_one_database
-def test_it_is_off_unless_asked_for_and_no_part_of_the_api(serve: Serve, client: TestClient) -> None:
+def test_metrics_are_off_by_default_and_no_part_of_the_api(serve: Serve, client: TestClient) -> None:
     assert serve().get("/metrics").status_code == 404
     assert client.get("/metrics").headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "/metrics" not in client.get("/openapi.json").json()["paths"]
@@ -99,7 +99,7 @@ def test_a_request_is_counted_by_method_route_and_status(client: TestClient) -> 
 
 
 @on_one_database
-def test_what_is_no_route_or_no_method_shares_one_label(client: TestClient) -> None:
+def test_unknown_routes_and_methods_share_one_label(client: TestClient) -> None:
     before = requests(client)
     for name in "a", "b":
         client.get(f"/{name}")
@@ -143,9 +143,8 @@ def test_latencies_have_buckets(client: TestClient) -> None:
 
 
 @on_one_database
-def test_logins_refreshes_reuse_and_throttles_are_counted_as_the_log_names_them(
-    serve: Serve, clock: MovableClock
-) -> None:
+def test_events_are_counted_by_their_names_in_the_log(serve: Serve, clock: MovableClock) -> None:
+    """These are logins, refreshes, reuse and throttled attempts."""
     client = serve(metrics=True, login_failures=2)
     before = events(client)
     login = sign_up(client)
@@ -174,7 +173,7 @@ def test_logins_refreshes_reuse_and_throttles_are_counted_as_the_log_names_them(
 
 @on_one_database
 def test_the_hashing_queue_is_shown(client: TestClient, app: FastAPI) -> None:
-    jobs = app.state.passwords._jobs  # noqa: SLF001 - to have the threads work on that many would be a load test
+    jobs = app.state.services.passwords._jobs  # noqa: SLF001 - to have the threads work on that many would be a load test
     jobs.update(range(3))
 
     full = client.get("/metrics")
@@ -207,7 +206,7 @@ def test_connections_that_are_in_use_are_shown(
 
     assert used() == 0
     with locked(database_url, sql) as wait:
-        waiting = portal.start_task_soon(app.state.database.write, wait)
+        waiting = portal.start_task_soon(app.state.services.database.write, wait)
         deadline = time.monotonic() + 5
         while used() == 0:
             assert time.monotonic() < deadline
@@ -278,9 +277,8 @@ def await_two(folder: Path, pids: Callable[[], set[int]]) -> set[int]:
     return found
 
 
-def test_any_of_several_workers_answers_for_all_and_a_dead_one_leaves_its_counts_alone(
-    workers: Workers, tmp_path: Path
-) -> None:
+def test_any_worker_answers_for_all_also_for_a_dead_one(workers: Workers, tmp_path: Path) -> None:
+    """The counts of a worker that died stay."""
     one, two = await_two(tmp_path, lambda: workers.pids)
     for pid, times in (one, 3), (two, 2):
         for _ in range(times):

@@ -74,7 +74,7 @@ def test_a_line_has_the_route_and_who_asked_never_what(client: TestClient, lines
 
 
 @on_one_database
-def test_it_can_be_turned_off_and_the_metrics_stay(serve: Serve, lines: Lines) -> None:
+def test_the_request_log_can_be_off_while_metrics_are_on(serve: Serve, lines: Lines) -> None:
     serve(log_requests=False).get("/tasks/")
     client = serve(log_requests=False, metrics=True)
     client.get("/tasks/")
@@ -97,7 +97,7 @@ def test_probes_and_scrapes_are_told_only_when_they_fail(serve: Serve, sql: Sql,
 
 
 @on_one_database
-def test_what_the_limits_refuse_has_no_route(client: TestClient, lines: Lines) -> None:
+def test_a_request_refused_by_the_limits_has_no_route(client: TestClient, lines: Lines) -> None:
     client.get("/tasks/", params={"x": CANARY * 2000})
 
     assert lines() == [line("GET", None, 414)]
@@ -131,7 +131,7 @@ def test_an_answer_that_breaks_off_is_told_so(settings: Settings, lines: Lines) 
 
 
 @on_one_database
-def test_who_left_before_the_end_of_the_body_was_answered_nothing(settings: Settings, lines: Lines) -> None:
+def test_a_client_that_left_during_the_body_has_no_status(settings: Settings, lines: Lines) -> None:
     app = create_app(settings.model_copy(update={"metrics": True}), password_cost=CHEAP)
 
     async def leave() -> Message:

@@ -82,7 +82,7 @@ def service(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Service
         yield Service(process, port, bearer(token))
 
 
-def test_requests_in_flight_are_finished_and_new_connections_refused(service: Service) -> None:
+def test_requests_in_flight_finish_and_new_ones_are_refused(service: Service) -> None:
     post = service.begin_post()
     with httpx2.Client(base_url=f"http://127.0.0.1:{service.port}") as idle:
         assert idle.get("/health/ready").status_code == 200
@@ -100,7 +100,7 @@ def test_requests_in_flight_are_finished_and_new_connections_refused(service: Se
 
 
 @pytest.mark.parametrize("service", [1], indirect=True)
-def test_requests_in_flight_are_finished_although_no_more_files_may_be_opened(service: Service) -> None:
+def test_requests_in_flight_finish_also_without_free_files(service: Service) -> None:
     post = service.begin_post()
     most = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)[1]
     highest = max(int(file.name) for file in Path(f"/proc/{service.process.pid}/fd").iterdir())

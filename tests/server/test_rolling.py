@@ -27,7 +27,7 @@ from tests.db.test_database_away import (
     wait_until_written,
 )
 from tests.support.processes import ROOT, environment, free_port
-from tests.support.readme import blocks
+from tests.support.readme import DEPLOY, blocks
 
 HOSTS = ["10.0.0.11:8000", "10.0.0.12:8000"]
 AROUND = """
@@ -58,7 +58,7 @@ def nginx(services: Sequence[Service], folder: Path) -> Iterator[str]:
     if program is None:
         pytest.skip("nginx is not installed")
     listen = f"127.0.0.1:{free_port()}"
-    (block,) = blocks("nginx", "nginx")
+    (block,) = blocks("nginx", "nginx", DEPLOY)
     shown = re.sub(r" +ssl_.*\n", "", block)
     here = [f"127.0.0.1:{service.port}" for service in services]
     for there, instead in zip(["443 ssl", *HOSTS], [listen, *here], strict=True):
@@ -112,7 +112,8 @@ def old_code(tmp_path: Path) -> Path:
     return tmp_path / "old"
 
 
-def test_old_code_goes_on_serving_on_the_newest_schema_and_new_code_takes_over(old_code: Path) -> None:
+def test_old_code_serves_on_the_newest_schema(old_code: Path) -> None:
+    """New code takes over while the old code serves."""
     with own_server() as server, new_database(server.url) as database:
         url = database.render_as_string(hide_password=False)
         subprocess.run(

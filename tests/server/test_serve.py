@@ -45,9 +45,10 @@ def test_with_nothing_configured_it_serves_and_says_what_to_try() -> None:
 @pytest.mark.parametrize(
     "words", [("app", "serve"), pytest.param(("uvicorn", "app.main:app"), marks=pytest.mark.long)], ids=" ".join
 )
-def test_processes_that_start_at_once_on_an_empty_folder_share_one_schema_and_one_secret(
+def test_processes_that_start_at_once_share_schema_and_secret(
     words: tuple[str, ...],
 ) -> None:
+    """They start in an empty folder."""
     with services(3, *words) as urls:
         assert httpx2.post(f"{urls[0]}/users", json=ADA).status_code == 201
         token = httpx2.post(f"{urls[1]}/auth/token", data=ADA).json()["access_token"]

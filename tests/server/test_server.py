@@ -190,7 +190,7 @@ def test_a_head_has_10_seconds_however_it_trickles_in(play: Play) -> None:
     play(story)
 
 
-def test_a_head_in_pieces_and_in_time_is_answered_and_so_is_the_next(play: Play) -> None:
+def test_heads_in_pieces_are_answered_in_time(play: Play) -> None:
     async def story(scene: Scene) -> None:
         for _ in range(2):
             await scene.client.send(LIVE[:9])
@@ -211,7 +211,7 @@ def test_an_answer_may_take_longer(play: Play) -> None:
     play(story)
 
 
-def test_what_is_no_request_does_not_keep_a_connection_that_has_been_answered(play: Play) -> None:
+def test_blank_lines_do_not_keep_an_idle_connection(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(LIVE)
         assert await scene.client.status() == 200
@@ -236,7 +236,7 @@ def test_the_rest_of_a_body_that_was_not_wanted_has_10_seconds(play: Play) -> No
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_what_does_not_end_is_cut_after_64_kib(play: Play, kind: str) -> None:
+def test_endless_input_is_cut_after_64_kib(play: Play, kind: str) -> None:
     start, more = ENDLESS[kind]
 
     async def story(scene: Scene) -> None:
@@ -261,7 +261,7 @@ def test_a_trailer_is_no_header(play: Play) -> None:
 
 
 @pytest.mark.parametrize("split", [0, 60, 300], ids=["whole", "head in pieces", "body by itself"])
-def test_an_offer_to_upgrade_is_ignored_and_the_body_is_the_requests(play: Play, split: int) -> None:
+def test_an_offer_to_upgrade_is_ignored(play: Play, split: int) -> None:
     """As of curl --http2 and Java's HttpClient. httptools would take the body for the next request."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\n"
     body = LIVE
@@ -297,7 +297,9 @@ def test_this_is_no_tunnel(play: Play) -> None:
     play(story)
 
 
-def test_a_client_that_reads_nothing_of_its_answer_is_left_and_one_that_reads_slowly_is_not(play: Play) -> None:
+def test_only_a_client_that_reads_nothing_is_dropped(play: Play) -> None:
+    """A client that reads slowly is not dropped."""
+
     async def story(scene: Scene) -> None:
         await scene.client.send(LIVE.replace(b"/health/live", b"/large"))
         for _ in range(3):
@@ -329,7 +331,7 @@ def test_a_client_that_reads_nothing_of_a_small_answer_is_left(play: Play, heade
     play(story)
 
 
-def test_who_was_let_in_before_the_server_stops_is_served(sqlite_url: str) -> None:
+def test_a_connection_accepted_before_the_stop_is_served(sqlite_url: str) -> None:
     async def story() -> bytes:
         app = create_app(Settings(database_url=sqlite_url), password_cost=CHEAP)
         config = uvicorn.Config(app, port=free_port(), http=Protocol, ws="none", log_config=None)
@@ -350,7 +352,7 @@ def test_who_was_let_in_before_the_server_stops_is_served(sqlite_url: str) -> No
     assert asyncio.run(story()).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_when_the_server_stops_the_next_answer_on_an_idle_connection_is_the_last(play: Play) -> None:
+def test_a_stop_makes_the_next_answer_the_last(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(LIVE)
         assert await scene.client.status() == 200
@@ -370,7 +372,7 @@ def requests_in_memory() -> int:
     return sum(isinstance(thing, RequestResponseCycle) for thing in gc.get_objects())
 
 
-def test_what_waits_behind_a_request_is_not_parsed_and_not_read(play: Play) -> None:
+def test_input_behind_a_request_waits_unread(play: Play) -> None:
     """Each answer had the next 256 KiB read and parsed: a connection took gigabytes."""
 
     async def story(scene: Scene) -> None:
@@ -433,7 +435,7 @@ def test_a_connection_may_be_lost_at_any_moment(play: Play) -> None:
     play(story)
 
 
-def test_an_answer_ends_with_its_client_whatever_waits_behind_it(play: Play) -> None:
+def test_an_answer_ends_with_its_client_despite_more_input(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(SLOW.replace(b"/slow", b"/stream") + LIVE)
         while scene.state.connections:
@@ -445,7 +447,7 @@ def test_an_answer_ends_with_its_client_whatever_waits_behind_it(play: Play) -> 
     play(story)
 
 
-def test_requests_with_bodies_that_come_at_once_are_answered_in_their_order(play: Play) -> None:
+def test_pipelined_bodies_are_answered_in_order(play: Play) -> None:
     post = b"POST /%b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     pair = post % (b"slow", 3000, b"x" * 3000) + post % (b"nowhere", 5, b"\r\n\r\n\0")
 
@@ -460,9 +462,7 @@ def test_requests_with_bodies_that_come_at_once_are_answered_in_their_order(play
 
 @pytest.mark.parametrize("kind", GARBAGE)
 @pytest.mark.parametrize("before", [[], [SLOW], [LIVE, SLOW, LIVE]], ids=["first", "second", "fourth"])
-def test_garbage_is_refused_for_itself_after_the_answers_to_what_came_before(
-    play: Play, kind: str, before: list[bytes]
-) -> None:
+def test_garbage_is_refused_after_the_answers_before_it(play: Play, kind: str, before: list[bytes]) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(b"".join(before) + GARBAGE[kind])
         if before:
@@ -480,7 +480,7 @@ def test_garbage_is_refused_for_itself_after_the_answers_to_what_came_before(
     play(story)
 
 
-def test_a_request_that_was_answered_before_its_body_turned_out_malformed_has_its_answer(play: Play) -> None:
+def test_an_answer_stands_although_its_body_turns_malformed(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(b"PUT /users HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert await scene.client.status() == 405
@@ -503,7 +503,8 @@ def test_a_client_that_has_said_all_gets_every_answer(play: Play) -> None:
     play(story)
 
 
-def test_a_client_that_has_said_all_is_answered_although_a_body_still_waits_to_be_parsed(play: Play) -> None:
+def test_a_half_closed_client_is_answered_after_unread_bodies(play: Play) -> None:
+    """The client has sent all that it will; a body still waits to be parsed."""
     form = b" HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
     bodies = [b"POST /body" + form % (size, b"x" * size) for size in (2, 3000)]
 
@@ -521,9 +522,7 @@ def test_a_client_that_has_said_all_is_answered_although_a_body_still_waits_to_b
 
 @pytest.mark.parametrize("before", [SLOW, SLOW + LIVE * 100], ids=["one", "many"])
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_a_client_that_has_said_all_is_told_once_that_the_last_of_it_was_garbage(
-    play: Play, kind: str, before: bytes
-) -> None:
+def test_a_half_closed_client_is_told_once_of_garbage(play: Play, kind: str, before: bytes) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(before + GARBAGE[kind])
         scene.client.writer.write_eof()
@@ -539,7 +538,7 @@ LAST = [b"", LIVE[:9], LIVE, SLOW + LIVE[:9], SLOW + LIVE * 100 + LIVE[:9]]
 
 
 @pytest.mark.parametrize("data", LAST, ids=["silent", "head", "idle", "next head", "last head"])
-def test_a_client_that_has_said_all_and_waits_for_nothing_is_left(play: Play, data: bytes) -> None:
+def test_a_half_closed_client_without_requests_is_closed(play: Play, data: bytes) -> None:
     async def story(scene: Scene) -> None:
         scene.release.set()
         await scene.client.send(data)
@@ -574,7 +573,7 @@ def test_only_http_1_1_knows_how_to_be_told_to_go_on(play: Play, version: bytes,
     play(story)
 
 
-def test_when_the_server_stops_the_requests_that_it_has_parsed_are_answered(play: Play) -> None:
+def test_a_stop_answers_the_requests_that_were_parsed(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(SLOW + LIVE)
         for connection in scene.state.connections:
@@ -588,7 +587,7 @@ def test_when_the_server_stops_the_requests_that_it_has_parsed_are_answered(play
     play(story)
 
 
-def test_when_the_server_stops_nobody_is_waited_for_who_was_refused(play: Play) -> None:
+def test_a_stop_does_not_wait_for_refused_clients(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(b"garbage\r\n\r\n")
         [protocol] = scene.state.connections
@@ -660,7 +659,7 @@ def test_a_process_may_open_as_many_files_as_the_system_lets_it(
         assert soft == hard > few_files
 
 
-def test_where_there_is_no_limit_of_open_files_none_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_limit_of_open_files_is_raised_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows."""
     monkeypatch.setitem(sys.modules, "resource", None)
 
@@ -695,7 +694,7 @@ def test_the_answer_to_a_last_head_request_is_not_lost(play: Play) -> None:
     play(story)
 
 
-def test_a_malformed_body_behind_a_request_gets_a_400_of_its_own(play: Play) -> None:
+def test_a_malformed_body_behind_a_request_gets_its_own_400(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.client.send(SLOW + POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n")
         scene.release.set()

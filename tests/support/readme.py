@@ -7,6 +7,7 @@ from tests.support.processes import ROOT
 
 README = ROOT / "README.md"
 DEPLOY = ROOT / "app/cli/README.md"
+READMES = [README, *(file for folder in ("app", "alembic", "tests") for file in (ROOT / folder).rglob("README.md"))]
 
 
 def section(heading: str, file: Path = README) -> str:
@@ -28,3 +29,9 @@ def section(heading: str, file: Path = README) -> str:
 
 def blocks(language: str, heading: str, file: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", section(heading, file), re.DOTALL | re.MULTILINE)
+
+
+def anchors(file: Path) -> set[str]:
+    """The fragments that GitHub gives to the headings of a file."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -215,7 +215,7 @@ def test_any_number_of_stale_etags_is_answered_with_the_reason(client: TestClien
     assert response.json() == {"detail": "The task has changed since the ETag in If-Match", "code": "task_changed"}
 
 
-def test_of_two_writers_with_one_etag_one_is_told(client: TestClient) -> None:
+def test_one_of_two_writers_with_one_etag_is_refused(client: TestClient) -> None:
     login = sign_up(client)
     url = f"/tasks/{create_task(client, login)['id']}"
     headers = {**login.headers, "If-Match": '"1"'}

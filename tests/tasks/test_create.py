@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[str | bytes, str | None]] = {
 }
 
 
-def test_what_is_no_task_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
+def test_a_bad_task_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
 
     answers = {name: post(client, login, body) for name, (body, _) in REFUSED.items()}
@@ -206,7 +206,7 @@ def test_times_are_answered_in_utc_to_the_microsecond(client: TestClient) -> Non
         assert client.get(f"/tasks/{task['id']}", headers=login.headers).json() == task
 
 
-def test_what_is_no_time_with_a_zone_is_refused(client: TestClient, sql: Sql) -> None:
+def test_a_time_without_a_zone_is_refused(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
     times: list[object] = [
         "2026-11-23T09:00:00",
@@ -244,7 +244,8 @@ def test_what_is_no_time_with_a_zone_is_refused(client: TestClient, sql: Sql) ->
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-def test_a_time_that_clocks_show_but_no_database_holds_is_refused_with_the_reason(client: TestClient) -> None:
+def test_a_time_that_no_database_holds_is_refused(client: TestClient) -> None:
+    """The answer gives the reason."""
     login = sign_up(client)
     reasons = {
         "2016-12-31T23:59:60Z": "must have a second from 00 to 59: a leap second cannot be stored",
@@ -300,7 +301,7 @@ def test_a_title_has_a_visible_character(client: TestClient) -> None:
             assert create_task(client, login, f"{title[:99]}a{title[:99]}")
 
 
-def test_every_white_space_control_and_format_character_is_invisible() -> None:
+def test_white_space_controls_and_format_characters_are_blank() -> None:
     characters = map(chr, range(sys.maxunicode + 1))
     invisible = [c for c in characters if c.isspace() or category(c) in {"Cc", "Cf", "Zs", "Zl", "Zp"}]
 

@@ -56,7 +56,7 @@ def test_a_repeat_is_answered_at_the_limit_too(serve: Serve, sql: Sql) -> None:
     assert sql("SELECT count(*) FROM tasks") == [(1,)]
 
 
-def test_what_other_processes_insert_counts(serve: Serve, clock: MovableClock, sql: Sql, database_url: str) -> None:
+def test_tasks_of_other_processes_count(serve: Serve, clock: MovableClock, sql: Sql, database_url: str) -> None:
     client = serve(tasks_limit=40)
     ada = sign_up(client)
     create_task(client, ada)

@@ -23,7 +23,7 @@ def create_in_order(client: TestClient, clock: MovableClock, login: Login, tasks
         clock.move(seconds=1)
 
 
-def test_a_token_shows_ones_own_tasks_and_none_everyones_public_ones(client: TestClient, clock: MovableClock) -> None:
+def test_a_token_shows_own_tasks_and_nobody_sees_public_ones(client: TestClient, clock: MovableClock) -> None:
     ada, bob = sign_up(client), sign_up(client, "bob")
     create_in_order(client, clock, ada, {"Ada's": {}, "Ada's public": {"is_public": True}})
     create_in_order(client, clock, bob, {"Bob's": {}, "Bob's public": {"is_public": True}})
@@ -99,9 +99,8 @@ def test_filters_keep_what_meets_all_of_them(client: TestClient, clock: MovableC
     assert {query: titles(client, f"/tasks/public?{query}") for query in expected} == expected
 
 
-def test_a_list_is_in_the_order_asked_for_and_undated_tasks_are_last_in_either_direction(
-    client: TestClient, clock: MovableClock
-) -> None:
+def test_lists_are_sorted_and_undated_tasks_come_last(client: TestClient, clock: MovableClock) -> None:
+    """Undated tasks come last in both directions."""
     login = sign_up(client)
     due = {"a": TUESDAY, "b": None, "c": MONDAY, "d": TUESDAY, "e": None}
     create_in_order(client, clock, login, {title: {"due_at": at, "is_public": True} for title, at in due.items()})

@@ -163,7 +163,7 @@ def test_a_cursor_is_good_for_another_limit(client: TestClient) -> None:
     assert len(response.json()["items"]) == 2
 
 
-def test_what_never_was_a_cursor_is_refused(client: TestClient) -> None:
+def test_text_that_is_no_cursor_is_refused(client: TestClient) -> None:
     cursors = ["garbage", "%C3%A9", "bnVsbA==", "x" * 513, "x" * 5_000]
 
     assert [faults(client.get(f"/tasks/public?cursor={cursor}")) for cursor in cursors] == [REFUSED] * len(cursors)
@@ -205,7 +205,7 @@ def test_anything_else_is_a_bad_cursor(cursor: str) -> None:
 
 
 @given(st.data())
-def test_a_tampered_cursor_is_a_bad_one_or_that_of_another_position(data: st.DataObject) -> None:
+def test_a_tampered_cursor_is_bad_or_another_position(data: st.DataObject) -> None:
     cursor = _encode(Position(datetime(2026, 11, 30, 12, tzinfo=UTC), ID), "list")
     start = data.draw(st.integers(0, len(cursor)))
     end = data.draw(st.integers(start, min(start + 4, len(cursor))))

@@ -55,7 +55,7 @@ def create_many(url: str, clock: MovableClock, owner_id: str, count: int, **fiel
     asyncio.run(write())
 
 
-def test_a_task_is_found_by_the_words_of_its_title_and_description(client: TestClient, clock: MovableClock) -> None:
+def test_a_search_finds_words_of_title_and_description(client: TestClient, clock: MovableClock) -> None:
     ada = sign_up(client)
     texts = {
         "Water the plants": "In the kitchen, and on the balcony.",
@@ -264,7 +264,7 @@ def test_others_tasks_are_found_where_they_are_listed_only(client: TestClient) -
     assert search(client, "_public", ada) == []
 
 
-def test_what_changes_is_found_as_it_is(client: TestClient) -> None:
+def test_a_search_finds_the_changed_text(client: TestClient) -> None:
     ada = sign_up(client)
     task = create_task(client, ada, "old title", description="old text")
 
@@ -294,7 +294,7 @@ def test_what_changes_is_found_as_it_is(client: TestClient) -> None:
     assert found() == []
 
 
-def test_who_deletes_an_account_deletes_its_words(client: TestClient, sql: Sql, database_url: str) -> None:
+def test_deleting_an_account_deletes_its_words(client: TestClient, sql: Sql, database_url: str) -> None:
     ada, bob = sign_up(client), sign_up(client, "bob")
     for login in ada, bob:
         create_task(client, login, "Shared", is_public=True)

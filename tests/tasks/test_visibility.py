@@ -91,9 +91,7 @@ def test_an_administrator_deletes_a_public_task_of_anybody(
     assert "Secret" not in caplog.text
 
 
-def test_who_is_no_administrator_or_has_not_the_scope_deletes_nobody_elses(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_only_an_administrator_s_scope_deletes_others_tasks(client: TestClient, root: Login, sql: Sql) -> None:
     ada, bob = sign_up(client), sign_up(client, "bob")
     task = create_task(client, bob, is_public=True)
     narrow = log_in(client, "root", scope="tasks:read tasks:write")

@@ -49,7 +49,7 @@ def names(client: TestClient, login: Login, **parameters: str) -> list[str]:
         ("POST", f"/users/{MISSING}/unlock"),
     ],
 )
-def test_it_takes_the_scope_admin(client: TestClient, root: Login, method: str, path: str) -> None:
+def test_administration_needs_the_scope_admin(client: TestClient, root: Login, method: str, path: str) -> None:
     ada = sign_up(client)
     narrow = log_in(client, "root", scope="account tasks:read")
     body = {"is_active": True} if method == "PATCH" else None
@@ -75,7 +75,7 @@ def test_everyone_is_listed_by_name_page_after_page(client: TestClient, root: Lo
         ]
 
 
-def test_who_comes_or_goes_meanwhile_moves_nobody_else(client: TestClient, root: Login) -> None:
+def test_pages_are_stable_while_users_come_and_go(client: TestClient, root: Login) -> None:
     for name in "bob", "dan", "fay":
         register(client, name)
     first = client.get("/users/", params={"limit": 2}, headers=root.headers).json()
@@ -110,7 +110,7 @@ def test_a_cursor_that_names_nobody_is_none(client: TestClient, root: Login, nam
 
 
 @pytest.mark.parametrize("username", ["a b", "a%", "ä", "a" * 65, "\0"], ids=ascii)
-def test_what_no_name_begins_with_is_refused(client: TestClient, root: Login, username: str) -> None:
+def test_a_search_no_name_can_begin_with_is_refused(client: TestClient, root: Login, username: str) -> None:
     response = client.get("/users/", params={"username": username}, headers=root.headers)
 
     assert response.status_code == 422
@@ -127,9 +127,7 @@ def test_a_user_is_shown_as_to_themselves(client: TestClient, root: Login) -> No
     assert listed == me
 
 
-def test_who_is_disabled_is_out_at_once_and_comes_back_with_a_login(
-    client: TestClient, root: Login, clock: MovableClock
-) -> None:
+def test_a_disabled_user_is_out_at_once_until_a_new_login(client: TestClient, root: Login, clock: MovableClock) -> None:
     ada, bob = sign_up(client), sign_up(client, "bob")
     ada_id = id_of(client, ada)
     clock.move(seconds=1)
@@ -153,7 +151,7 @@ def test_who_is_disabled_is_out_at_once_and_comes_back_with_a_login(
     assert client.get("/tasks/mine", headers=log_in(client).headers).status_code == 200
 
 
-def test_who_is_promoted_may_administer_after_the_next_login(client: TestClient, root: Login) -> None:
+def test_a_promoted_user_may_administer_after_a_new_login(client: TestClient, root: Login) -> None:
     ada = sign_up(client)
     ada_id = id_of(client, ada)
 
@@ -196,7 +194,7 @@ def test_a_change_of_nothing_changes_nothing(client: TestClient, root: Login, cl
 
 
 @pytest.mark.parametrize("fields", [{"is_active": 1}, {"is_admin": "true"}, {"is_active": None}, {"username": "x"}])
-def test_what_cannot_be_changed_so_is_refused(client: TestClient, root: Login, fields: dict[str, object]) -> None:
+def test_a_bad_change_of_a_user_is_refused(client: TestClient, root: Login, fields: dict[str, object]) -> None:
     assert change(client, root, id_of(client, root), **fields).status_code == 422
 
 
@@ -249,9 +247,7 @@ def test_the_last_administrator_stays(client: TestClient, root: Login) -> None:
     assert names(client, log_in(client, "bob")) == ["bob"]
 
 
-def test_of_administrators_who_remove_one_another_at_one_moment_one_stays(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_one_of_administrators_removing_each_other_stays(client: TestClient, root: Login, sql: Sql) -> None:
     logins = {"root": root}
     for name in "ada", "bob", "eve":
         register(client, name)

@@ -56,7 +56,7 @@ def test_a_deleted_user_cannot_log_in(client: TestClient) -> None:
     assert response.json()["detail"] == "Invalid credentials"
 
 
-def test_who_takes_the_name_again_is_another_user(client: TestClient) -> None:
+def test_a_new_account_of_the_same_name_is_another_user(client: TestClient) -> None:
     former = sign_up(client)
     create_task(client, former)
     client.delete("/users/me", headers=former.headers)
@@ -102,7 +102,7 @@ def run(settings: Settings, step: Callable[..., Any], *args: object) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_a_request_that_loses_its_user_on_the_way_is_one_with_a_bad_token(
+def test_a_request_whose_user_goes_has_a_bad_token(
     settings: Settings, clock: MovableClock, sql: Sql, step: Step
 ) -> None:
     """No request can be held between its token and its statement, so the statement is run by itself."""
@@ -114,7 +114,7 @@ def test_a_request_that_loses_its_user_on_the_way_is_one_with_a_bad_token(
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-def test_a_password_that_changed_on_the_way_is_not_the_current_one(
+def test_a_password_that_just_changed_is_not_the_current_one(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
 ) -> None:
     """Nor can one be held between the check of the current password and the change."""

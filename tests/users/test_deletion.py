@@ -28,8 +28,8 @@ COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (
 def _batches_are_small_and_nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.users.deletion.AT_ONCE", 2)
     monkeypatch.setattr("app.db.batches.FIRST", 2)
-    monkeypatch.setattr("app.users.deletion.START", 3600)
-    monkeypatch.setattr("app.users.deletion.PERIOD", 0.01)
+    monkeypatch.setattr("app.db.background.START", 3600)
+    monkeypatch.setattr("app.db.background.PERIOD", 0.01)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def half_deleted(client: TestClient, ada: Login, settings: Settings, clock: Mova
     return found
 
 
-def test_what_is_left_of_an_account_is_nobodys(
+def test_nobody_can_use_the_rest_of_a_deleted_account(
     client: TestClient, ada: Login, root: Login, half_deleted: str, sql: Sql, database_url: str
 ) -> None:
     assert sql(COUNT) == [(2, 2, TASKS)]
@@ -151,7 +151,7 @@ def test_an_owner_deletes_a_large_account(client: TestClient, ada: Login, sql: S
 
 
 def test_the_next_start_takes_it_up(serve: Serve, half_deleted: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.users.deletion.START", 0.001)
+    monkeypatch.setattr("app.db.background.START", 0.001)
     serve()
 
     wait_for(lambda: sql(COUNT) == [(1, 1, 0)])
@@ -184,7 +184,7 @@ def test_several_processes_may_delete_at_once(half_deleted: str, settings: Setti
 
 
 @on_sqlite
-def test_what_cannot_be_deleted_is_logged_and_tried_again(
+def test_a_failed_deletion_is_logged_and_tried_again(
     client: TestClient, ada: Login, sql: Sql, caplog: pytest.LogCaptureFixture
 ) -> None:
     sql("CREATE TRIGGER keep BEFORE DELETE ON users BEGIN SELECT RAISE(ABORT, 'kept'); END")

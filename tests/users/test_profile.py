@@ -46,9 +46,8 @@ def test_a_change_of_nothing_changes_nothing(client: TestClient, clock: MovableC
     assert (response.status_code, response.json()) == (200, user)
 
 
-def test_to_change_the_address_or_to_delete_the_account_takes_a_login_of_the_last_five_minutes(
-    client: TestClient, clock: MovableClock
-) -> None:
+def test_changing_email_or_deletion_takes_a_recent_login(client: TestClient, clock: MovableClock) -> None:
+    """The login is at most five minutes old."""
     user = register(client, email="ada@example.com")
     login = log_in(client)
     clock.move(seconds=299.999)
@@ -87,9 +86,7 @@ def test_how_long_a_login_is_fresh_is_set(serve: Serve, clock: MovableClock, sec
             assert_stale(answer, seconds)
 
 
-def test_a_scope_that_lacks_and_a_session_that_is_over_come_before_the_age_of_the_login(
-    client: TestClient, clock: MovableClock
-) -> None:
+def test_scope_and_session_come_before_the_age_of_the_login(client: TestClient, clock: MovableClock) -> None:
     login, narrow = sign_up(client), log_in(client, scope="tasks:read")
     clock.move(minutes=10)
 
@@ -112,7 +109,7 @@ def test_an_address_of_an_intranet_is_one(client: TestClient, email: str) -> Non
 @pytest.mark.parametrize(
     "email", ["ada@local", "ada@test", "ada@x.invalid", "ada@localhost", "ada@x.onion", "@x.local"]
 )
-def test_what_is_no_address_is_refused(client: TestClient, email: str) -> None:
+def test_a_bad_email_address_is_refused(client: TestClient, email: str) -> None:
     body = {"username": "ada", "password": PASSWORD, "email": email}
 
     assert faults(client.post("/users", json=body)) == [["body", "email"]]
@@ -127,7 +124,7 @@ def test_a_change_touches_no_other_user(client: TestClient) -> None:
     assert client.get("/users/me", headers=bob.headers).json()["email"] == "bob@example.com"
 
 
-def test_what_may_not_change_is_refused(client: TestClient) -> None:
+def test_a_change_of_any_other_field_is_refused(client: TestClient) -> None:
     user = register(client)
     headers = {**log_in(client).headers, "Content-Type": "application/json"}
     refused = {

@@ -59,7 +59,7 @@ def can_log_in(client: TestClient, password: str) -> bool:
     return client.post("/auth/token", data={"username": "ada", "password": password}).status_code == 200
 
 
-def test_it_sets_a_new_password_and_ends_every_session(client: TestClient, root: Login) -> None:
+def test_a_reset_sets_the_password_and_ends_every_session(client: TestClient, root: Login) -> None:
     first, second, bob = sign_up(client), log_in(client), sign_up(client, "bob")
 
     response = reset(client, issue(client, root, first))
@@ -76,7 +76,7 @@ def test_it_sets_a_new_password_and_ends_every_session(client: TestClient, root:
     assert not can_log_in(client, PASSWORD)
 
 
-def test_it_is_good_once(client: TestClient, root: Login) -> None:
+def test_a_reset_token_works_once(client: TestClient, root: Login) -> None:
     token = issue(client, root, sign_up(client))
     assert reset(client, token).status_code == 204
 
@@ -84,7 +84,7 @@ def test_it_is_good_once(client: TestClient, root: Login) -> None:
     assert can_log_in(client, NEW)
 
 
-def test_of_several_at_one_moment_one_is_good(client: TestClient, root: Login) -> None:
+def test_one_of_several_parallel_resets_succeeds(client: TestClient, root: Login) -> None:
     token = issue(client, root, sign_up(client))
 
     with ThreadPoolExecutor(8) as threads:
@@ -94,7 +94,7 @@ def test_of_several_at_one_moment_one_is_good(client: TestClient, root: Login) -
     assert can_log_in(client, f"new password {statuses.index(204)}")
 
 
-def test_it_is_good_for_an_hour(client: TestClient, root: Login, clock: MovableClock) -> None:
+def test_a_reset_token_works_for_an_hour(client: TestClient, root: Login, clock: MovableClock) -> None:
     ada = sign_up(client)
     late, in_time = issue(client, root, ada), issue(client, root, ada)
     clock.move(seconds=3599)
@@ -106,7 +106,7 @@ def test_it_is_good_for_an_hour(client: TestClient, root: Login, clock: MovableC
     assert_refused(reset(client, token))
 
 
-def test_it_is_for_the_password_that_was_forgotten(client: TestClient, root: Login) -> None:
+def test_a_password_change_voids_a_reset_token(client: TestClient, root: Login) -> None:
     ada = sign_up(client)
     token = issue(client, root, ada)
     body = {"current_password": PASSWORD, "new_password": "remembered it"}
@@ -116,7 +116,9 @@ def test_it_is_for_the_password_that_was_forgotten(client: TestClient, root: Log
     assert can_log_in(client, "remembered it")
 
 
-def test_it_is_for_the_account_as_it_was(client: TestClient, root: Login, clock: MovableClock) -> None:
+def test_a_disabled_and_enabled_account_voids_a_reset_token(
+    client: TestClient, root: Login, clock: MovableClock
+) -> None:
     """Who was disabled and is let in again, say, because somebody else had the token."""
     ada = sign_up(client)
     user_id = client.get("/users/me", headers=ada.headers).json()["id"]
@@ -132,7 +134,7 @@ def test_it_is_for_the_account_as_it_was(client: TestClient, root: Login, clock:
 @pytest.mark.parametrize(
     "change", ["updated_at = '2026-11-23T09:00:01.000000Z'", "password_hash = 'another'", "is_active = FALSE"]
 )
-def test_it_is_not_for_what_the_account_has_become_meanwhile(
+def test_a_change_during_the_reset_voids_the_token(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql, change: str
 ) -> None:
     """No request can be held between the check of its token and the change, so the change is run by itself."""
@@ -156,7 +158,7 @@ def test_it_is_not_for_what_the_account_has_become_meanwhile(
 
 
 @pytest.mark.parametrize("statement", ["UPDATE users SET is_active = FALSE", "DELETE FROM users"])
-def test_it_is_good_for_nobody_who_is_disabled_or_gone(
+def test_a_reset_token_of_a_disabled_or_deleted_user_is_void(
     client: TestClient, root: Login, sql: Sql, statement: str
 ) -> None:
     token = issue(client, root, sign_up(client))
@@ -174,7 +176,7 @@ def test_none_is_issued_to_who_is_disabled(client: TestClient, root: Login) -> N
     assert (refused.status_code, refused.json()) == (409, {"detail": "The user is disabled", "code": "user_disabled"})
 
 
-def test_who_had_guessed_too_often_can_log_in(client: TestClient, root: Login) -> None:
+def test_a_reset_lets_a_throttled_user_log_in(client: TestClient, root: Login) -> None:
     token = issue(client, root, sign_up(client))
     guesses = [client.post("/auth/token", data={"username": "ada", "password": f"guess {n}"}) for n in range(11)]
     assert guesses[-1].status_code == 429
@@ -209,7 +211,7 @@ def test_a_password_that_will_not_do_does_not_use_it_up(client: TestClient, root
     assert reset(client, token).status_code == 204
 
 
-def test_it_tells_nothing_of_the_hash(client: TestClient, root: Login, sql: Sql) -> None:
+def test_a_reset_token_tells_nothing_of_the_hash(client: TestClient, root: Login, sql: Sql) -> None:
     token = issue(client, root, sign_up(client))
     [(password_hash,)] = sql("SELECT password_hash FROM users WHERE username = 'ada'")
 
@@ -244,9 +246,8 @@ def test_a_newer_one_voids_the_older(client: TestClient, root: Login, clock: Mov
     assert_refused(reset(client, older, "and another one"))
 
 
-def test_one_of_the_version_before_which_noted_none_is_good_until_a_newer_one(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_a_reset_token_of_the_old_version_works(client: TestClient, root: Login, sql: Sql) -> None:
+    """That version noted no token in the user's row. A newer token voids it."""
     ada = sign_up(client)
     tokens = [issue(client, root, ada)]
     sql("UPDATE users SET reset_id = NULL")
@@ -258,7 +259,7 @@ def test_one_of_the_version_before_which_noted_none_is_good_until_a_newer_one(
     assert_refused(reset(client, tokens[0]))
 
 
-def test_a_newer_one_voids_the_older_while_its_password_is_hashed(
+def test_a_newer_token_voids_one_that_is_being_used(
     client: TestClient, root: Login, settings: Settings, clock: MovableClock
 ) -> None:
     """No request can be held between the check of its token and the change, so the change is run by itself."""

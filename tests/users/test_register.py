@@ -63,7 +63,7 @@ def test_a_username_does_not_begin_with_a_dot_or_a_hyphen(client: TestClient, us
 @pytest.mark.parametrize(
     "username", ["admin", "Admin", "ADMINISTRATOR", "root", "support", "system", "security", "help"]
 )
-def test_a_name_that_others_would_take_for_the_services_own_is_reserved(client: TestClient, username: str) -> None:
+def test_a_name_that_sounds_official_is_reserved(client: TestClient, username: str) -> None:
     response = post(client, username=username)
 
     assert faults(response) == [["body", "username"]]
@@ -81,7 +81,7 @@ def test_a_name_is_taken_in_any_letter_case(client: TestClient, sql: Sql) -> Non
     assert sql(COUNT) == [(1,)]
 
 
-def test_of_many_who_want_a_name_at_one_moment_one_gets_it(client: TestClient, sql: Sql) -> None:
+def test_one_of_parallel_registrations_gets_the_name(client: TestClient, sql: Sql) -> None:
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda username: post(client, username=username), ["ada", "Ada", "ADA", "ada"]))
 
@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str | None]] = {
 }
 
 
-def test_what_is_no_account_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
+def test_a_bad_account_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
     answers = {name: post(client, **fields) for name, (fields, _) in REFUSED.items()}
 
     places = {name: [["body", field] if field else ["body"]] for name, (_, field) in REFUSED.items()}

@@ -47,7 +47,7 @@ def wait_for(sql: Sql, count: int, *requests: "Future[Response]") -> None:
 
 @pytest.mark.parametrize("ending", ["session", "user"])
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_request_that_comes_while_its_session_is_ended_waits_and_is_refused(
+def test_a_request_while_its_session_ends_waits_and_is_refused(
     client: TestClient, root: Login, sql: Sql, name: str, ending: str
 ) -> None:
     other = log_in(client, "root")
@@ -71,9 +71,7 @@ def test_a_request_that_comes_while_its_session_is_ended_waits_and_is_refused(
     assert [sql(f"SELECT * FROM {table} ORDER BY id") for table in tables] == before
 
 
-def test_the_demotion_of_an_administrator_waits_for_what_he_has_begun(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_a_demotion_waits_for_the_request_that_has_begun(client: TestClient, root: Login, sql: Sql) -> None:
     sign_up(client)
     sign_up(client, "bob")
     sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
@@ -96,9 +94,7 @@ def test_the_demotion_of_an_administrator_waits_for_what_he_has_begun(
     assert_bearer_error(refused, "invalid_token")
 
 
-def test_what_comes_after_the_demotion_of_its_administrator_is_not_done(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_a_request_after_its_demotion_is_refused(client: TestClient, root: Login, sql: Sql) -> None:
     sign_up(client)
     sign_up(client, "bob")
     sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
@@ -138,7 +134,7 @@ def test_a_logout_waits_for_the_change_of_a_task(client: TestClient, sql: Sql) -
     assert client.get("/tasks/mine", headers=ada.headers).status_code == 401
 
 
-def test_those_who_end_one_anothers_sessions_at_one_moment_wait_for_no_deadlock(client: TestClient, sql: Sql) -> None:
+def test_ending_each_other_s_sessions_meets_no_deadlock(client: TestClient, sql: Sql) -> None:
     logins = [sign_up(client), *(log_in(client) for _ in range(7))]
     [(before,)] = sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
 
@@ -149,7 +145,7 @@ def test_those_who_end_one_anothers_sessions_at_one_moment_wait_for_no_deadlock(
     assert sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(before,)]
 
 
-def test_a_user_who_deletes_the_account_waits_for_no_administrator(client: TestClient, root: Login, sql: Sql) -> None:
+def test_deleting_an_account_waits_for_no_administrator(client: TestClient, root: Login, sql: Sql) -> None:
     ada = sign_up(client)
 
     sql("BEGIN")
@@ -161,9 +157,7 @@ def test_a_user_who_deletes_the_account_waits_for_no_administrator(client: TestC
     assert client.delete("/users/me", headers=root.headers).json()["code"] == "last_administrator"
 
 
-def test_administrators_are_locked_in_one_order_whatever_their_tokens_may_do(
-    client: TestClient, root: Login, sql: Sql, clock: MovableClock
-) -> None:
+def test_administrators_are_locked_in_one_order(client: TestClient, root: Login, sql: Sql, clock: MovableClock) -> None:
     clock.move(seconds=1)
     sign_up(client, "bob")
     sql("UPDATE users SET is_admin = TRUE WHERE username = 'bob'")
@@ -182,9 +176,7 @@ def test_administrators_are_locked_in_one_order_whatever_their_tokens_may_do(
     assert client.get("/users", headers=root.headers).status_code == 200
 
 
-def test_to_end_the_sessions_of_a_user_waits_for_what_changes_the_user(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_ending_a_user_s_sessions_waits_for_a_change_of_it(client: TestClient, root: Login, sql: Sql) -> None:
     ada = sign_up(client)
     ada_id = client.get("/users/me", headers=ada.headers).json()["id"]
 
@@ -199,7 +191,7 @@ def test_to_end_the_sessions_of_a_user_waits_for_what_changes_the_user(
     assert client.get("/users/me", headers=ada.headers).status_code == 401
 
 
-def test_the_deletion_of_an_account_locks_no_task_while_it_waits_for_a_session(client: TestClient, sql: Sql) -> None:
+def test_deletion_locks_no_task_while_it_waits_for_a_session(client: TestClient, sql: Sql) -> None:
     ada = sign_up(client)
     create_task(client, ada)
 
@@ -215,9 +207,7 @@ def test_the_deletion_of_an_account_locks_no_task_while_it_waits_for_a_session(c
     assert deletion.result().status_code == 204
 
 
-def test_a_login_at_the_moment_of_the_demotion_does_not_have_the_scope_admin(
-    client: TestClient, root: Login, sql: Sql
-) -> None:
+def test_a_login_during_a_demotion_lacks_the_scope_admin(client: TestClient, root: Login, sql: Sql) -> None:
     sql("BEGIN")
     sql("UPDATE users SET is_admin = FALSE WHERE username = 'root'")
     with ThreadPoolExecutor(1) as threads:
