@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
     cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()
     root_path: Annotated[str, AfterValidator(_is_prefix)] = ""
-    log_format: LogFormat = "json"
+    log_format: LogFormat = Field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")
     log_requests: bool = True
     metrics: bool = False
 

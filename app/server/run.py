@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from contextlib import nullcontext, suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
@@ -79,16 +79,16 @@ class Config(uvicorn.Config):
 
 
 class ChildProcess(SpawnProcess):
-    """A worker. Ctrl-C does not reach it while it starts: its parent ends it with SIGTERM.
+    """A worker. Ctrl-C waits until its server handles it, and does not interrupt its imports with a traceback.
 
-    A child inherits that SIGINT is ignored. Later uvicorn's server handles SIGINT. To unpickle this object, the child
-    imports this module, so it runs the `Server` below.
+    To unpickle this object, the child imports this module, so it runs the `Server` below.
     """
 
     def start(self) -> None:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        resource_tracker.ensure_running()  # to start the tracker would unblock SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a child inherits
         super().start()
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class Server(uvicorn.Server):
@@ -100,6 +100,7 @@ class Server(uvicorn.Server):
     config: Config
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             await super().startup(sockets)
         except OSError as error:  # another process bound the same port, and listened first

@@ -28,7 +28,7 @@ from app.config import Settings
 from app.main import create_app
 from app.server import open_files
 from app.server.protocol import Protocol
-from app.server.run import Server
+from app.server.run import Config, Server
 from tests.conftest import CHEAP
 from tests.http.test_limits import MovableLoop
 from tests.support.processes import command, free_port, wait_until_ready
@@ -334,7 +334,7 @@ def test_a_client_that_reads_nothing_of_a_small_answer_is_left(play: Play, heade
 def test_a_connection_accepted_before_the_stop_is_served(sqlite_url: str) -> None:
     async def story() -> bytes:
         app = create_app(Settings(database_url=sqlite_url), password_cost=CHEAP)
-        config = uvicorn.Config(app, port=free_port(), http=Protocol, ws="none", log_config=None)
+        config = Config(app, port=free_port(), http=Protocol, ws="none", log_config=None)
         config.load()
         server = Server(config)
         server.lifespan = config.lifespan_class(config)

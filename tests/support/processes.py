@@ -64,10 +64,11 @@ def kill(process: "subprocess.Popen[Any]") -> None:
 
 @contextmanager
 def services(count: int, *words: str, stdout: Any = subprocess.PIPE, **settings: object) -> Iterator[list[str]]:
-    """Start that many services at once; yields their URLs once each of them is ready."""
+    """Start that many services at once, which say that they are one. Yields their URLs once each of them is ready."""
     words = words or ("app", "serve")
     with ExitStack() as stack:
         ports = [free_port() for _ in range(count)]
+        settings = {"public_url": f"http://127.0.0.1:{ports[0]}"} | settings
         processes = [
             stack.enter_context(command(*words, "--port", str(port), stdout=stdout, **settings)) for port in ports
         ]
