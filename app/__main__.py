@@ -1,14 +1,39 @@
 """The command line: python -m app."""
 
+from typing import Annotated
+
 import typer
 
+from app import __version__
 from app.cli import check, demo, keys, purge, serve, sessions, users
+from app.cli.terminal import HELP, CommandLine
 
-cli = typer.Typer(help="Bearer Tasks.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(
+    cls=CommandLine,
+    help="Bearer Tasks, a task service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=HELP,
+)
 for room in serve, check, purge, demo:
     cli.add_typer(room.cli)
 for name, group in {"users": users.cli, "sessions": sessions.cli, "keys": keys.cli}.items():
     cli.add_typer(group, name=name)
+
+
+def show_version(*, is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, help="Show the version.")] = False,
+) -> None:
+    pass
+
 
 if __name__ == "__main__":
     cli(prog_name="python -m app")

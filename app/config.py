@@ -3,15 +3,15 @@
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from fastapi import Depends, Request
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -34,6 +34,7 @@ from pydantic_settings import (
 from sqlalchemy.engine import URL
 
 from app.db.url import check_database_url, read_database_url
+from app.errors import BadSettings
 
 LogFormat = Literal["json", "console"]
 
@@ -197,22 +198,6 @@ def strip_secret(text: str) -> str:
     return AROUND_SECRET.sub("", text)
 
 
-def load_settings() -> Settings:
-    """Read the settings, or end the process with exit code 2 and a line that names what is wrong, never its value."""
-    try:
-        return read_settings()
-    except BadSettings as error:
-        refuse_start(*error.messages)
-
-
-class BadSettings(ValueError):
-    """Each message names what is wrong, never its value."""
-
-    def __init__(self, *messages: str) -> None:
-        super().__init__(*messages)
-        self.messages = messages
-
-
 def read_settings() -> Settings:
     """Raises BadSettings."""
     try:
@@ -227,6 +212,14 @@ def read_settings() -> Settings:
         raise BadSettings(".env: must be UTF-8 text") from None
 
 
+def unknown_names() -> list[str]:
+    """Return a message for each name in `.env` that no setting has, with the setting that it resembles."""
+    known = [name.upper() for name in Settings.model_fields]
+    names = [name for name in dotenv_values(".env", interpolate=False) if name.upper() not in known]
+    near = {name: get_close_matches(name.upper(), known, 1) for name in names}
+    return [f".env: {name} is not a setting" + "".join(f": did you mean {n}?" for n in near[name]) for name in names]
+
+
 def _check_env_file(path: Path) -> None:
     """dotenv skips what it cannot read, and with it perhaps the secret."""
     try:
@@ -236,18 +229,3 @@ def _check_env_file(path: Path) -> None:
     for binding in parse_stream(StringIO(text)):
         if binding.error:
             raise BadSettings(f".env: line {binding.original.line} is not NAME=value")
-
-
-def refuse_start(*messages: str) -> NoReturn:
-    """End the process with exit code 2, a line for each message."""
-    for message in messages:
-        print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-async def get_settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.services.settings
-    return settings
-
-
-AppSettings = Annotated[Settings, Depends(get_settings)]

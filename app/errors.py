@@ -161,3 +161,11 @@ class ShuttingDown(Unavailable):
     detail = "The service is shutting down"
     code = "shutting_down"
     headers = {**Unavailable.headers, "Connection": "close"}  # noqa: RUF012
+
+
+class BadSettings(ValueError):
+    """Settings or key files with which nothing can start. Each message names what is wrong, and never its value."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages = messages

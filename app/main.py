@@ -1,6 +1,7 @@
 """The application: the only file that knows every room."""
 
 import gc
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from functools import lru_cache, partial
@@ -13,15 +14,17 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app import __version__, health
 from app.auth import router as auth
 from app.auth.dependencies import BEARER_ERRORS
-from app.auth.keys import check_keys, load_tokens, signing_secrets
+from app.auth.keys import load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
 from app.auth.refresh import Uses
 from app.auth.services import Services
 from app.auth.throttle import Limiter
 from app.clock import Clock, utc_now
-from app.config import Settings, load_settings
+from app.config import Settings, read_settings
 from app.db.background import Background
 from app.db.connect import connect
+from app.db.upgrade import bring_up_to_date
+from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
@@ -33,7 +36,7 @@ from app.observe.metrics import Metrics, add_metrics_route
 from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 from app.users import router as users
 from app.users.deletion import delete_ended
 
@@ -52,7 +55,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with connect(settings.database) as database:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database)
+            await bring_up_to_date(database, settings.database, BACKFILL)
         with closing(Passwords(app.state.password_cost)) as passwords:
             app.state.services = services = Services(
                 settings,
@@ -135,12 +138,23 @@ def __getattr__(name: str) -> FastAPI:
 @lru_cache(1)
 def _app() -> FastAPI:
     """uvicorn asks twice. What there is by then stays: to search it for garbage again took 20 ms a time."""
-    settings = load_settings()
+    settings = _load_settings()
     configure_logging(settings.log_format)
-    check_keys(settings)
     raise_limit()
     app = create_app(settings)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     return app
+
+
+def _load_settings() -> Settings:
+    """Read the settings and the keys, or end the process with a line for each fault and exit code 2."""
+    try:
+        settings = read_settings()
+        load_tokens(settings)
+    except BadSettings as error:
+        for message in error.messages:
+            print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from error
+    return settings

@@ -33,8 +33,9 @@ from sqlalchemy import URL, make_url
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.db.connect import connect
+from app.db.upgrade import bring_up_to_date
 from app.main import create_app
-from app.upkeep import bring_up_to_date
+from app.tasks.search import BACKFILL
 from app.users.service import create_user
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
@@ -276,7 +277,7 @@ def assert_bearer_error(response: Response, error: BearerError | None) -> None:
 async def migrate(url: URL) -> None:
     """Bring a database to the newest migration."""
     async with connect(url) as database:
-        await bring_up_to_date(database, url)
+        await bring_up_to_date(database, url, BACKFILL)
 
 
 @contextmanager

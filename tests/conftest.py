@@ -24,7 +24,7 @@ from tests.support import postgres
 
 __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"]
 
-pytest_plugins = ["app.testing", "pytester"]
+pytest_plugins = ["app.testing", "pytester", "tests.support.rfc"]
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 
@@ -35,6 +35,8 @@ WRAPPED = (  # what middleware is made of
 CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
 
 on_one_database = pytest.mark.on_one_database
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def pytest_configure() -> None:

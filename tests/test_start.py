@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app import main
 from app.auth.keys import load_tokens, secret_file
-from app.config import Settings, load_settings
+from app.config import Settings, read_settings
+from app.errors import BadSettings
 from tests.conftest import SECRET
 from tests.support.key_pairs import key, private, written
 from tests.support.processes import environment, free_port
@@ -131,13 +133,25 @@ def test_a_file_of_keys_may_be_open_to_its_owner_and_group(sqlite_url: str, mode
     ],
     ids=["port", "port of a socket", "bracket", "empty label", "NUL"],
 )
-def test_a_database_url_that_nothing_can_connect_to_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
-) -> None:
+def test_a_database_url_that_nothing_can_connect_to_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("SECRET_KEY", SECRET)
 
-    with pytest.raises(SystemExit) as caught:
-        load_settings()
+    with pytest.raises(BadSettings, match=r"^DATABASE_URL: ") as caught:
+        read_settings()
 
-    assert_refused(caught.value.code, capsys.readouterr().err, "DATABASE_URL: ")
+    assert CANARY not in str(caught.value)
+
+
+def test_each_bad_setting_has_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SESSION_TTL", CANARY)
+    monkeypatch.setenv("REGISTRATION", CANARY)
+
+    with pytest.raises(SystemExit) as caught:
+        _ = main.app
+
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(":")[0] for line in lines] == ["error: SESSION_TTL", "error: REGISTRATION"]

@@ -1,4 +1,4 @@
-"""How tests are named."""
+"""How tests are named, and what they may share."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ RIDDLE = re.compile("test_(it|of|what(ever)?|where(ver)?|which(ever)?|who(ever|m
 
 
 def test_names_of_tests_are_short_and_name_their_subject() -> None:
-    bad = [f"{path}: {name}" for path, name in names() if len(name) > LONGEST or RIDDLE.match(name)]
+    bad = [f"{path}: {name}" for path, name in _names() if len(name) > LONGEST or RIDDLE.match(name)]
 
     assert not bad, (
         f"Rename these tests: at most {LONGEST} characters, and a noun first instead of it, of, what, which or who. "
@@ -19,8 +19,30 @@ def test_names_of_tests_are_short_and_name_their_subject() -> None:
     )
 
 
-def names() -> Iterator[tuple[Path, str]]:
-    for path in sorted(TESTS.rglob("test_*.py")):
+def test_no_module_of_tests_imports_from_another() -> None:
+    bad = [
+        f"{path} imports from {module}"
+        for path, node in _nodes("*.py")
+        for module in _imported(node)
+        if re.search(r"\btest_\w+(\.|$)", module)
+    ]
+
+    assert not bad, "Move the shared parts to tests/support/:\n" + "\n".join(bad)
+
+
+def _names() -> Iterator[tuple[Path, str]]:
+    for path, node in _nodes("test_*.py"):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield path, node.name
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+def _nodes(pattern: str) -> Iterator[tuple[Path, ast.AST]]:
+    for path in sorted(TESTS.rglob(pattern)):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                yield path.relative_to(TESTS), node.name
+            yield path.relative_to(TESTS), node

@@ -4,7 +4,7 @@ Revision: 0009
 Revises: 0008
 
 The rules of what a word is have changed for some letters and marks. Tasks that have one of these lose their words here,
-and `app.upkeep` writes them again, some tasks at a time. All other tasks keep theirs: these are the same by both rules.
+and a backfill writes them again, some tasks at a time. All other tasks keep theirs: these are the same by both rules.
 """
 
 import sqlalchemy as sa

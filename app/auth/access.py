@@ -1,122 +1,124 @@
-"""The database in the hands of a caller: nothing is done for them but while they may."""
+"""The database for one caller: every call checks the caller's session."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from app.auth.callers import OWN_ROW, Caller, CurrentUser, lock_current_user, read_current_user, require_fresh_login
+from app.auth.callers import (
+    LOCK_OWN_ROW,
+    Caller,
+    CurrentUser,
+    LiveConnection,
+    lock_current_user,
+    read_current_user,
+    require_fresh_login,
+)
 from app.auth.claims import AccessClaims
 from app.db.database import Database
 from app.errors import AppError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Who = TypeVar("Who", bound=CurrentUser | None)
-Held = TypeVar("Held", bound=Caller | None)
 
 
 @dataclass(frozen=True, slots=True)
-class CallerDatabase(Generic[Who, Held]):
-    """The database in the hands of the holder of a token: no call does anything for them unless their session is live.
+class CallerDatabase:
+    """The database for a caller with a verified token. No call does anything unless the caller's session is live.
 
-    `read` and `write` look at it first, `find` and `make` with the very statement that does the work. Nothing that
-    `write` has looked at changes until its transaction ends. The function gets the caller; None where a token is
-    optional and none came.
+    - `read` and `write` check the session first. Their functions get the user, and may run any statement. What `write`
+      has checked stays true until its transaction ends.
+    - `read_if_live` and `write_if_live` save that look: each statement checks the session (see `if_live`).
 
     Raises:
-        InvalidToken, InsufficientScope: as `read_current_user` has it, from each call.
-        StaleLogin: the session's login is older than `max_age` seconds.
+        InvalidToken, InsufficientScope: from each call, as `read_current_user` raises them.
+        StaleLogin: the session's login is `max_age` seconds old or older.
     """
 
     database: Database
-    claims: AccessClaims | None
+    claims: AccessClaims
     required: Sequence[str]
     now: datetime
     max_age: int | None = None
 
-    async def read(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(
+        self, f: Callable[Concatenate[Connection, CurrentUser, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         return await self.database.read_for(
-            self._caller, lambda connection: f(connection, self._who(connection), *args, **kwargs)
+            self.claims.sub, lambda connection: f(connection, self._current_user(connection), *args, **kwargs)
         )
 
-    async def write(self, f: Callable[Concatenate[Connection, Who, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(
+        self, f: Callable[Concatenate[Connection, CurrentUser, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         return await self.database.write(
-            lambda connection: f(connection, self._who(connection, lock_current_user), *args, **kwargs)
+            lambda connection: f(connection, self._current_user(connection, lock_current_user), *args, **kwargs)
         )
 
     async def read_if_live(
-        self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
+        self, f: Callable[Concatenate[LiveConnection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Read with a function each of whose statements has `IS_LIVE` in it, where there is a token.
+        """Read with a function whose statements check the session.
 
-        If it finds something, the session is live. If it finds nothing, another statement looks at the session.
+        If the function returns something, its statements have found the session live. If it returns nothing (None, an
+        empty page), another statement looks at the session.
         """
         return await self.database.read_for(
-            self._caller, self._find, lambda connection, held: f(connection, held, *args, **kwargs)
+            self.claims.sub, self._if_live, lambda connection: f(connection, *args, **kwargs)
         )
 
     async def write_if_live(
-        self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
+        self, f: Callable[Concatenate[LiveConnection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Write as `read_if_live` reads: whatever the function's statements write or find, `IS_LIVE` is in them."""
-        return await self.database.autocommit(self._find, lambda connection, held: f(connection, held, *args, **kwargs))
+        """Write as `read_if_live` reads. Each statement may be a transaction of its own."""
+        return await self.database.autocommit(self._if_live, lambda connection: f(connection, *args, **kwargs))
 
     async def write_if_live_alone(
-        self, f: Callable[Concatenate[Connection, Held, P], T], *args: P.args, **kwargs: P.kwargs
+        self, f: Callable[Concatenate[LiveConnection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Make in a transaction, before whose end no other one like it begins for the same holder."""
+        """Write as `write_if_live` does, in one transaction: until it ends, no other such call of this user begins."""
 
-        def alone(connection: Connection) -> T:
-            connection.execute(OWN_ROW, {"user_id": self._caller})
-            return self._find(connection, lambda connection, held: f(connection, held, *args, **kwargs))
+        def alone(connection: LiveConnection) -> T:
+            connection.execute(LOCK_OWN_ROW)
+            return f(connection, *args, **kwargs)
 
-        return await self.database.write(alone)
+        return await self.database.write(self._if_live, alone)
 
-    async def current_user(self) -> Who:
-        return await self.database.read(self._who)
+    async def current_user(self) -> CurrentUser:
+        return await self.database.read(self._current_user)
 
-    @property
-    def _caller(self) -> str | None:
-        return self.claims.sub if self.claims else None
-
-    def _find(self, connection: Connection, f: Callable[[Connection, Held], T]) -> T:
-        holder = Caller(self.claims.sub, self.claims.sid, self.now) if self.claims else None
+    def _if_live(self, connection: Connection, f: Callable[[LiveConnection], T]) -> T:
         if not self._is_enough():
-            self._who(connection)
+            self._current_user(connection)
         try:
-            found = f(connection, cast("Held", holder))
+            found = f(LiveConnection(connection, Caller(self.claims.sub, self.claims.sid, self.now)))
         except AppError:
-            self._who(connection)
+            self._current_user(connection)
             raise
         if not found:
-            self._who(connection)
+            self._current_user(connection)
         return found
 
     def _is_enough(self) -> bool:
-        """Whether the scopes of the token are enough to know. That of administrators is not: they may be none now."""
-        if self.claims is None:
-            return True
+        """Whether the token tells that it may do what is required. An administrator may have been demoted since."""
         return self.max_age is None and self.claims.scopes.issuperset(self.required) and "admin" not in self.required
 
-    def _who(self, connection: Connection, look: Callable[..., CurrentUser] = read_current_user) -> Who:
-        who = self.claims and look(connection, self.claims, self.required, self.now)
-        if who and self.max_age is not None:
-            require_fresh_login(who, self.max_age, self.now)
-        return cast("Who", who)
-
-
-CallerDb = CallerDatabase[CurrentUser, Caller]
-OptionalCallerDb = CallerDatabase[CurrentUser | None, Caller | None]
+    def _current_user(
+        self, connection: Connection, look: Callable[..., CurrentUser] = read_current_user
+    ) -> CurrentUser:
+        user = look(connection, self.claims, self.required, self.now)
+        if self.max_age is not None:
+            require_fresh_login(user, self.max_age, self.now)
+        return user
 
 
 @dataclass(frozen=True, slots=True)
 class AdminDatabase:
-    """The database in the hands of an administrator, for functions that need not know who that is."""
+    """The database for an administrator, for functions that need not know which one."""
 
-    db: CallerDb
+    db: CallerDatabase
 
     async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.db.read(lambda connection, _: f(connection, *args, **kwargs))

@@ -1,11 +1,28 @@
-"""Who holds an access token, at this moment: each request with one asks."""
+"""The caller of a request: the user and session that a verified access token names.
 
-from collections.abc import Collection
+- `Caller` is what the token says. Nobody has asked the database yet.
+- `CurrentUser` is the caller after the database was asked: the session is live, and the user is not disabled.
+- `if_live` puts that question inside a statement. `LiveConnection` runs no other statement for a caller.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, bindparam, exists, select, union_all
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Delete,
+    Dialect,
+    Executable,
+    Insert,
+    Update,
+    bindparam,
+    exists,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import aliased
 
 from app.auth.claims import AccessClaims
@@ -14,10 +31,23 @@ from app.auth.models import LoginSession, User
 from app.auth.schemas import SCOPES
 from app.db.database import AnyRow, AnySelect
 
+Statement = TypeVar("Statement", AnySelect, Update, Delete)
+InsertStatement = TypeVar("InsertStatement", bound=Insert)
+
+CHECKS_SESSION: Final = "checks_session"
+
+
+class Caller(NamedTuple):
+    """The user and session that a verified token names: the parameters of each `if_live` statement."""
+
+    user_id: str
+    session_id: str
+    now: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class CurrentUser:
-    """Whose request it is, by which session, and what its token may do."""
+    """The caller after the database was asked, and what the token may do."""
 
     user_id: str
     username: str
@@ -26,40 +56,7 @@ class CurrentUser:
     logged_in_at: datetime
 
 
-SELECT_CURRENT_USER = (
-    select(User.id, User.username, User.is_active, User.is_admin, LoginSession.ended_at, LoginSession.end_reason)
-    .add_columns(LoginSession.created_at, LoginSession.expires_at)
-    .join(User)
-    .where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
-)
-LOCK_CURRENT_USER = {
-    "postgresql": SELECT_CURRENT_USER.with_for_update(read=True, of=LoginSession),
-    "sqlite": SELECT_CURRENT_USER,
-}
-OWN_ROW = select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True)
-IS_ADMINISTRATOR = User.is_admin & User.is_active
-ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_for_update(key_share=True)
-Own = aliased(User)
-OWN = select(Own.id).where(Own.id == bindparam("user_id"))
-IF_OWN_IS_ONE = select(User.id).where(IS_ADMINISTRATOR, OWN.where(Own.is_admin).exists())
-OWN_OR_ADMINISTRATORS = (
-    select(User.id)
-    .where(User.id.in_(union_all(OWN, IF_OWN_IS_ONE)))
-    .order_by(User.id)
-    .with_for_update(key_share=True, of=User)
-)
-"""The caller's row; where the caller is an administrator, the rows of all of them, in the order of `ADMINISTRATORS`."""
-
-
-class Caller(NamedTuple):
-    """The holder whom a token names, before the database is asked: the parameters of `IS_LIVE`."""
-
-    user_id: str
-    session_id: str
-    now: datetime
-
-
-# For a statement that must find nothing unless the holder's session is live. It is evaluated once, not for each row.
+# SQL evaluates it once for each statement, not once for each row.
 IS_LIVE = (
     exists()
     .where(
@@ -72,44 +69,113 @@ IS_LIVE = (
     )
     .correlate(None)
 )
-USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlate(None).scalar_subquery()
+SELECT_USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlate(None).scalar_subquery()
+
+
+def if_live(statement: Statement) -> Statement:
+    """Make a statement find, change or delete nothing unless the caller's session is live, and mark it as such.
+
+    It takes the parameters `user_id`, `session_id` and `now`, which `LiveConnection` adds. A statement that counts
+    should count in a subquery, or it answers 0 for a session that is over: `if_live(select(count.scalar_subquery()))`.
+    """
+    return statement.where(IS_LIVE).execution_options(**{CHECKS_SESSION: True})
+
+
+def insert_if_live(statement: InsertStatement, columns: Sequence[str]) -> InsertStatement:
+    """Make an INSERT of one row insert nothing unless the caller's session is live, and mark it as such.
+
+    Each of the columns needs a parameter of its name.
+    """
+    values = [bindparam(name, type_=statement.table.c[name].type) for name in columns]
+    return statement.from_select(columns, select(*values).where(IS_LIVE)).execution_options(**{CHECKS_SESSION: True})
+
+
+class LiveConnection:
+    """A connection for one caller. It runs only statements made with `if_live` or `insert_if_live`."""
+
+    __slots__ = ("_connection", "_parameters", "caller", "dialect", "get_execution_options")
+
+    def __init__(self, connection: Connection, caller: Caller) -> None:
+        self.caller = caller
+        self.dialect: Dialect = connection.dialect
+        self.get_execution_options = connection.get_execution_options
+        self._connection = connection
+        self._parameters = caller._asdict()
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> CursorResult[*tuple[Any, ...]]:
+        """Run a statement with its parameters and the caller's.
+
+        Raises:
+            TypeError: the statement does not check the session.
+        """
+        if not statement.get_execution_options().get(CHECKS_SESSION):
+            raise TypeError("the statement does not check the session: use if_live(), or read() or write()")
+        return self._connection.execute(statement, {**(parameters or {}), **self._parameters})
+
+
+SELECT_CURRENT_USER = (
+    select(User.id, User.username, User.is_active, User.is_admin, LoginSession.ended_at, LoginSession.end_reason)
+    .add_columns(LoginSession.created_at, LoginSession.expires_at)
+    .join(User)
+    .where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
+)
+LOCK_CURRENT_USER = {
+    "postgresql": SELECT_CURRENT_USER.with_for_update(read=True, of=LoginSession),
+    "sqlite": SELECT_CURRENT_USER,
+}
+LOCK_OWN_ROW = if_live(select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True))
+IS_ADMINISTRATOR = User.is_admin & User.is_active
+LOCK_ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_for_update(key_share=True)
+CallerRow = aliased(User)
+SELECT_OWN_ID = select(CallerRow.id).where(CallerRow.id == bindparam("user_id"))
+IDS_FOR_ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR, SELECT_OWN_ID.where(CallerRow.is_admin).exists())
+LOCK_OWN_ROW_OR_ADMINISTRATORS = (
+    select(User.id)
+    .where(User.id.in_(union_all(SELECT_OWN_ID, IDS_FOR_ADMINISTRATORS)))
+    .order_by(User.id)
+    .with_for_update(key_share=True, of=User)
+)
+"""Locks the caller's row; for an administrator, the rows of all administrators as `LOCK_ADMINISTRATORS` does."""
 
 
 def read_current_user(
     connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
 ) -> CurrentUser:
-    """Read who the holder of an access token is, at this moment: a session that is over takes its tokens along.
+    """Ask the database who the caller is now.
 
     Raises:
-        InvalidToken: the session is over or gone, or its user disabled.
-        InsufficientScope: the token may not do what is required, or its user may no longer.
+        InvalidToken: the session is over or gone, or its user is disabled.
+        InsufficientScope: the token lacks a required scope, or the user may no longer use it.
     """
-    return _read_principal(connection, SELECT_CURRENT_USER, claims, required, now)
+    return _read_current_user(connection, SELECT_CURRENT_USER, claims, required, now)
 
 
 def lock_current_user(
     connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
 ) -> CurrentUser:
-    """Read it as `read_current_user` does, and keep it true until the transaction ends.
+    """Ask as `read_current_user` does, and keep the answer true until the transaction ends.
 
     A transaction that ends the session waits for this one. Transactions that write to accounts or sessions lock users
-    before sessions, and administrators before other users, by their ids. So no two of them wait for each other.
+    before sessions, and administrators before other users, in the order of their ids, so that no two transactions wait
+    for each other.
 
     Raises:
         InvalidToken, InsufficientScope
     """
     if not {"account", "admin"}.isdisjoint(required):
-        connection.execute(OWN_OR_ADMINISTRATORS, {"user_id": claims.sub})
-    return _read_principal(connection, LOCK_CURRENT_USER[connection.dialect.name], claims, required, now)
+        connection.execute(LOCK_OWN_ROW_OR_ADMINISTRATORS, {"user_id": claims.sub})
+    return _read_current_user(connection, LOCK_CURRENT_USER[connection.dialect.name], claims, required, now)
 
 
 def require_fresh_login(user: CurrentUser, max_age: int, now: datetime) -> None:
-    """Raises StaleLogin: the session's login is that many seconds ago, or more. A refresh is no login."""
+    """Raises StaleLogin: the session's login is `max_age` seconds old or older. A refresh is not a login."""
     if now - user.logged_in_at >= timedelta(seconds=max_age):
         raise StaleLogin(max_age)
 
 
-def _read_principal(
+def _read_current_user(
     connection: Connection, query: AnySelect, claims: AccessClaims, required: Collection[str], now: datetime
 ) -> CurrentUser:
     row = connection.execute(query, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Annotated, Any, ParamSpec, TypeVar, cast
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +10,7 @@ from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from app.auth import callers
-from app.auth.access import AdminDatabase, CallerDatabase, CallerDb, OptionalCallerDb
+from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.login_service import LoginService
@@ -19,13 +19,10 @@ from app.auth.schemas import SCOPES
 from app.auth.services import Services
 from app.auth.tokens import BadToken, ExpiredToken
 from app.clock import Now
-from app.config import AppSettings
+from app.config import Settings
 from app.errors import UnsupportedMediaType
 from app.http.json_body import JSONRoute
 from app.observe.events import bind_caller
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Bearer(OAuth2PasswordBearer):
@@ -54,12 +51,17 @@ async def get_services(request: Request) -> Services:
     return services
 
 
+async def get_settings(request: Request) -> Settings:
+    return (await get_services(request)).settings
+
+
 AppServices = Annotated[Services, Depends(get_services)]
+AppSettings = Annotated[Settings, Depends(get_settings)]
 BearerToken = Annotated[str, Depends(Bearer(auto_error=True))]
 OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 
 
-async def get_caller_database(request: Request, scopes: SecurityScopes, token: BearerToken, now: Now) -> CallerDb:
+async def get_caller_database(request: Request, scopes: SecurityScopes, token: BearerToken, now: Now) -> CallerDatabase:
     services = await get_services(request)  # called here: as a dependency it would cost more
     try:
         claims = services.tokens.verify(AccessClaims, token, now)
@@ -69,43 +71,49 @@ async def get_caller_database(request: Request, scopes: SecurityScopes, token: B
         raise InvalidToken from error
     await services.uses.note(services.database, claims)
     bind_caller(claims.sub, claims.sid)
-    db: CallerDb = CallerDatabase(services.database, claims, scopes.scopes, now)
-    request.state.check_caller = db.current_user
-    return db
+    caller_db = CallerDatabase(services.database, claims, scopes.scopes, now)
+    request.state.check_caller = caller_db.current_user
+    return caller_db
 
 
 async def get_optional_caller_database(
     request: Request, scopes: SecurityScopes, token: OptionalBearerToken, now: Now
-) -> OptionalCallerDb:
-    """A bad token is refused, so that a client whose token ran out does not see less and wonder."""
-    if token is None:
-        return CallerDatabase((await get_services(request)).database, None, scopes.scopes, now)
-    return cast("OptionalCallerDb", await get_caller_database(request, scopes, token, now))
+) -> CallerDatabase | None:
+    """None without a token. A bad token is refused: a client whose token has expired must not get the public view."""
+    return None if token is None else await get_caller_database(request, scopes, token, now)
 
 
-async def get_fresh_caller_database(
-    request: Request, db: Annotated[CallerDb, Security(get_caller_database)], settings: AppSettings
-) -> CallerDb:
-    """For what could take the account over: it takes a login of a moment ago (RFC 9470)."""
-    fresh: CallerDb = replace(db, max_age=settings.fresh_login)
-    request.state.check_caller = fresh.current_user
-    return fresh
+CallerDb = Annotated[CallerDatabase, Security(get_caller_database)]
+OptionalCallerDb = Annotated[CallerDatabase | None, Security(get_optional_caller_database)]
 
 
-async def get_admin_database(db: Annotated[CallerDb, Security(get_caller_database)]) -> AdminDatabase:
+async def get_fresh_caller_database(request: Request, db: CallerDb, settings: AppSettings) -> CallerDatabase:
+    """For requests that could take the account over: they need a recent login (RFC 9470)."""
+    fresh_db = replace(db, max_age=settings.fresh_login)
+    request.state.check_caller = fresh_db.current_user
+    return fresh_db
+
+
+async def get_admin_database(db: CallerDb) -> AdminDatabase:
     return AdminDatabase(db)
 
 
-async def get_current_user(db: Annotated[CallerDb, Security(get_caller_database)]) -> callers.CurrentUser:
+async def get_current_user(db: CallerDb) -> callers.CurrentUser:
     return await db.current_user()
 
 
-CurrentUser = Annotated[callers.CurrentUser, Security(get_current_user)]
-"""The caller, after the database was asked. To act in the same transaction, take one of those below."""
+async def get_optional_user(db: OptionalCallerDb) -> callers.CurrentUser | None:
+    return await db.current_user() if db else None
 
-AnyCallerDb = Annotated[CallerDb, Security(get_caller_database)]
-AccountDb = Annotated[CallerDb, Security(get_caller_database, scopes=["account"])]
-FreshAccountDb = Annotated[CallerDb, Security(get_fresh_caller_database, scopes=["account"])]
+
+CurrentUser = Annotated[callers.CurrentUser, Security(get_current_user)]
+"""The caller, after the database was asked. To act in the same transaction, take a database from below."""
+
+OptionalUser = Annotated[callers.CurrentUser | None, Security(get_optional_user)]
+"""The caller, or None without a token."""
+
+AccountDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["account"])]
+FreshAccountDb = Annotated[CallerDatabase, Security(get_fresh_caller_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
 
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from app.auth.tokens import PEMKey, Tokens, key_id
-from app.config import BadSettings, Settings, check_secret, refuse_start, strip_secret
+from app.config import Settings, check_secret, strip_secret
+from app.errors import BadSettings
 
 PEM_BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", re.DOTALL)
 MIN_RSA_BITS = 2048
@@ -32,14 +33,6 @@ def load_tokens(settings: Settings) -> Tokens:
         BadSettings: a file of keys is damaged, open to everybody, or cannot be read or made.
     """
     return Tokens(settings.public_url, signing_secrets(settings), key_pairs(settings.jwt_private_key_file))
-
-
-def check_keys(settings: Settings) -> None:
-    """End the process where the keys are of no use, with exit code 2 and one line that shows nothing of them."""
-    try:
-        load_tokens(settings)
-    except BadSettings as error:
-        refuse_start(str(error))
 
 
 def add_key_pair(path: Path) -> str:
@@ -134,12 +127,16 @@ def key_pairs(path: Path | None) -> list[PEMKey]:
 def _write_key_pairs(path: Path, keys: Sequence[PEMKey]) -> None:
     """All of them or none, for those to read who may read what was there: of a new file, its owner alone."""
     path = path.resolve()
-    _write_secretly(draft := path.with_name(f"{path.name}.{secrets.token_hex(8)}"), "\n".join(key.pem for key in keys))
-    if path.exists():
-        there = path.stat()
-        os.chown(draft, there.st_uid, there.st_gid)
-        draft.chmod(stat.S_IMODE(there.st_mode))
-    draft.replace(path)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write_secretly(draft, "\n".join(key.pem for key in keys))
+        if path.exists():
+            there = path.stat()
+            os.chown(draft, there.st_uid, there.st_gid)
+            draft.chmod(stat.S_IMODE(there.st_mode))
+        draft.replace(path)
+    except OSError as error:
+        raise BadSettings(f"JWT_PRIVATE_KEY_FILE: {path} cannot be written: {error.strerror}") from error
 
 
 def _write_secretly(path: Path, text: str) -> None:

@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from app.auth.models import LoginSession, User
 from app.auth.networks import network_of
 from app.auth.service import LIVE_OF_USER, SESSION
 from app.auth.throttle import Attempt, clear
-from app.auth.usernames import normalize_username
+from app.auth.usernames import HAS_LOGIN_NAME, normalize_username
 from app.db.database import AnyRow
-from app.db.types import Text, new_id
+from app.db.types import new_id
 
 MAX_SESSIONS: Final = 100
 ENDED_AT_ONCE: Final = 1_000  # of an account that had more before there was a limit
@@ -32,7 +32,7 @@ class LoginOrigin(NamedTuple):
 
 # Statements are made once: to make one takes longer than to run it.
 ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin, User.email).where(
-    func.lower(User.username) == bindparam("username", type_=Text), User.deleted_at.is_(None)
+    HAS_LOGIN_NAME, User.deleted_at.is_(None)
 )
 
 

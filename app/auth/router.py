@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AnyCallerDb, AppLoginService, AppServices, UserRoute
+from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb, UserRoute
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -84,9 +84,7 @@ async def revoke_token(token: FormToken, services: AppServices, now: Now) -> Res
     response_model=Introspection,
     openapi_extra=form_of(TokenField),
 )
-async def introspect_token(
-    _: FormFields, db: AnyCallerDb, token: FormToken, services: AppServices, now: Now
-) -> Response:
+async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, services: AppServices, now: Now) -> Response:
     """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
 
     To ask about a token is to use it: somebody has it.

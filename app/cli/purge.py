@@ -1,18 +1,12 @@
-"""python -m app purge: what nobody will ask for any more."""
+"""python -m app purge."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.auth.counters import purge_counts
-from app.auth.service import FIRST_ID, purge_sessions
-from app.cli.run import with_database
-from app.clock import utc_now
-from app.config import load_settings
-from app.db.batches import in_batches, total
-from app.db.database import Database
-from app.users.deletion import delete_ended
+if TYPE_CHECKING:
+    from app.db.database import Database
 
 BATCH = 1000
 
@@ -21,14 +15,18 @@ cli = typer.Typer()
 
 @cli.command()
 def purge(
-    keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="How long to keep sessions that are over.")] = 30,
+    keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep ended sessions for so many days.")] = 30,
 ) -> None:
-    """Delete sessions that are over, counts that are done, and what deleted accounts have left.
+    """Delete ended sessions, expired counters and the remains of deleted accounts, in batches."""
+    from app.auth.counters import purge_counts
+    from app.auth.service import FIRST_ID, purge_sessions
+    from app.cli.run import with_database
+    from app.clock import utc_now
+    from app.config import read_settings
+    from app.db.batches import in_batches, total
+    from app.users.deletion import delete_ended
 
-    It goes in small batches, so that nobody waits for it.
-    """
-
-    async def run(database: Database) -> str:
+    async def run(database: "Database") -> str:
         now, sessions, after_id = utc_now(), 0, FIRST_ID
         while True:
             last_id, purged = await database.write(purge_sessions, now - timedelta(days=keep_days), after_id, BATCH)
@@ -39,4 +37,4 @@ def purge(
         await total(delete_ended(database))
         return f"Purged {sessions} sessions and {counts} counts."
 
-    typer.echo(with_database(load_settings(), run))
+    typer.echo(with_database(read_settings(), run))

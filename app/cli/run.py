@@ -1,46 +1,74 @@
-"""What the commands have in common: a database to work on, passwords, and how they fail."""
+"""How a command works on the database, and on accounts."""
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
-import typer
-from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
+from app.auth.keys import load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
-from app.config import BadSettings, Settings
+from app.auth.refresh import Uses
+from app.auth.services import Services
+from app.auth.throttle import Limiter
+from app.clock import utc_now
+from app.config import Settings, read_settings
+from app.db.background import Background
 from app.db.connect import WAIT, connect
-from app.db.database import Database, DatabaseUnavailable
-from app.errors import AppError
-from app.upkeep import bring_up_to_date
+from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.upgrade import bring_up_to_date
+from app.observe.events import RequestContext, request_context
+from app.observe.logs import configure_logging
+from app.pagination.page import Page, PageQuery
+from app.tasks.search import BACKFILL
+from app.users.accounts import Administration
+from app.users.deletion import delete_ended
 
 T = TypeVar("T")
+Query = TypeVar("Query", bound=PageQuery)
 
 
-def group(help_: str) -> typer.Typer:
-    return typer.Typer(help=help_, no_args_is_help=True)
+def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float = WAIT) -> T:
+    """Run `f` on the accounts in the database of the settings.
+
+    Its events go to standard error, as the service would log them, with "command line" in the place of a request's id.
+    """
+    settings = read_settings()
+    configure_logging(settings.log_format)
+
+    async def run(database: Database) -> T:
+        request_context.set(RequestContext(request_id="command line"))
+        with closing(Passwords(Cost())) as passwords:
+            services = Services(
+                settings,
+                utc_now,
+                database,
+                load_tokens(settings),
+                passwords,
+                Limiter(settings, signing_secrets(settings)[0]),
+                Uses(settings.refresh_grace),
+                Background(partial(delete_ended, database), ""),
+            )
+            return await f(Administration(services, database, utc_now()))
+
+    return with_database(settings, run, wait)
 
 
-def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:
-    """Run `f` on the database of the settings, SQLite's migrated; what goes wrong is one line and exit code 1."""
+def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: float = WAIT) -> T:
+    """Run `f` on the database of the settings. SQLite is migrated first."""
 
     async def run(database: Database) -> T:
         if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database)
+            await bring_up_to_date(database, settings.database, BACKFILL)
         return await f(database)
 
-    try:
-        return run_with(settings, run, wait)
-    except AppError as error:
-        raise failure(error.detail) from error
-    except BadSettings as error:  # a file of keys
-        raise failure(str(error)) from error
+    return run_with(settings, run, wait)
 
 
-def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: int = WAIT) -> T:
-    """Run `f` on the database of the settings."""
+def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: float = WAIT) -> T:
+    """Run `f` on the database of the settings, whatever its schema."""
 
     async def run() -> T:
         async with connect(settings.database, wait) as database:
@@ -55,36 +83,17 @@ def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: in
 
 
 def _is_interrupted() -> bool:
-    """By Ctrl-C, which asyncpg may take for a timeout."""
+    """Whether Ctrl-C was pressed. asyncpg may take that for a timeout."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def read_password() -> str:
-    """Read it from a prompt, or from standard input. Everybody on the host can see a command's arguments.
-
-    Windows and some editors add a carriage return and a byte order mark, which nobody can type at a login.
-    """
-    if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
-
-
-def valid(kind: Any, **fields: object) -> Any:
-    """The fields as a schema has them; what is wrong with them is one line and exit code 1."""
-    try:
-        return TypeAdapter(kind).validate_python(fields)
-    except ValidationError as error:
-        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
-        raise failure("; ".join(faults)) from error
-
-
-async def hashed(password: str, username: str, email: str | None = None) -> str:
-    """Raises WeakPassword."""
-    with closing(Passwords(Cost())) as passwords:
-        return await passwords.hash(password, username, email, network="")
-
-
-def failure(message: str) -> typer.Exit:
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(1)
+async def read_all(database: Database, f: Callable[[Connection, Query], Page], query: Query) -> AsyncIterator[AnyRow]:
+    """Read a list page by page."""
+    while True:
+        page = await database.read(f, query)
+        for row in page.rows:
+            yield row
+        if page.next_cursor is None:
+            return
+        query = query.model_copy(update={"cursor": page.next_cursor})

@@ -1,23 +1,21 @@
 """python -m app serve, migrate."""
 
-import asyncio
 import os
 import re
-import socket
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from app.auth.keys import check_keys
-from app.cli.run import failure, with_database
-from app.config import Settings, load_settings
-from app.db.database import Database, DatabaseUnavailable
-from app.db.migrations import PATIENCE, is_current
-from app.observe.logs import configure_logging
-from app.server import run
-from app.upkeep import bring_up_to_date
+from app.cli.terminal import failure
+
+if TYPE_CHECKING:
+    import socket
+
+    from app.config import Settings
+    from app.db.database import Database
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -39,12 +37,19 @@ def serve(
     reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes.")] = False,
 ) -> None:
     """Start the service."""
-    settings = load_settings()
+    from app.auth.keys import load_tokens
+    from app.cli.run import with_database
+    from app.config import read_settings, unknown_names
+    from app.observe.logs import configure_logging
+    from app.server import run
+
+    settings = read_settings()
     url = f"http://{_reachable(host)}:{port}"
     if "public_url" not in settings.model_fields_set:
         settings = settings.model_copy(update={"public_url": url})
-    _warn(settings, host)
-    check_keys(settings)
+    for warning in (*unknown_names(), *_warnings(settings, host)):
+        typer.echo(f"warning: {warning}", err=True)
+    load_tokens(settings)
     listeners = _bind(host, port)
     typer.echo(with_database(settings, _prepare))
     configure_logging(settings.log_format)
@@ -56,8 +61,14 @@ def serve(
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
-    settings = load_settings()
-    with_database(settings, lambda database: bring_up_to_date(database, settings.database), PATIENCE)
+    from app.cli.run import with_database
+    from app.config import read_settings
+    from app.db.migrations import PATIENCE
+    from app.db.upgrade import bring_up_to_date
+    from app.tasks.search import BACKFILL
+
+    settings = read_settings()
+    with_database(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL), PATIENCE)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
@@ -76,22 +87,29 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _warn(settings: Settings, host: str) -> None:
+def _warnings(settings: "Settings", host: str) -> Iterator[str]:
     if not LOOPBACK_OR_HTTPS.match(settings.public_url):
-        typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
+        yield "PUBLIC_URL is not https: passwords and tokens cross the network in clear"
     elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
-        typer.echo("warning: PUBLIC_URL is for this host alone, and others reach it: give the URL they see", err=True)
+        yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def _bind(host: str, port: int) -> "list[socket.socket]":
+    import asyncio
+
+    from app.server import run
+
     try:
         return asyncio.run(run.bind(host, port))
     except OSError as error:
         raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
 
 
-async def _prepare(database: Database) -> str:
+async def _prepare(database: "Database") -> str:
     """Say whether the schema is current, and what to do if it is not."""
+    from app.db.database import DatabaseUnavailable
+    from app.db.migrations import is_current
+
     if database.dialect == "sqlite":
         return "The SQLite database is at the newest migration."
     try:

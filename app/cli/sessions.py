@@ -1,55 +1,62 @@
-"""python -m app sessions: who is signed in."""
+"""python -m app sessions."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import Connection
 
-from app.auth.service import end_own_session, list_live
-from app.cli.run import group, with_database
-from app.cli.users import PAGE, Name
-from app.clock import utc_now
-from app.config import load_settings
-from app.db.database import Database
-from app.pagination.page import PageQuery
-from app.users.service import end_sessions, get_named
+from app.cli.terminal import AsJSON, Name, group, print_json
 
-cli = group("See and end sessions.")
+if TYPE_CHECKING:
+    from app.db.database import Database
+    from app.users.accounts import Administration
+
+PAGE = 100
+
+cli = group("List and end sessions.")
 
 
 @cli.command("list")
-def list_(name: Name) -> None:
+def list_(name: Name, as_json: AsJSON = False) -> None:
     """List a user's live sessions, the latest login first: id, login, latest use, address and client."""
-    query = PageQuery(limit=PAGE)
+    from app.auth.service import list_live
+    from app.cli.run import read_all, with_database
+    from app.clock import utc_now
+    from app.config import read_settings
+    from app.pagination.page import PageQuery
+    from app.users.service import get_user_by_name
 
-    async def run(database: Database) -> None:
-        user_id = (await database.read(get_named, name))["id"]
-        page = await database.read(list_live, user_id, query, utc_now())
-        while True:
-            for session in page.rows:
-                times = f"{session.created_at:%Y-%m-%d %H:%M}  {session.last_used_at:%Y-%m-%d %H:%M}"
-                typer.echo(f"{session.id}  {times}  {session.ip}  {session.user_agent}".rstrip())
-            if page.next_cursor is None:
-                return
-            query_on = query.model_copy(update={"cursor": page.next_cursor})
-            page = await database.read(list_live, user_id, query_on, utc_now())
+    async def run(database: "Database") -> None:
+        user_id = (await database.read(get_user_by_name, name))["id"]
+        now = utc_now()
+        sessions = read_all(
+            database, lambda connection, query: list_live(connection, user_id, query, now), PageQuery(limit=PAGE)
+        )
+        async for session in sessions:
+            if as_json:
+                print_json(session._asdict())
+                continue
+            times = f"{session.created_at:%Y-%m-%d %H:%M}  {session.last_used_at:%Y-%m-%d %H:%M}"
+            typer.echo(f"{session.id}  {times}  {session.ip}  {session.user_agent}".rstrip())
 
-    with_database(load_settings(), run)
+    with_database(read_settings(), run)
 
 
 @cli.command()
 def revoke(
-    name: Name, session: Annotated[UUID | None, typer.Option(help="Its id; without it, all of the user's.")] = None
+    name: Name,
+    session: Annotated[UUID | None, typer.Option(help="End only the session with this id.")] = None,
 ) -> None:
-    """End a user's sessions: their tokens stop working at once."""
+    """End a user's sessions. Their tokens stop working at once."""
+    from app.cli.run import with_administration
+    from app.users.service import get_user_by_name
 
-    def run(connection: Connection) -> str:
-        user = get_named(connection, name)
+    async def run(administration: "Administration") -> str:
+        user = await administration.db.read(get_user_by_name, name)
         if session is None:
-            end_sessions(connection, user["id"], utc_now())
+            await administration.end_sessions(user["id"])
             return f"Ended every session of {user['username']}."
-        end_own_session(connection, user["id"], str(session), utc_now())
+        await administration.end_session(user["id"], str(session))
         return f"Ended a session of {user['username']}."
 
-    typer.echo(with_database(load_settings(), lambda database: database.write(run)))
+    typer.echo(with_administration(run))

@@ -1,156 +1,150 @@
-"""python -m app users: accounts, by name."""
+"""python -m app users."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import Connection
 
-from app.auth.counters import Keys
-from app.auth.keys import load_tokens, signing_secrets
-from app.auth.throttle import Limiter
-from app.cli.run import group, hashed, read_password, valid, with_database
-from app.clock import utc_now
-from app.config import Settings, load_settings
-from app.db.batches import in_batches, total
-from app.db.database import Database
-from app.db.migrations import PATIENCE
-from app.users import service
-from app.users.deletion import delete_rows
-from app.users.recovery import issue_reset, send
-from app.users.schemas import NewUser, PasswordSet, UserChange, UserQuery
+from app.cli.terminal import AsJSON, Name, group, print_json, read_password, validate
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+
+    from app.db.database import Database
+    from app.users.accounts import Administration
+
+Work = Callable[["Administration", "RowMapping"], Awaitable[object]]
 
 PAGE = 100
-
-Name = Annotated[str, typer.Argument(help="The username, in either letter case.")]
 
 cli = group("Manage users.")
 
 
 @cli.command()
 def add(
-    name: str,
-    admin: Annotated[bool, typer.Option("--admin", help="Make an administrator.")] = False,
+    name: Annotated[str, typer.Argument(help="The username.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Make the user an administrator.")] = False,
+    email: Annotated[str | None, typer.Option(help="The user's e-mail address.")] = None,
 ) -> None:
-    """Add a user; the password comes from a prompt, or from standard input."""
-    fields: NewUser = valid(NewUser, username=name, password=read_password())
+    """Add a user. The password comes from a prompt, or from standard input."""
+    from app.cli.run import with_administration
+    from app.users.schemas import NamedUser, NewUser
+    from app.users.service import require_free_name
 
-    async def run(database: Database) -> None:
-        password_hash = await hashed(fields.password, fields.username)
-        await database.write(service.create_user, fields.username, password_hash, utc_now(), is_admin=admin)
+    fields: NamedUser = validate(NamedUser, username=name, email=email)
 
-    with_database(load_settings(), run)
+    async def run(administration: "Administration") -> None:
+        await administration.db.read(require_free_name, fields.username)
+        user: NewUser = validate(NewUser, **fields.model_dump(), password=read_password())
+        await administration.add(user, is_admin=admin)
+
+    with_administration(run)
     typer.echo(f"Added {fields.username}.")
 
 
 @cli.command("list")
-def list_(prefix: Annotated[str, typer.Option(help="What the usernames begin with.")] = "") -> None:
-    """List users by name: whether they are administrators or disabled, since when there are, and their e-mail."""
-    query: UserQuery = valid(UserQuery, username=prefix, limit=PAGE)
+def list_(
+    prefix: Annotated[str, typer.Option(help="List only usernames that begin with this.")] = "",
+    as_json: AsJSON = False,
+) -> None:
+    """List users by name, with their state, date of registration and e-mail address."""
+    from app.cli.run import read_all, with_database
+    from app.config import read_settings
+    from app.users.schemas import UserQuery
+    from app.users.service import list_users
 
-    async def run(database: Database) -> None:
-        page = await database.read(service.list_users, query)
-        while True:
-            for user in page.rows:
-                state = ("" if user.is_active else "disabled-") + ("admin" if user.is_admin else "user")
-                typer.echo(f"{user.username:<24} {state:<14} {user.created_at:%Y-%m-%d} {user.email or ''}".rstrip())
-            if page.next_cursor is None:
-                return
-            page = await database.read(service.list_users, query.model_copy(update={"cursor": page.next_cursor}))
+    query: UserQuery = validate(UserQuery, username=prefix, limit=PAGE)
 
-    with_database(load_settings(), run)
+    async def run(database: "Database") -> None:
+        async for user in read_all(database, list_users, query):
+            if as_json:
+                print_json(user._asdict())
+                continue
+            state = ("" if user.is_active else "disabled-") + ("admin" if user.is_admin else "user")
+            typer.echo(f"{user.username:<24} {state:<14} {user.created_at:%Y-%m-%d} {user.email or ''}".rstrip())
+
+    with_database(read_settings(), run)
 
 
 @cli.command()
 def disable(name: Name) -> None:
-    """Let a user in no more, and end every session of theirs."""
-    _change(name, {"is_active": False}, "Disabled")
+    """Disable a user and end their sessions."""
+    _work_on(name, "Disabled {}.", lambda accounts, user: accounts.change(user["id"], {"is_active": False}))
 
 
 @cli.command()
 def enable(name: Name) -> None:
-    """Let a user in again, however many logins have failed."""
-    _change(name, {"is_active": True}, "Enabled")
+    """Enable a user, and forget their failed logins."""
+    _work_on(name, "Enabled {}.", lambda accounts, user: accounts.change(user["id"], {"is_active": True}))
 
 
 @cli.command()
 def unlock(name: Name) -> None:
     """Forget a user's failed logins. Addresses that have failed with too many accounts must still wait."""
-    settings = load_settings()
-
-    def run(connection: Connection) -> str:
-        user = service.get_named(connection, name)
-        service.unlock(connection, user["id"], _counted(settings, user["id"]))
-        return f"Unlocked {user['username']}."
-
-    typer.echo(with_database(settings, lambda database: database.write(run)))
+    _work_on(name, "Unlocked {}.", lambda accounts, user: accounts.unlock(user["id"]))
 
 
 @cli.command()
 def promote(name: Name) -> None:
-    """Make an administrator of a user, from the next login."""
-    _change(name, {"is_admin": True}, "Promoted")
+    """Grant administrator rights, from the user's next login."""
+    _work_on(name, "Promoted {}.", lambda accounts, user: accounts.change(user["id"], {"is_admin": True}))
 
 
 @cli.command()
 def demote(name: Name) -> None:
-    """Make an administrator a user like any other, and end the sessions that have the scope admin."""
-    _change(name, {"is_admin": False}, "Demoted")
+    """Withdraw administrator rights, and end the sessions that have the scope admin."""
+    _work_on(name, "Demoted {}.", lambda accounts, user: accounts.change(user["id"], {"is_admin": False}))
 
 
 @cli.command()
 def set_password(name: Name) -> None:
-    """Set a user's password, from a prompt or standard input, and end every session of theirs."""
-    settings = load_settings()
+    """Set a user's password, from a prompt or standard input, and end their sessions."""
+    from app.users.schemas import PasswordSet
 
-    async def run(database: Database) -> str:
-        user = await database.read(service.get_named, name)
-        fields: PasswordSet = valid(PasswordSet, new_password=read_password())
-        password_hash = await hashed(fields.new_password, user["username"], user["email"])
-        await database.write(service.set_password, user["id"], password_hash, _counted(settings, user["id"]), utc_now())
-        return f"Set the password of {user['username']}."
+    async def run(administration: "Administration", user: "RowMapping") -> None:
+        fields: PasswordSet = validate(PasswordSet, new_password=read_password())
+        await administration.set_password(user, fields)
 
-    typer.echo(with_database(settings, run))
+    _work_on(name, "Set the password of {}.", run)
 
 
 @cli.command()
 def reset_token(name: Name) -> None:
-    """Print a token with which a user sets a new password, once, within an hour. It voids the one before."""
-    settings = load_settings()
+    """Print a token with which a user sets a new password, once, within an hour. It voids the token before."""
 
-    async def run(database: Database) -> str:
-        user = await database.read(service.get_named, name)
-        reset = await database.write(issue_reset, load_tokens(settings), user["id"], utc_now())
-        if settings.reset_hook:
-            await send(settings.reset_hook, reset)
-        return reset.reset_token
+    async def run(administration: "Administration", user: "RowMapping") -> None:
+        reset = await administration.issue_reset(user["id"])
+        typer.echo(reset.reset_token)
 
-    typer.echo(with_database(settings, run))
+    _work_on(name, "", run)
 
 
 @cli.command()
-def delete(name: Name) -> None:
-    """Delete a user, with their tasks and sessions, however many there are."""
+def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete a user, with their tasks and sessions."""
+    from app.db.batches import in_batches, total
+    from app.db.migrations import PATIENCE
+    from app.users.deletion import delete_rows
 
-    async def run(database: Database) -> str:
-        user = await database.read(service.get_named, name)
-        await database.write(service.delete_user, user["id"], utc_now())
-        await total(in_batches(database, delete_rows, user["id"]))
-        return f"Deleted {user['username']}."
+    async def run(administration: "Administration", user: "RowMapping") -> None:
+        if not yes:
+            typer.confirm(f"Delete {user['username']}, with all their tasks and sessions?", abort=True, err=True)
+        await administration.delete(user["id"])
+        await total(in_batches(administration.services.database, delete_rows, user["id"]))
 
-    typer.echo(with_database(load_settings(), run, PATIENCE))
-
-
-def _change(name: str, changes: UserChange, done: str) -> None:
-    settings = load_settings()
-
-    def run(connection: Connection) -> str:
-        user_id = service.get_named(connection, name)["id"]
-        counted = _counted(settings, user_id) if changes.get("is_active") else None  # else no secret is needed
-        user = service.change_user(connection, user_id, changes, utc_now(), counted)
-        return f"{done} {user['username']}."
-
-    typer.echo(with_database(settings, lambda database: database.write(run)))
+    _work_on(name, "Deleted {}.", run, PATIENCE)
 
 
-def _counted(settings: Settings, user_id: str) -> Keys:
-    return Limiter(settings, signing_secrets(settings)[0]).account(user_id)
+def _work_on(name: str, done: str, work: Work, wait: float | None = None) -> None:
+    """Do something to the account of a user, and say that it is done."""
+    from app.cli.run import with_administration
+    from app.db.connect import WAIT
+    from app.users.service import get_user_by_name
+
+    async def run(administration: "Administration") -> None:
+        user = await administration.db.read(get_user_by_name, name)
+        await work(administration, user)
+        if done:
+            typer.echo(done.format(user["username"]))
+
+    with_administration(run, wait or WAIT)

@@ -9,12 +9,12 @@ one go: `read` in autocommit, `write` in one transaction, committed before it re
 import logging
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Row, Select
+from sqlalchemy import Connection, CursorResult, Dialect, Executable, Row, Select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -27,19 +27,33 @@ T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
+
+class AnyConnection(Protocol):
+    """A `Connection`, or one that guards what it executes."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def get_execution_options(self) -> Mapping[str, Any]: ...
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None, /
+    ) -> CursorResult[*tuple[Any, ...]]: ...
+
+
 UNDEFINED = {"42P01", "42703"}  # PostgreSQL's undefined_table and undefined_column
 
 
 SERVICE: Final = "the service"
 ANYONE: Final = "anyone"
-"""Callers of reads: what the service asks for itself, and everybody without a token together."""
+"""Callers of reads besides users: the service itself, and all callers without a token together."""
 
 
 class LongRead(Exception):
     """A read that may take long was begun where no long read may run. It begins again elsewhere."""
 
 
-def expect_long(connection: Connection, kind: Literal["search", "walk"]) -> None:
+def expect_long(connection: AnyConnection, kind: Literal["search", "walk"]) -> None:
     """Say that what follows may take long. A function calls it before it does so, and runs again from its beginning.
 
     A `search` looks into SQLite's index of words, where it cannot be broken off: it must not run on the event loop. A
@@ -73,15 +87,15 @@ class Database(ABC):
         return await self.read_for(SERVICE, f, *args, **kwargs)
 
     async def read_for(
-        self, caller: str | None, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, caller: str, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Read for a user, by id; or for somebody without a token, None. A caller's long reads have a share.
+        """Read for a user, by id, or for `ANYONE`. A caller's long reads have a share.
 
         Raises:
             DatabaseUnavailable: as `read`; or the caller has too many long reads.
         """
         with _unavailable():
-            return await self._read(lambda connection: f(connection, *args, **kwargs), caller or ANYONE)
+            return await self._read(lambda connection: f(connection, *args, **kwargs), caller)
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f` in a transaction: committed when it returns, rolled back when it raises.

@@ -9,8 +9,18 @@ from uuid import UUID
 
 from fastapi import Path
 from pydantic import BeforeValidator, Field
-from sqlalchemy import CHAR, DateTime, Dialect, MetaData, String, TypeDecorator, Uuid
-from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy import (
+    CHAR,
+    DateTime,
+    Dialect,
+    MetaData,
+    SQLColumnExpression,
+    String,
+    TypeDecorator,
+    Uuid,
+    type_coerce,
+)
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from app.clock import EPOCH, MICROSECOND
@@ -76,6 +86,11 @@ class JSONTime(UTCDateTime):
 
     def from_text(self, value: str | None) -> Any:
         return None if value is None else value.replace(".000000Z", "Z")
+
+
+def as_json(column: InstrumentedAttribute[Any]) -> SQLColumnExpression[Any]:
+    """A column whose values go into JSON as the database has them: see `JSONTime`."""
+    return type_coerce(column, JSONTime) if isinstance(column.type, UTCDateTime) else column
 
 
 Id = Uuid(as_uuid=False).with_variant(CHAR(36), "sqlite")

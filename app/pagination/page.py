@@ -16,11 +16,11 @@ from uuid import UUID
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, tuple_
+from sqlalchemy import ColumnElement, Integer, bindparam, func, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
-from app.db.database import AnyRow, AnySelect
+from app.db.database import AnyConnection, AnyRow, AnySelect
 from app.db.types import Digits, StorableText
 from app.errors import InvalidInput
 from app.http.openapi import describe, header
@@ -147,7 +147,7 @@ class Order:
 
     def page(
         self,
-        connection: Connection,
+        connection: AnyConnection,
         rows_of: AnySelect,
         query: PageQuery,
         name: str,

@@ -11,7 +11,7 @@ from app.tasks.errors import ReadOnlyField, TaskChanged, TaskNotFound
 from app.tasks.models import Task
 from app.tasks.schemas import TaskUpdate
 from app.tasks.search import index_text
-from app.tasks.service import TaskFields, columns_of
+from app.tasks.service import TaskFields, shown_columns
 
 # Made once: to make a statement takes longer than to run it.
 IS_ONE, IS_OWN = Task.id == bindparam("task_id"), Task.owner_id == bindparam("user_id")
@@ -27,7 +27,7 @@ UPDATE = (  # SQLAlchemy sets the columns that the parameters name
     update(Task)
     .where(IS_ONE, IS_OWN)
     .values(version=Task.version + 1, updated_at=case((Task.updated_at > NOW, Task.updated_at), else_=NOW))
-    .returning(*columns_of(bindparam("username", type_=String)), Task.version)
+    .returning(*shown_columns(bindparam("username", type_=String)), Task.version)
 )
 UPDATE_VERSION = UPDATE.where(IS_VERSION)
 DELETE = delete(Task).where(IS_ONE, IS_DELETABLE).returning(Task.owner_id)

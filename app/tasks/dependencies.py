@@ -5,16 +5,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Security
 
-from app.auth.access import CallerDb, OptionalCallerDb
+from app.auth.access import CallerDatabase
 from app.auth.dependencies import get_caller_database, get_optional_caller_database
 from app.tasks.schemas import TaskQuery
 
-TaskReaderDb = Annotated[CallerDb, Security(get_caller_database, scopes=["tasks:read"])]
-OptionalTaskReaderDb = Annotated[OptionalCallerDb, Security(get_optional_caller_database, scopes=["tasks:read"])]
+TaskReaderDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["tasks:read"])]
+OptionalTaskReaderDb = Annotated[CallerDatabase | None, Security(get_optional_caller_database, scopes=["tasks:read"])]
 OPTIONAL: dict[str, Any] = {"security": [{}]}
 """For the OpenAPI document: no token will do, beside one."""
 
-TaskWriterDb = Annotated[CallerDb, Security(get_caller_database, scopes=["tasks:write"])]
+TaskWriterDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["tasks:write"])]
 
 Filters = Annotated[TaskQuery, Query()]
 IdempotencyKey = Annotated[

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import UserRoute
+from app.auth.dependencies import AppSettings, UserRoute
 from app.clock import Now
-from app.config import AppSettings
+from app.db.database import ANYONE, Db
 from app.db.types import PathId
 from app.http.openapi import describe, header
 from app.observe.events import log_event
@@ -39,9 +39,12 @@ router = APIRouter(
 
 @router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
 @router.get("/", response_model=TaskPage, include_in_schema=False)
-async def list_tasks(db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
-    """List your tasks; without a token, everyone's public ones."""
-    page = await db.read_if_live(service.list_tasks, query)
+async def list_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
+    """List your tasks. Without a token, list everyone's public tasks."""
+    if caller_db:
+        page = await caller_db.read_if_live(service.list_own, query)
+    else:
+        page = await db.read_for(ANYONE, service.list_public, query)
     return page.response(request, query)
 
 
@@ -49,15 +52,18 @@ async def list_tasks(db: OptionalTaskReaderDb, query: Filters, request: Request)
 @router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks."""
-    page = await db.read_if_live(service.list_tasks, query)
+    page = await db.read_if_live(service.list_own, query)
     return page.response(request, query)
 
 
 @router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
 @router.get("/public/", response_model=TaskPage, include_in_schema=False)
-async def list_public_tasks(db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
-    """List everyone's public tasks, signed in or not."""
-    page = await db.read(service.list_public, query)
+async def list_public_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
+    """List everyone's public tasks, with a token or without."""
+    if caller_db:
+        page = await caller_db.read(lambda connection, _: service.list_public(connection, query))
+    else:
+        page = await db.read_for(ANYONE, service.list_public, query)
     return page.response(request, query)
 
 
@@ -93,9 +99,12 @@ async def create_task(
     openapi_extra=OPTIONAL,
     responses={200: ETAG, 304: {"description": "If-None-Match has this version", **ETAG}, **describe(TaskNotFound)},
 )
-async def read_task(task_id: PathId, db: OptionalTaskReaderDb, if_none_match: IfNoneMatch) -> Response:
+async def read_task(task_id: PathId, db: Db, caller_db: OptionalTaskReaderDb, if_none_match: IfNoneMatch) -> Response:
     """Read a task: yours, or a public one."""
-    task = await db.read_if_live(service.get_task, task_id)
+    if caller_db:
+        task = await caller_db.read_if_live(service.get_visible, task_id)
+    else:
+        task = await db.read_for(ANYONE, service.get_public, task_id)
     if etag(task["version"]) in if_none_match or "*" in if_none_match:
         return Response(status_code=304, headers=_validators(task))
     return _response(task)
@@ -113,7 +122,7 @@ async def change_task(task_id: PathId, fields: TaskUpdate, db: TaskWriterDb, if_
 async def delete_task(task_id: PathId, db: TaskWriterDb, if_match: IfMatch) -> None:
     """Delete a task of yours. An administrator, with the scope `admin`, may delete a public task of anybody."""
     owner_id = await db.write(changes.delete_task, task_id, if_match)
-    if db.claims and db.claims.sub != owner_id:
+    if db.claims.sub != owner_id:
         log_event("task_removed", target_id=owner_id, task_id=task_id)
 
 

@@ -27,7 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from app.db.database import expect_long
+from app.auth.callers import if_live
+from app.db.database import AnyConnection, AnySelect, expect_long
+from app.db.upgrade import Backfill
 from app.tasks.models import HAS_WORDS, Task
 
 LONGEST: Final = 64  # characters: of a longer word, the rest does not count
@@ -57,7 +59,7 @@ MANY: Final = 20_000  # tasks in a list: whether there are more of them is not a
 INDEX = table("task_words", column("rowid"), column("task_words"))
 NUMBERS = table("task_numbers", column("number"), column("task_id"))
 MATCHES = select(INDEX.c.rowid).where(INDEX.c.task_words.op("MATCH")(bindparam("match"))).limit(bindparam("limit"))
-COUNT = select(func.count()).select_from(MATCHES.subquery())
+COUNT_MATCHES = select(func.count()).select_from(MATCHES.subquery())
 VALUE = func.json_each(bindparam("values", type_=String)).table_valued("value")
 NUMBER = func.json_each(bindparam("numbers", type_=String)).table_valued("value")
 LACKS_ONE = select(VALUE.c.value).where(func.instr(Task.words, VALUE.c.value) == 0).correlate(Task).exists()
@@ -68,11 +70,22 @@ IS_FOUND = HAS_EACH & Task.id.in_(select(NUMBERS.c.task_id).where(NUMBERS.c.numb
 # words that its statistics do not have it expects one task in 200, and would walk along a list for them: hence HITS.
 HAS_LEXEMES = Task.words.op("@@")(cast(bindparam("words", type_=String, literal_execute=True), TSQUERY))
 HITS = select(Task.id).where(HAS_LEXEMES).limit(FEW)
-HITS_OF_OWNER, HITS_IN_PUBLIC = HITS.where(Task.owner_id == bindparam("user_id")), HITS.where(Task.is_public)
 
 
-class Found(NamedTuple):
-    """The tasks that a search is for: a condition, and its parameters."""
+class LookUps(NamedTuple):
+    """The statements that choose a plan for one of the two lists."""
+
+    hits: AnySelect
+    matches: AnySelect
+    length: AnySelect
+
+
+OF_OWNER = LookUps(if_live(HITS.where(Task.owner_id == bindparam("user_id"))), if_live(MATCHES), if_live(COUNT_MATCHES))
+IN_PUBLIC = LookUps(HITS.where(Task.is_public), MATCHES, COUNT_MATCHES)
+
+
+class SearchPlan(NamedTuple):
+    """How a list finds the tasks that a search is for: by a condition and its parameters."""
 
     condition: ColumnElement[bool]
     values: dict[str, Any]
@@ -147,7 +160,10 @@ def has_unindexed(connection: Connection) -> bool:
     return connection.execute(WITHOUT_WORDS.limit(1)).one_or_none() is not None
 
 
-def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
+BACKFILL: Final = Backfill(has_unindexed, index_batch)
+
+
+def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan | None:
     """Look for an owner's tasks, or the public ones, with all words of `q`; None where it has none.
 
     The last word may be the beginning of a task's word, unless it is a character of a script without spaces.
@@ -156,22 +172,24 @@ def find(connection: Connection, q: str, owner_id: str | None) -> Found | None:
     if not last:
         return None
     expect_long(connection, "search")
+    look_ups = OF_OWNER if owner_id else IN_PUBLIC
     is_whole = UNSPACED.match(last) is not None
     others = list(dict.fromkeys(others))
     if connection.dialect.name == "postgresql":
         lexemes = {"words": " & ".join([*(f"'{word}'" for word in others), f"'{last}'{'' if is_whole else ':*'}"])}
-        hits = (HITS_OF_OWNER, lexemes | {"user_id": owner_id}) if owner_id else (HITS_IN_PUBLIC, lexemes)
-        return Found(HAS_LEXEMES, lexemes, are_few=len(connection.execute(*hits).all()) < FEW)
+        return SearchPlan(HAS_LEXEMES, lexemes, are_few=len(connection.execute(look_ups.hits, lexemes).all()) < FEW)
     listed = f'"_{owner_id or "public"}"'
     terms = [listed, *(f'"{word}"' for word in others)]
     words = {"values": json.dumps([*(f" {word} " for word in others), f" {last}{' ' if is_whole else ''}"])}
-    numbers = _match(connection, terms, last, is_whole=is_whole)
-    if len(numbers) < FEW and _is_longer(connection, listed, len(numbers) ** 2 // 4):
-        return Found(IS_FOUND, words | {"numbers": json.dumps(numbers)}, by_id=True)
-    return Found(HAS_EACH, words)
+    numbers = _match(connection, look_ups.matches, terms, last, is_whole=is_whole)
+    if len(numbers) < FEW and _is_longer(connection, look_ups.length, listed, len(numbers) ** 2 // 4):
+        return SearchPlan(IS_FOUND, words | {"numbers": json.dumps(numbers)}, by_id=True)
+    return SearchPlan(HAS_EACH, words)
 
 
-def _match(connection: Connection, terms: Sequence[str], last: str, *, is_whole: bool) -> Sequence[int]:
+def _match(
+    connection: AnyConnection, matches: AnySelect, terms: Sequence[str], last: str, *, is_whole: bool
+) -> Sequence[int]:
     """Ask SQLite's index for tasks with all terms and with the last word, or one that begins with it.
 
     It answers short beginnings at once. For a longer one it first gathers all tasks that have it, whoever's they are.
@@ -181,7 +199,7 @@ def _match(connection: Connection, terms: Sequence[str], last: str, *, is_whole:
 
     def ask(term: str) -> Sequence[int]:
         match = {"match": " ".join([*terms, term]), "limit": FEW}
-        return connection.execute(MATCHES, match).scalars().all()
+        return connection.execute(matches, match).scalars().all()
 
     numbers = ask(f'"{last}"' if is_whole else f'"{last[:PREFIX]}"*')
     if len(numbers) == FEW and len(last) > PREFIX:
@@ -191,11 +209,11 @@ def _match(connection: Connection, terms: Sequence[str], last: str, *, is_whole:
     return numbers
 
 
-def _is_longer(connection: Connection, listed: str, length: int) -> bool:
+def _is_longer(connection: AnyConnection, count: AnySelect, listed: str, length: int) -> bool:
     """Whether a list is so long that to meet a page of those that are found takes longer than to read them all.
 
     To meet a task costs a fifth of reading one by its id: for a page of 20, lists as long as a quarter of the square of
     the number of those that are found take as long either way.
     """
     limit = min(length, MANY) + 1
-    return connection.execute(COUNT, {"match": listed, "limit": limit}).scalar_one() == limit
+    return bool(connection.execute(count, {"match": listed, "limit": limit}).scalar_one() == limit)

@@ -16,22 +16,22 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from app.auth.callers import IS_LIVE, USERNAME, Caller, CurrentUser
+from app.auth.callers import SELECT_USERNAME, LiveConnection, if_live, insert_if_live
 from app.auth.errors import InvalidToken
 from app.auth.models import User
-from app.db.database import AnyRow, AnySelect, DatabaseUnavailable, expect_long
-from app.db.types import JSONTime, new_id
+from app.db.constraints import violated_constraint
+from app.db.database import AnyConnection, AnyRow, AnySelect, DatabaseUnavailable, expect_long
+from app.db.types import as_json, new_id
 from app.pagination.page import Order, Page
 from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
 from app.tasks.quota import has_room
-from app.tasks.schemas import TaskCreate, TaskQuery
-from app.tasks.search import find, index_text
+from app.tasks.schemas import TaskCreate, TaskQuery, TaskRead
+from app.tasks.search import index_text, plan_search
 
 TaskFields = dict[str, Any]
 """What TaskRead shows, and the version, and maybe more."""
@@ -48,19 +48,12 @@ ORDERS_OF_DUE: Final = {name: replace(order, has_nulls=False) for name, order in
 HIDDEN: Final = {order: replace(order, is_hidden=True) for order in (*ORDERS.values(), *ORDERS_OF_DUE.values())}
 
 
-def columns_of(owner: SQLColumnExpression[str]) -> tuple[SQLColumnExpression[Any], ...]:
-    """What TaskRead shows."""
-    return (
-        Task.id,
-        Task.title,
-        Task.description,
-        Task.status,
-        type_coerce(Task.due_at, JSONTime).label("due_at"),
-        Task.is_public,
-        owner.label("owner"),
-        type_coerce(Task.created_at, JSONTime).label("created_at"),
-        type_coerce(Task.updated_at, JSONTime).label("updated_at"),
-    )
+def shown_columns(owner: SQLColumnExpression[str]) -> list[SQLColumnExpression[Any]]:
+    """The columns that `TaskRead` names, in its order, with times as JSON has them."""
+    return [
+        owner.label(name) if name == "owner" else as_json(getattr(Task, name)).label(name)
+        for name in TaskRead.model_fields
+    ]
 
 
 def _hidden(column: SQLColumnExpression[Any], times: int = 2) -> ColumnElement[Any]:
@@ -68,65 +61,66 @@ def _hidden(column: SQLColumnExpression[Any], times: int = 2) -> ColumnElement[A
     return func.coalesce(*[column] * times)
 
 
-# Made once: to make a statement takes longer than to run it.
-MINE = select(*columns_of(USERNAME)).where(IS_LIVE)
-OWN = MINE.where(Task.owner_id == bindparam("user_id"))
+# Statements are constants: to make a statement takes longer than to run it.
+SELECT_OWN = if_live(select(*shown_columns(SELECT_USERNAME)))
+SELECT_OWN_TASKS = SELECT_OWN.where(Task.owner_id == bindparam("user_id"))
 # A list passes over the tasks of disabled users: 100,000 in a row take SQLite 0.12 s and PostgreSQL 0.04 s. In return
 # they hide and come back at once, with one write of one row. To mark each task would write as many rows, twice.
-ALL = select(*columns_of(User.username)).join(User, Task.owner_id == User.id).where(User.is_active)
-PUBLIC = ALL.where(Task.is_public)
+SELECT_OF_ACTIVE = select(*shown_columns(User.username)).join(User, Task.owner_id == User.id).where(User.is_active)
+SELECT_PUBLIC_TASKS = SELECT_OF_ACTIVE.where(Task.is_public)
 BY_ID: Final = {
-    OWN: MINE.where(_hidden(Task.owner_id) == bindparam("user_id")),
-    PUBLIC: ALL.where(_hidden(Task.is_public)),
+    SELECT_OWN_TASKS: SELECT_OWN.where(_hidden(Task.owner_id) == bindparam("user_id")),
+    SELECT_PUBLIC_TASKS: SELECT_OF_ACTIVE.where(_hidden(Task.is_public)),
 }
-ONE = ALL.add_columns(Task.version).where(Task.id == bindparam("task_id"))
-ONE_PUBLIC = ONE.where(Task.is_public)
-ONE_VISIBLE = ONE.where(or_(Task.is_public, Task.owner_id == bindparam("user_id")), IS_LIVE)
-GIVEN: Final = (
-    *(Task.id, Task.owner_id, Task.title, Task.description, Task.status, Task.due_at, Task.is_public),
-    *(Task.created_at, Task.updated_at, Task.idempotency_key, Task.idempotency_hash, Task.words),
-)
-CREATE = {
-    dialect: upsert(Task)
-    .from_select(GIVEN, select(*(bindparam(column.key, type_=column.type) for column in GIVEN)).where(IS_LIVE))
+SELECT_TASK = SELECT_OF_ACTIVE.add_columns(Task.version).where(Task.id == bindparam("task_id"))
+SELECT_PUBLIC_TASK = SELECT_TASK.where(Task.is_public)
+SELECT_VISIBLE_TASK = if_live(SELECT_TASK.where(or_(Task.is_public, Task.owner_id == bindparam("user_id"))))
+INSERTED: Final = [column.key for column in Task.__table__.columns if column is not Task.__table__.c.version]
+INSERT_TASK = {
+    dialect: insert_if_live(upsert(Task), INSERTED)
     .on_conflict_do_nothing(index_elements=[Task.owner_id, Task.idempotency_key], index_where=HAS_KEY)
-    .returning(Task.version, USERNAME.label("owner"))
+    .returning(*shown_columns(SELECT_USERNAME), Task.version)
     for dialect, upsert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
 }
-WITH_KEY = select(*columns_of(USERNAME), Task.version, Task.idempotency_hash).where(
-    Task.owner_id == bindparam("user_id"), Task.idempotency_key == bindparam("idempotency_key"), IS_LIVE
+SELECT_BY_KEY = if_live(
+    select(*shown_columns(SELECT_USERNAME), Task.version, Task.idempotency_hash).where(
+        Task.owner_id == bindparam("user_id"), Task.idempotency_key == bindparam("idempotency_key")
+    )
 )
+OWNER_EXISTS: Final = "fk_tasks_owner_id_users"
 FILTERS: Final = ("status", "due_before", "due_after")
 
 
-def list_tasks(connection: Connection, caller: Caller | None, query: TaskQuery) -> Page:
-    """Read a page of the holder's tasks, if their session is live; without one, of everyone's public ones."""
-    if caller is None:
-        return list_public(connection, None, query)
-    return _page(connection, OWN, query, caller)
+def list_own(connection: LiveConnection, query: TaskQuery) -> Page:
+    """Read a page of the caller's tasks."""
+    return _page(connection, SELECT_OWN_TASKS, query, connection.caller.user_id)
 
 
-def list_public(connection: Connection, _: CurrentUser | None, query: TaskQuery) -> Page:
+def list_public(connection: Connection, query: TaskQuery) -> Page:
     """Read a page of everyone's public tasks."""
-    return _page(connection, PUBLIC, query, None)
+    return _page(connection, SELECT_PUBLIC_TASKS, query, None)
 
 
-def get_task(connection: Connection, caller: Caller | None, task_id: str) -> TaskFields:
-    """Read a task that the caller, if their session is live, or anyone may see.
+def get_visible(connection: LiveConnection, task_id: str) -> TaskFields:
+    """Read a task of the caller's, or a public one.
 
     Raises:
         TaskNotFound
     """
-    query, values = (ONE_VISIBLE, caller._asdict()) if caller else (ONE_PUBLIC, {})
-    task = connection.execute(query, {**values, "task_id": task_id}).one_or_none()
-    if task is None:
-        raise TaskNotFound
-    return task._asdict()
+    return _one(connection, SELECT_VISIBLE_TASK, task_id)
+
+
+def get_public(connection: Connection, task_id: str) -> TaskFields:
+    """Read a public task.
+
+    Raises:
+        TaskNotFound
+    """
+    return _one(connection, SELECT_PUBLIC_TASK, task_id)
 
 
 def create_task(
-    connection: Connection,
-    caller: Caller,
+    connection: LiveConnection,
     fields: TaskCreate,
     idempotency_key: str | None,
     limit: int,
@@ -134,30 +128,39 @@ def create_task(
     *,
     is_alone: bool = False,
 ) -> TaskFields:
-    """Insert a task of the holder's, or find the one that the same key and body have made before.
+    """Insert a task of the caller's, or find the one that the same key and body made before.
 
     Raises:
-        InvalidToken, DatabaseUnavailable: the session is not live, or the moment is bad; nothing has been inserted.
+        InvalidToken, DatabaseUnavailable: the session is not live, or the moment is bad. Nothing was inserted.
         IdempotencyKeyReused: the key came with another body before.
-        TooManyTasks: the caller has as many as the limit.
-        NearLimit: it must be done alone. SQLite's writes are.
+        TooManyTasks: the caller has as many tasks as the limit allows.
+        NearLimit: this insert must run alone. On SQLite every write does.
     """
-    shown = {"id": new_id(now), **fields.model_dump(), "created_at": now, "updated_at": now}
     digest = hashlib.sha256(fields.model_dump_json().encode()).hexdigest() if idempotency_key else None
-    hidden = {"owner_id": caller.user_id, "idempotency_key": idempotency_key, "idempotency_hash": digest}
-    values = {**caller._asdict(), **shown, **hidden, "words": index_text(fields.title, fields.description)}
+    values = {
+        **fields.model_dump(),
+        "id": new_id(now),
+        "owner_id": connection.caller.user_id,
+        "created_at": now,
+        "updated_at": now,
+        "idempotency_key": idempotency_key,
+        "idempotency_hash": digest,
+        "words": index_text(fields.title, fields.description),
+    }
     dialect = connection.dialect.name
-    may_insert = has_room(connection, caller.user_id, limit, is_alone=is_alone or dialect == "sqlite")
+    may_insert = has_room(connection, limit, is_alone=is_alone or dialect == "sqlite")
     try:
-        created = connection.execute(CREATE[dialect], values).one_or_none() if may_insert else None
-    except IntegrityError as error:  # pragma: no cover - in a greenlet alone: the owner has been deleted meanwhile
-        raise InvalidToken from error
+        created = connection.execute(INSERT_TASK[dialect], values).one_or_none() if may_insert else None
+    except IntegrityError as error:
+        if violated_constraint(error) != OWNER_EXISTS:
+            raise
+        raise InvalidToken from error  # pragma: no cover - in a greenlet alone: the owner was deleted at this moment
     if created is not None:
-        return {**shown, **created._asdict()}
-    first = connection.execute(WITH_KEY, values).one_or_none() if idempotency_key else None
+        return created._asdict()
+    first = connection.execute(SELECT_BY_KEY, values).one_or_none() if idempotency_key else None
     if first is None and not may_insert:
         raise TooManyTasks
-    if first is None:  # no live session; or the task has been deleted between the two statements
+    if first is None:  # the session is not live; or the task was deleted between the two statements
         raise DatabaseUnavailable if idempotency_key else InvalidToken
     if first.idempotency_hash != digest:
         raise IdempotencyKeyReused
@@ -169,9 +172,16 @@ def insert_tasks(connection: Connection, rows: Sequence[TaskFields]) -> None:
     connection.execute(insert(Task), rows)
 
 
-def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Caller | None) -> Page:
+def _one(connection: AnyConnection, statement: AnySelect, task_id: str) -> TaskFields:
+    task = connection.execute(statement, {"task_id": task_id}).one_or_none()
+    if task is None:
+        raise TaskNotFound
+    return task._asdict()
+
+
+def _page(connection: AnyConnection, tasks: AnySelect, query: TaskQuery, owner_id: str | None) -> Page:
     given = {name: value for name in FILTERS if (value := getattr(query, name)) is not None}
-    found = find(connection, query.q, owner.user_id if owner else None) if query.q else None
+    found = plan_search(connection, query.q, owner_id) if query.q else None
     has_range = "due_before" in given or "due_after" in given
     order = (ORDERS_OF_DUE if has_range else ORDERS)[query.sort]
     if has_range and order.key is not Task.due_at:
@@ -179,8 +189,8 @@ def _page(connection: Connection, tasks: AnySelect, query: TaskQuery, owner: Cal
     order = HIDDEN[order] if found and found.are_few else order
     tasks = BY_ID[tasks] if found and found.by_id else tasks
     rows_of = _filtered(tasks, frozenset(given), order.key is Task.due_at, found and found.condition)
-    values = {**(owner._asdict() if owner else {}), **given, **(found.values if found else {})}
-    return order.page(connection, rows_of, query, f"own {owner.user_id}" if owner else "public", values, _size)
+    values = {**given, **(found.values if found else {})}
+    return order.page(connection, rows_of, query, f"own {owner_id}" if owner_id else "public", values, _size)
 
 
 def _size(task: AnyRow) -> int:

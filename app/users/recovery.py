@@ -1,4 +1,4 @@
-"""Account recovery without a mail server: a token that sets a new password, once, within an hour."""
+"""Account recovery without a mail server: a token sets a new password, once, within an hour."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from app.auth.errors import InvalidResetToken
 from app.auth.tokens import BadToken, Tokens
 from app.db.database import AnyRow
 from app.users.errors import ResetNotSent, UserDisabled
-from app.users.service import get_account, note_reset
+from app.users.service import get_account, store_reset_id
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ HOOK_SECONDS = 15
 
 
 class Reset(NamedTuple):
-    """A token, and whose it is: what `RESET_HOOK` is called with."""
+    """A reset token and its user. `RESET_HOOK` is called with it."""
 
     username: str
     email: str | None
@@ -35,7 +35,7 @@ ResetHook = Callable[[Reset], Awaitable[None]]
 
 
 def issue_reset(connection: Connection, tokens: Tokens, user_id: str, now: datetime) -> Reset:
-    """Make a token for the account. A newer one voids it, and so does any change of the account.
+    """Make a token for the account. A newer token voids it, and so does any change of the account.
 
     Raises:
         UserNotFound, UserDisabled
@@ -53,7 +53,7 @@ def issue_reset(connection: Connection, tokens: Tokens, user_id: str, now: datet
         exp=issued_at + int(TTL.total_seconds()),
         pwd=_fingerprint(account),
     )
-    note_reset(connection, user_id, claims.jti)
+    store_reset_id(connection, user_id, claims.jti)
     return Reset(account.username, account.email, tokens.sign(claims))
 
 
@@ -65,27 +65,27 @@ def read_reset_token(tokens: Tokens, token: str, now: datetime) -> ResetClaims:
         raise InvalidResetToken from error
 
 
-def check_account(account: AnyRow, claims: ResetClaims) -> None:
-    """Check that a token is still good for its account.
+def require_unchanged(account: AnyRow, claims: ResetClaims) -> None:
+    """Check that the account of a token has not changed since the token was issued.
 
     Raises:
-        InvalidResetToken: it has been used, or there is a newer one; the account has changed since, or is disabled.
+        InvalidResetToken: the token was used, or there is a newer one. Or the account was changed or disabled.
     """
-    is_latest = account.reset_id in {None, claims.jti}  # None: the version before, which issued it, did not note it
+    is_latest = account.reset_id in {None, claims.jti}  # None: an older version issued it, and did not store the id
     if not account.is_active or claims.pwd != _fingerprint(account) or not is_latest:
         raise InvalidResetToken
 
 
 async def send(hook: ResetHook, reset: Reset) -> None:
-    """Raises ResetNotSent: the hook has failed, in whichever way, or has taken too long."""
+    """Raises ResetNotSent: the hook failed or took too long."""
     try:
         async with asyncio.timeout(HOOK_SECONDS):
             await hook(reset)
     except Exception as error:
-        logger.warning("the reset hook failed: %s", type(error).__name__)  # its words may have the token
+        logger.warning("the reset hook failed: %s", type(error).__name__)  # its message may contain the token
         raise ResetNotSent from error
 
 
 def _fingerprint(account: AnyRow) -> str:
-    """Of the hash and the latest change. The hash has a salt of 128 bits: the digest tells nothing of the password."""
+    """Digest the hash and the latest change. The hash has a salt of 128 bits, so the digest reveals no password."""
     return hashlib.sha256(f"{account.password_hash} {account.updated_at}".encode()).hexdigest()

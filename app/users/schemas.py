@@ -63,7 +63,7 @@ NewPassword = Annotated[
 
 
 class NewUser(BaseModel):
-    """A user as the command line adds one."""
+    """A user whom the command line adds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,8 +72,15 @@ class NewUser(BaseModel):
     email: Email | None = None
 
 
+class NamedUser(BaseModel):
+    """A user to be added, before a password is asked for."""
+
+    username: Username
+    email: Email | None = None
+
+
 class UserCreate(NewUser):
-    """A user who registers: not under a name that others would take for the service's own."""
+    """A user who registers. Names that could pass for the service's own are reserved."""
 
     username: Annotated[Username, AfterValidator(_is_not_reserved)]
 

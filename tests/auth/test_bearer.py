@@ -92,6 +92,7 @@ def assert_refused(client: TestClient, token: str, detail: str = NOT_VALID) -> N
     assert_invalid_token(client.get("/tasks/", headers=bearer(token)), detail)
 
 
+@pytest.mark.rfc("6750", "3.1")
 def test_every_operation_but_the_open_ones_asks_for_a_token(client: TestClient, subtests: pytest.Subtests) -> None:
     for method, path in set(operations(client)) - OPTIONAL:
         for url in urls(path):
@@ -99,6 +100,7 @@ def test_every_operation_but_the_open_ones_asks_for_a_token(client: TestClient, 
                 assert_not_authenticated(client.request(method, url))
 
 
+@pytest.mark.rfc("6750", "3")
 def test_every_operation_refuses_a_bad_token(client: TestClient, subtests: pytest.Subtests) -> None:
     for method, path in operations(client):
         for url in urls(path):
@@ -106,6 +108,7 @@ def test_every_operation_refuses_a_bad_token(client: TestClient, subtests: pytes
                 assert_invalid_token(client.request(method, url, headers=bearer("x.y.z")))
 
 
+@pytest.mark.rfc("6750", "3.1")
 def test_every_operation_asks_for_its_scope(client: TestClient, subtests: pytest.Subtests) -> None:
     register(client)
     everything_but = {
@@ -131,6 +134,7 @@ def test_every_operation_asks_for_its_scope(client: TestClient, subtests: pytest
                 assert response.headers.get_list("WWW-Authenticate") == [challenge]
 
 
+@pytest.mark.rfc("6750", "2.1")
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
 def test_the_scheme_is_known_in_any_letter_case(client: TestClient, scheme: str) -> None:
     login = sign_up(client)
@@ -155,6 +159,7 @@ def test_white_space_unknown_to_http_is_part_of_the_token(client: TestClient) ->
             assert_invalid_token(portal.call(get, url, header))
 
 
+@pytest.mark.rfc("6750", "3.1")
 def test_two_authorization_headers_are_a_malformed_request(client: TestClient) -> None:
     """RFC 6750 §3.1: a proxy and we could each read another one."""
     good = f"Bearer {sign_up(client).access_token}"
@@ -170,6 +175,9 @@ def test_two_authorization_headers_are_a_malformed_request(client: TestClient) -
             assert response.headers.get_list("WWW-Authenticate") == [f'{REALM}, error="invalid_request"']
 
 
+@pytest.mark.rfc("6750", "2.2")
+@pytest.mark.rfc("6750", "2.3")
+@pytest.mark.rfc("9700", "4.3")
 def test_a_token_elsewhere_is_no_token(client: TestClient, subtests: pytest.Subtests) -> None:
     login = sign_up(client)
     public = create_task(client, login, is_public=True)
@@ -197,6 +205,7 @@ def test_a_token_elsewhere_is_no_token(client: TestClient, subtests: pytest.Subt
     assert_not_authenticated(client.post("/tasks/", data=token))
 
 
+@pytest.mark.rfc("6750", "3.1")
 def test_a_token_that_is_none_of_ours_is_not_valid(client: TestClient, serve: Serve, subtests: pytest.Subtests) -> None:
     login = sign_up(client)
     head, payload, signature = login.access_token.split(".")
@@ -237,6 +246,7 @@ def test_a_refresh_leaves_the_earlier_token_good(client: TestClient) -> None:
     assert client.get("/tasks/mine", headers=login.headers).status_code == 200
 
 
+@pytest.mark.rfc("7009", "2")
 def test_a_revoked_session_takes_its_tokens_along(client: TestClient) -> None:
     login = sign_up(client)
     later = refreshed(client, login.refresh_token)
@@ -288,6 +298,7 @@ def test_a_disabled_user_is_refused_at_once_and_let_in_again(client: TestClient,
     assert client.get("/tasks/mine", headers=login.headers).status_code == 200
 
 
+@pytest.mark.rfc("7519", "4.1.2")
 def test_a_deleted_user_is_refused_and_a_namesake_is_not(client: TestClient) -> None:
     login = sign_up(client)
     assert client.delete("/users/me", headers=login.headers).status_code == 204

@@ -128,6 +128,7 @@ ENDINGS: dict[str, Callable[..., object]] = {
 }
 
 
+@pytest.mark.rfc("7662", "2.2")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_nothing_is_told_of_a_token_that_is_over(
     client: TestClient, clock: MovableClock, sql: Sql, ending: str

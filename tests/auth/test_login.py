@@ -1,14 +1,11 @@
 """POST /auth/token, password grant: every client's form of it gets in, and a refusal never says why."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from sqlalchemy import Engine, event
 
 from app.auth.passwords import Cost
 from app.config import Settings
@@ -16,6 +13,7 @@ from app.main import create_app
 from app.testing import assert_oauth_error
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, bearer, log_in, register
+from tests.support.statements import after_each_statement
 
 LOGIN = {"username": "ada", "password": PASSWORD}
 EVERYTHING = "tasks:read tasks:write account"
@@ -31,20 +29,8 @@ def attempt(client: TestClient, **fields: str) -> Response:
     return client.post("/auth/token", data=LOGIN | fields)
 
 
-@contextmanager
-def after_each_statement(do: Callable[[str], None]) -> Iterator[None]:
-    """Call `do` with the text of each statement that the service has run."""
-
-    def listener(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        do(statement)
-
-    event.listen(Engine, "after_cursor_execute", listener)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "after_cursor_execute", listener)
-
-
+@pytest.mark.rfc("6749", "4.3.2")
+@pytest.mark.rfc("6749", "5.1")
 @pytest.mark.parametrize(
     "form",
     [
@@ -89,6 +75,7 @@ def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any
     assert client.get("/users/me", headers=bearer(body["access_token"])).json()["username"] == "ada"
 
 
+@pytest.mark.rfc("6749", "4.3.2")
 @pytest.mark.parametrize(
     "form",
     [
@@ -208,6 +195,7 @@ def test_lower_case_does_not_turn_a_letter_into_another(client: TestClient) -> N
     assert attempt(client, username="\N{KELVIN SIGN}ate").status_code == 401
 
 
+@pytest.mark.rfc("6749", "3.2")
 def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtests: pytest.Subtests) -> None:
     for form, detail in {
         "": "username: Field required",
@@ -228,6 +216,7 @@ def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtes
             assert_bad_request(response, "invalid_request", detail)
 
 
+@pytest.mark.rfc("6749", "3.2")
 def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> None:
     register(client)
 
@@ -236,6 +225,7 @@ def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> Non
     assert_bad_request(response, "invalid_request", "username: Field required")
 
 
+@pytest.mark.rfc("6749", "5.2")
 def test_another_grant_is_not_supported(client: TestClient, subtests: pytest.Subtests) -> None:
     for grant_type in "client_credentials", "PASSWORD", "password ":
         with subtests.test(grant_type):

@@ -92,6 +92,7 @@ def test_the_keys_are_named_where_there_are_any(serve: Serve) -> None:
     }
 
 
+@pytest.mark.rfc("8414", "2")
 @pytest.mark.parametrize("prefix", ["", "/api"])
 def test_every_url_that_is_listed_answers_at_its_path(serve: Serve, prefix: str) -> None:
     keys = written(private(key("ES256")))

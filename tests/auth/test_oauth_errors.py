@@ -89,6 +89,8 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.rfc("6749", "5.2")
+@pytest.mark.rfc("6749", "B")
 def test_a_bad_form_is_an_invalid_request(client: TestClient, subtests: pytest.Subtests) -> None:
     details = set()
 
@@ -153,6 +155,7 @@ def test_a_large_body_is_an_invalid_request(client: TestClient, path: str, form:
     assert_silent_error(response, 413, "invalid_request")
 
 
+@pytest.mark.rfc("6749", "3.2")
 @pytest.mark.parametrize("path", PATHS)
 def test_only_post_is_allowed(client: TestClient, path: str) -> None:
     answers = [client.request(method, path, params={"x": CANARY}) for method in ("GET", "PUT", "PATCH", "DELETE")]

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 import jwt
@@ -22,8 +21,8 @@ from app.main import create_app
 from tests.conftest import CHEAP, SECRET, execute, migrate, new_database
 from tests.support.accounts import PASSWORD, bearer
 from tests.support.processes import services
+from tests.support.races import AT_ONCE, all_at_once, each_at_once, log_in, register, session_of, somebody
 
-AT_ONCE = 50
 HASHES_AT_ONCE = 12
 GUESSES = 2 * HASHES_AT_ONCE
 PROXY = "127.0.0.1"
@@ -49,53 +48,14 @@ def urls(database: URL) -> Iterator[list[str]]:
         yield urls
 
 
-def all_at_once(urls: list[str], method: str, path: str, count: int = AT_ONCE, **request: Any) -> list[httpx2.Response]:
-    """Send the same request `count` times, to each of the services in turn."""
-    return each_at_once(urls, method, path, [request] * count)
-
-
-def each_at_once(urls: list[str], method: str, path: str, requests: Sequence[dict[str, Any]]) -> list[httpx2.Response]:
-    """Send all of the requests, to each of the services in turn."""
-
-    async def send() -> list[httpx2.Response]:
-        limits = httpx2.Limits(max_connections=len(requests))
-        async with httpx2.AsyncClient(limits=limits, timeout=30) as client:
-            targets = (f"{urls[n % len(urls)]}{path}" for n in range(len(requests)))
-            sent = (client.request(method, url, **request) for url, request in zip(targets, requests, strict=True))
-            return await asyncio.gather(*sent)
-
-    return asyncio.run(send())
-
-
-def somebody() -> dict[str, str]:
-    return {"username": f"ada-{uuid4().hex}", "password": PASSWORD}
-
-
-def register(url: str) -> dict[str, str]:
-    """A new user, by name and password."""
-    user = somebody()
-    httpx2.post(f"{url}/users", json=user).raise_for_status()
-    return user
-
-
 def login(user: dict[str, str], ip: str) -> dict[str, Any]:
     """The request of a login from there."""
     return {"data": user, "headers": {"X-Forwarded-For": ip}}
 
 
-def log_in(url: str, user: dict[str, str]) -> dict[str, str]:
-    tokens: dict[str, str] = httpx2.post(f"{url}/auth/token", data=user).raise_for_status().json()
-    return tokens
-
-
 def sign_up(url: str) -> dict[str, str]:
     """What a new user's login brings."""
     return log_in(url, register(url))
-
-
-def session_of(tokens: dict[str, str]) -> str:
-    session: str = jwt.decode(tokens["access_token"], options={"verify_signature": False})["sid"]
-    return session
 
 
 def live_sessions(url: str, access_token: str) -> int:

@@ -50,6 +50,7 @@ def test_a_refresh_brings_a_new_pair_that_works(client: TestClient) -> None:
     assert refresh(client, successor.refresh_token).status_code == 200
 
 
+@pytest.mark.rfc("6749", "5.1")
 def test_the_answer_is_that_of_a_login(client: TestClient) -> None:
     login = sign_up(client)
 
@@ -93,6 +94,7 @@ def test_a_clock_that_was_set_back_is_within_the_grace(client: TestClient, clock
     assert refreshed(client, login.refresh_token).refresh_token == successor.refresh_token
 
 
+@pytest.mark.rfc("9700", "4.14.2")
 def test_a_repeat_after_the_grace_ends_the_session_and_no_other(client: TestClient, clock: MovableClock) -> None:
     login, other = sign_up(client), log_in(client)
     successor = refreshed(client, login.refresh_token)
@@ -321,6 +323,7 @@ def test_a_narrower_scope_holds_for_the_access_token_only(client: TestClient) ->
     assert client.get("/users/me", headers=widened.headers).status_code == 200
 
 
+@pytest.mark.rfc("6749", "6")
 @pytest.mark.parametrize("scope", ["tasks:read account", "admin", "tasks:delete"])
 def test_too_wide_a_scope_is_refused_and_uses_nothing_up(client: TestClient, clock: MovableClock, scope: str) -> None:
     sign_up(client)
@@ -340,6 +343,7 @@ def test_too_wide_a_scope_is_refused_and_uses_nothing_up(client: TestClient, clo
     assert refreshed(client, login.refresh_token).scope == "tasks:read tasks:write"
 
 
+@pytest.mark.rfc("9700", "4.14.2")
 def test_a_session_ends_thirty_days_after_its_login(client: TestClient, clock: MovableClock) -> None:
     login = sign_up(client)
     clock.move(days=29, hours=23, minutes=50)

@@ -26,6 +26,7 @@ def assert_ended(client: TestClient, login: Login) -> None:
     assert refresh(client, login.refresh_token).json()["detail"] == SIGNED_OUT
 
 
+@pytest.mark.rfc("7009", "2")
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
@@ -93,6 +94,7 @@ def test_a_token_of_a_deleted_user_is_done_with(client: TestClient) -> None:
     assert_done(revoke(client, login.refresh_token))
 
 
+@pytest.mark.rfc("7009", "2.2")
 def test_an_unknown_token_is_done_with_and_ends_nothing(client: TestClient, serve: Serve) -> None:
     login = sign_up(client)
     head, payload, signature = login.refresh_token.split(".")

@@ -1,6 +1,5 @@
 """/auth/sessions: people see where they are signed in, and end what they do not know."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +8,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.logins import ENDED_AT_ONCE, MAX_SESSIONS
-from app.db.types import new_id
 from tests.conftest import MovableClock, Sql
-from tests.support.accounts import Login, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import Login, add_sessions, log_in, refresh, refreshed, register, sign_up
 
 NOT_FOUND = {"detail": "Session not found", "code": "session_not_found"}
 
@@ -21,19 +19,6 @@ def sessions(client: TestClient, login: Login, **params: Any) -> list[dict[str, 
     assert response.status_code == 200, response.text
     items: list[dict[str, Any]] = response.json()["items"]
     return items
-
-
-def add_sessions(sql: Sql, clock: MovableClock, count: int) -> list[str]:
-    """Add sessions to the only account, as logins would have made them, the latest a moment ago; their ids."""
-    [(user_id,)] = sql("SELECT id FROM users")
-    moments = [clock.now - timedelta(milliseconds=count - n) for n in range(count)]
-    times = [f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in moments]
-    ids = [new_id(moment) for moment in moments]
-    rest = "'2027-01-01T00:00:00.000000Z', '', ''"
-    rows = [f"('{id_}', '{user_id}', '', {time}, {time}, {rest})" for id_, time in zip(ids, times, strict=True)]
-    columns = "id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
-    sql(f"INSERT INTO sessions ({columns}) VALUES {', '.join(rows)}")
-    return ids
 
 
 def current_id(client: TestClient, login: Login) -> str:

@@ -21,11 +21,11 @@ from app.auth.throttle import Limiter
 from app.config import Settings
 from app.main import create_app
 from app.testing import assert_oauth_error
-from tests.auth.test_login import after_each_statement
-from tests.auth.test_passwords import Library
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
-from tests.http.test_limits import MovableLoop
 from tests.support.accounts import PASSWORD, add_user, bearer, register
+from tests.support.hashing import Library
+from tests.support.loops import MovableLoop
+from tests.support.statements import after_each_statement
 
 PROXY = "10.0.0.1"
 HOME, AFAR = "192.0.2.1", "198.51.100.1"
@@ -92,6 +92,8 @@ def burn(client: TestClient) -> None:
     assert [guess(client, f"203.0.113.{n}").status_code for n in range(10)] == [401] * 10
 
 
+@pytest.mark.rfc("6585", "4")
+@pytest.mark.rfc("6749", "4.3.2")
 def test_the_eleventh_attempt_is_429_also_with_the_password(
     start: Serve,
 ) -> None:

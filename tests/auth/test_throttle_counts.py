@@ -18,9 +18,9 @@ from app.auth.passwords import QUEUE_LENGTH
 from app.auth.throttle import Limiter, forgive, reserve
 from app.config import Settings
 from app.db.connect import connect
-from tests.auth.test_passwords import Library
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
+from tests.support.hashing import Library
 
 NEW = "another long one"
 OTHER_SECRET = "another-key-for-tests-9876543210fedcba"

@@ -24,9 +24,9 @@ from app.__main__ import cli
 from app.auth.passwords import Cost, Passwords, Verdict
 from app.config import Settings
 from app.main import create_app
-from tests.auth.test_passwords import CORRUPT
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, refresh, register, sign_up
+from tests.support.hashing import CORRUPT
 from tests.support.processes import services
 
 WRONG: Final = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.tokens import BadToken
-from tests.auth.test_tokens import (
+from tests.support.tokens import (
     ACCESS,
     ALPHABET,
     COMMON,
@@ -87,6 +87,7 @@ def test_a_typ_that_is_not_exactly_the_kinds_is_refused(typ: str) -> None:
     assert_refused(forge(changed(HEADER, typ=typ), COMMON))
 
 
+@pytest.mark.rfc("7515", "4.1.4")
 @pytest.mark.parametrize(
     "kid",
     [HEADER["kid"].upper(), HEADER["kid"][:-1], "../../dev/null", "' OR ''='", "https://evil.example/jwk", "\u0000"],
@@ -95,6 +96,7 @@ def test_a_kid_that_is_not_exactly_a_keys_is_refused(kid: str) -> None:
     assert_refused(forge(changed(HEADER, kid=kid), COMMON))
 
 
+@pytest.mark.rfc("7515", "4.1.11")
 @pytest.mark.parametrize(
     "member",
     [
@@ -115,6 +117,7 @@ def test_a_further_header_member_is_refused(member: dict[str, Any]) -> None:
     assert_refused(forge(HEADER | member, COMMON))
 
 
+@pytest.mark.rfc("9068", "2.2")
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "scope"])
 @pytest.mark.parametrize(
     "value",
@@ -166,6 +169,7 @@ def test_a_header_member_that_stands_twice_is_refused(name: str) -> None:
     assert_refused(forge(twice, COMMON))
 
 
+@pytest.mark.rfc("7519", "4")
 @pytest.mark.parametrize("name", ["iss", "sub", "exp"])
 def test_a_claim_that_stands_twice_is_refused(name: str) -> None:
     twice = json.dumps(COMMON)[:-1] + f', "{name}": {json.dumps(COMMON[name])}}}'

@@ -21,7 +21,8 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from app.auth.claims import AccessClaims, Claims, RefreshClaims
 from app.auth.tokens import BadToken, ExpiredToken, PEMKey, Tokens
-from tests.auth.test_tokens import (
+from tests.support.key_pairs import another_key, key, kid_of, private, public, thumbprint
+from tests.support.tokens import (
     ACCESS,
     COMMON,
     EPOCH,
@@ -33,7 +34,6 @@ from tests.auth.test_tokens import (
     claims_of_any_kind,
     encode,
 )
-from tests.support.key_pairs import another_key, key, kid_of, private, public, thumbprint
 
 ALGORITHMS: Final = ("HS256", "ES256", "RS256")
 FEW: Final = 1_700

@@ -3,9 +3,8 @@
 import json
 import string
 import sys
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from base64 import urlsafe_b64decode
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,66 +22,24 @@ from app.auth.claims import AccessClaims, Claims, RefreshClaims
 from app.auth.tokens import REMEMBERED, BadToken, EarlyToken, ExpiredToken, Tokens
 from app.config import Settings
 from tests.support.accounts import refreshed, sign_up
-
-SECRET = "a-key-for-tests-only-0123456789abcdef"
-OTHER_SECRET = "another-key-for-tests-9876543210-fedcba"
-ISSUER = "https://tasks.example/api"
-NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-EPOCH = int(NOW.timestamp())
-TOKENS = Tokens(ISSUER, [SECRET])
-
-COMMON: dict[str, Any] = {
-    "iss": ISSUER,
-    "aud": ISSUER,
-    "sub": "019ab000-0000-7000-8000-000000000001",
-    "sid": "019ab000-0000-7000-8000-000000000002",
-    "jti": "019ab000-0000-7000-8000-000000000002.1",
-    "iat": EPOCH,
-    "exp": EPOCH + 1800,
-    "scope": "tasks:read tasks:write",
-}
-ACCESS = AccessClaims(**COMMON)
-REFRESH = RefreshClaims(**COMMON, gen=1)
-TOKEN = TOKENS.sign(ACCESS)
-HEADER, CLAIMS, SIGNATURE = TOKEN.split(".")
-ALPHABET = string.ascii_letters + string.digits + "-_"
-
-seconds = st.integers(min_value=0, max_value=2**40 - 1)
-uuids = st.uuids().map(str)
-claims_of_any_kind = st.builds(
-    lambda kind, **claims: kind(**(COMMON | claims)),
-    st.sampled_from([AccessClaims, lambda **claims: RefreshClaims(**claims, gen=2**31 - 1)]),
-    sub=uuids,
-    sid=uuids,
-    jti=st.text(st.characters(codec="utf-8"), min_size=1, max_size=64),
-    iat=seconds,
-    exp=seconds,
-    scope=st.text(st.characters(codec="utf-8"), max_size=255),
+from tests.support.tokens import (
+    ACCESS,
+    ALPHABET,
+    COMMON,
+    ISSUER,
+    NOW,
+    OTHER_SECRET,
+    REFRESH,
+    SECRET,
+    TOKENS,
+    assert_refused,
+    claims_elsewhere,
+    claims_of_any_kind,
+    encode,
 )
 
-
-def encode(part: bytes) -> str:
-    return urlsafe_b64encode(part).rstrip(b"=").decode()
-
-
-def claims_elsewhere(token: str) -> dict[str, Any]:
-    """The claims as two other libraries read them, whatever the time."""
-    unchecked: Any = {f"verify_{name}": False for name in ("exp", "iat", "nbf", "aud")}
-    ours: dict[str, Any] = jwt.decode(token, SECRET, ["HS256"], unchecked)
-    assert joserfc_jwt.decode(token, OctKey.import_key(SECRET), ["HS256"]).claims == ours
-    return ours
-
-
-def assert_refused(token: str) -> None:
-    readers: list[Callable[[], Claims]] = [
-        lambda: TOKENS.verify(AccessClaims, token, NOW),
-        lambda: TOKENS.verify(RefreshClaims, token, NOW),
-        lambda: TOKENS.verify_session_token(token),
-    ]
-    for reader in readers:
-        with pytest.raises(BadToken) as caught:
-            reader()
-        assert not isinstance(caught.value, ExpiredToken)
+TOKEN = TOKENS.sign(ACCESS)
+HEADER, CLAIMS, SIGNATURE = TOKEN.split(".")
 
 
 @given(claims_of_any_kind)
@@ -96,6 +53,7 @@ def test_signed_claims_verify_here_and_in_other_libraries(claims: Claims) -> Non
     assert jwt.get_unverified_header(token)["typ"] == claims.typ
 
 
+@pytest.mark.rfc("9068", "2.1")
 def test_each_kind_is_read_as_itself_only() -> None:
     access, refresh = TOKENS.sign(ACCESS), TOKENS.sign(REFRESH)
 
@@ -112,6 +70,7 @@ def test_equal_refresh_claims_are_equal_bytes_in_any_process() -> None:
     assert TOKENS.sign(RefreshClaims(**COMMON, gen=2)) != TOKENS.sign(REFRESH)
 
 
+@pytest.mark.rfc("7519", "4.1.4")
 def test_a_token_is_good_until_the_moment_of_its_exp() -> None:
     token, exp = TOKENS.sign(ACCESS), NOW + timedelta(seconds=1800)
 
@@ -147,6 +106,7 @@ def test_some_thousand_verified_access_tokens_are_remembered(monkeypatch: pytest
     assert read(AccessClaims, others[-1], first, others[0]) == [others[-1], others[0]]
 
 
+@pytest.mark.rfc("7519", "4.1.6")
 def test_another_host_may_be_a_minute_ahead_and_no_more() -> None:
     token = TOKENS.sign(REFRESH)
 
@@ -184,6 +144,7 @@ def test_a_token_says_its_generation_at_the_end_of_its_id(jti: str, generation: 
     assert TOKENS.verify(AccessClaims, TOKENS.sign(claims), NOW).generation == generation
 
 
+@pytest.mark.rfc("9700", "2.3")
 @pytest.mark.parametrize("claim", ["iss", "aud"])
 @pytest.mark.parametrize("other", ["https://tasks.example", ISSUER + "/", ISSUER.upper(), ISSUER[:-1], ""])
 def test_another_issuer_or_audience_is_refused(claim: str, other: str) -> None:
@@ -241,6 +202,7 @@ def test_the_key_is_the_utf8_bytes_of_the_secret(secret: str) -> None:
     assert joserfc_jwt.decode(token, OctKey.import_key(secret.encode()), ["HS256"]).claims == ACCESS.model_dump()
 
 
+@pytest.mark.rfc("7515", "2")
 @pytest.mark.parametrize(
     "text",
     {

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import httpx2
 from sqlalchemy import URL, make_url
 
-from tests.auth.test_races import all_at_once, each_at_once, log_in, register, session_of
 from tests.conftest import SECRET, execute, migrate, new_database
 from tests.support import postgres
 from tests.support.accounts import PASSWORD, bearer
 from tests.support.processes import services
+from tests.support.races import all_at_once, each_at_once, log_in, register, session_of
 
 
 class Place(NamedTuple):

@@ -2,8 +2,8 @@ from functools import partial
 
 import pytest
 
-from tests.cli.runner import Run, run
 from tests.conftest import SECRET
+from tests.support.command_line import Run, run
 
 
 @pytest.fixture

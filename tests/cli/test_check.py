@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cli import check
+from app.cli import diagnosis
 from app.clock import Clock, utc_now
-from tests.cli.runner import Run, run
 from tests.conftest import SECRET, Sql
 from tests.support.accounts import create_task, log_in, register
+from tests.support.command_line import Run, run
 from tests.support.processes import ROOT
 
 LOCAL = {"secret_key": SECRET, "trusted_proxies": "127.0.0.1"}
@@ -92,6 +92,13 @@ def test_a_dotenv_that_everybody_can_read(app: Run) -> None:
     assert faults(app, **GOOD) == [".env is open to every user of this host."]
 
 
+def test_a_name_in_a_dotenv_that_no_setting_has(app: Run) -> None:
+    Path(".env").write_text("REGISTRATON=closed\n")
+    Path(".env").chmod(0o600)
+
+    assert faults(app, **GOOD) == [".env: REGISTRATON is not a setting: did you mean REGISTRATION?"]
+
+
 def test_a_key_file_that_everybody_can_read(app: Run) -> None:
     pem = {"jwt_private_key_file": "jwt.pem"}
     app("keys", "new", **GOOD, **pem)
@@ -120,6 +127,7 @@ def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
     settings = {"database_url": sqlite_url}
     for name in "ada", "bob":
         run("users", "add", name, stdin="correct horse battery\n", **settings)
+    Path("tasks.db.secret").unlink()
     assert faults(run, **settings) == []
     sql(
         "INSERT INTO sessions (id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip)"
@@ -206,7 +214,7 @@ def test_a_database_that_is_away() -> None:
 
 def test_sqlite_on_a_network_file_system(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = Path("mounts")
-    monkeypatch.setattr(check, "MOUNTS", mounts)
+    monkeypatch.setattr(diagnosis, "MOUNTS", mounts)
     settings = GOOD | {"database_url": sqlite_url}
     for kind, is_found in ("ext4", False), ("nfs4", True), ("cifs", True):
         mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/tasks {Path.cwd()} {kind} rw 0 0\n")
@@ -246,10 +254,10 @@ def test_a_clock_that_is_off(postgres_url: str, monkeypatch: pytest.MonkeyPatch)
     for name, value in (GOOD | {"database_url": postgres_url}).items():
         monkeypatch.setenv(name.upper(), value)
 
-    assert check.diagnose(utc_now) == []
+    assert diagnosis.diagnose(utc_now) == []
     clocks: list[Clock] = [lambda: utc_now() - timedelta(minutes=1), lambda: utc_now() + timedelta(minutes=1)]
     for clock in clocks:
-        [fault] = check.diagnose(clock)
+        [fault] = diagnosis.diagnose(clock)
         assert re.fullmatch(r"This host's clock and the database's are (59|60|61) seconds apart\.", fault.what)
 
 
@@ -266,7 +274,7 @@ def test_hashes_that_are_weak_or_old_until_they_are_made_anew(app: Run, client: 
     sql("UPDATE users SET is_active = FALSE WHERE username = 'dan'")
     assert faults(app, **GOOD) == ["2 passwords are hashed more weakly than today's: ada, eve."]
     app("users", "set-password", "ada", stdin="another long one\n", **GOOD)
-    app("users", "delete", "eve", **GOOD)
+    app("users", "delete", "eve", "--yes", **GOOD)
     assert faults(app, **GOOD) == []
 
 

@@ -12,13 +12,16 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
+from app import __version__
 from app.cli.run import run_with
 from app.config import Settings
 from app.db.database import Database, DatabaseUnavailable
-from tests.cli.runner import run
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import PASSWORD, log_in
+from tests.support.command_line import run
 from tests.support.processes import environment
+
+SLOW = ["alembic", "asyncio", "cryptography", "fastapi", "jose", "pydantic", "sqlalchemy", "uvicorn"]
 
 
 def test_the_first_administrator_is_made_here(client: TestClient, database_url: str) -> None:
@@ -93,6 +96,7 @@ def test_a_terminal_asks_twice_for_the_password_and_hides_it(sqlite_url: str) ->
     os.close(screen)
 
 
+@pytest.mark.rfc("6749", "1.6")
 def test_a_public_url_in_clear_is_warned_of(sqlite_url: str) -> None:
     """RFC 6749 §1.6. The secret is damaged, so that nothing is served."""
     for url, is_warned in (
@@ -188,3 +192,41 @@ def test_a_bad_setting_is_one_line() -> None:
 
     line = "error: SECRET_KEY must be given with PostgreSQL, the same to every process\n"
     assert (refused.exit_code, refused.stderr) == (2, line)
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version").stdout == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("words", [(), ("users",), ("users", "add"), ("serve",), ("keys", "list")], ids=" ".join)
+def test_help_has_a_short_option(words: tuple[str, ...]) -> None:
+    short = run(*words, "-h")
+
+    assert (short.exit_code, short.stderr) == (0, "")
+    assert short.stdout == run(*words, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "--version",
+        "users --help",
+        "serve --help",
+        "check --help",
+        "users add",
+        "sessions revoke ada --session x",
+        "demo --users 0",
+        "serve --port 0",
+        "no-such-command",
+    ],
+)
+def test_help_and_typing_errors_import_nothing_slow(words: str) -> None:
+    code = (
+        f"import sys, app.__main__\ntry:\n    app.__main__.cli({words.split()})\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {SLOW} if name in sys.modules], file=sys.stderr)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+
+    assert done.stderr.splitlines()[-1] == "[]"

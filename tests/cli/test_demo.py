@@ -5,16 +5,16 @@ import re
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
-from tests.cli.runner import Run
 from tests.conftest import MovableClock, Sql, on_one_database
 from tests.support.accounts import Login, register
+from tests.support.command_line import Run
 
 
 def test_users_and_tasks_are_made_and_can_be_used(client: TestClient, app: Run, sql: Sql, clock: MovableClock) -> None:
     made = app("demo", "--users", "3", "--tasks", "40")
 
     assert made.exit_code == 0, made.output
-    assert "Made 3 of them, and 40 tasks" in made.stdout
+    assert "Made 3 users and 40 tasks" in made.stdout
     found = re.search(r"-F username=(demo-[0-9a-f]{4}-1) -F password=(\S+)", made.stdout)
     assert found
     clock.now = utc_now()

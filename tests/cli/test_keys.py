@@ -1,5 +1,6 @@
 """python -m app keys: a rotation with commands alone, each step of which logs nobody out."""
 
+import json
 import re
 import stat
 from pathlib import Path
@@ -9,9 +10,9 @@ from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.main import create_app
-from tests.cli.runner import run
 from tests.conftest import CHEAP, SECRET
 from tests.support.accounts import Login, register
+from tests.support.command_line import run
 
 PEM = Path("jwt.pem")
 
@@ -49,7 +50,7 @@ def test_the_first_key_pair_signs(settings_of_keys: dict[str, str]) -> None:
     made = run("keys", "new", **settings_of_keys)
 
     kid = made.stdout.strip()
-    assert "Restart every process: it signs then." in made.stderr
+    assert "Restart every process: the key signs then." in made.stderr
     assert stat.S_IMODE(PEM.stat().st_mode) == 0o600
     secret, *_ = others = keys(settings_of_keys)
     assert keys(settings_of_keys) == {secret: "signs refresh tokens, reset tokens", kid: "signs access tokens"}
@@ -115,7 +116,24 @@ def test_a_file_that_is_open_to_everybody_is_one_line(settings_of_keys: dict[str
 
     refused = run("keys", *words, **settings_of_keys)
 
-    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert (refused.exit_code, refused.stdout) == (2, "")
     assert (
         refused.stderr == "error: JWT_PRIVATE_KEY_FILE: jwt.pem is open to every user of this host: chmod o= jwt.pem\n"
     )
+
+
+def test_a_file_that_cannot_be_written_is_one_line(sqlite_url: str) -> None:
+    refused = run("keys", "new", database_url=sqlite_url, jwt_private_key_file="missing/jwt.pem")
+
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    path = Path.cwd() / "missing/jwt.pem"
+    assert refused.stderr == f"error: JWT_PRIVATE_KEY_FILE: {path} cannot be written: No such file or directory\n"
+
+
+def test_keys_are_listed_as_json(settings_of_keys: dict[str, str]) -> None:
+    kid = run("keys", "new", **settings_of_keys).stdout.strip()
+
+    secret, pair = map(json.loads, run("keys", "list", "--json", **settings_of_keys).stdout.splitlines())
+
+    assert secret["signs"] == ["refresh tokens", "reset tokens"]
+    assert pair == {"id": kid, "algorithm": "ES256", "signs": ["access tokens"]}

@@ -1,5 +1,6 @@
 """python -m app users, sessions and purge: what an operator does, on the database that the service works on."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.clock import utc_now
-from tests.cli.runner import Run, run
+from app.observe.logs import Line
 from tests.conftest import SECRET, MovableClock, Sql, on_one_database
-from tests.support.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.accounts import PASSWORD, Login, add_user, create_task, log_in, register, sign_up
+from tests.support.command_line import Run, run
 from tests.support.processes import environment
-from tests.users.test_recovery import sent
+from tests.support.reset_hook import sent
+from tests.support.tokens import claims_elsewhere
 
 pytestmark = on_one_database
 
@@ -39,7 +42,7 @@ def test_a_secret_readable_by_others_ends_a_command(command: str) -> None:
 
     refused = run("users", command, "ada", stdin=NEW)
 
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert refused.stderr == "error: tasks.db.secret is open to every user of this host: chmod o= tasks.db.secret\n"
 
 
@@ -95,7 +98,7 @@ def test_promote_makes_an_administrator_and_the_last_one_stays(client: TestClien
     assert app("users", "promote", "ada").stdout == "Promoted ada.\n"
 
     assert "admin" in log_in(client).scope
-    for words in ("disable", "ada"), ("delete", "ada"):
+    for words in ("disable", "ada"), ("delete", "ada", "--yes"):
         refused = app("users", *words)
         assert (refused.exit_code, refused.stderr) == (1, "error: The last administrator cannot be removed\n")
     assert is_live(client, log_in(client))
@@ -199,8 +202,8 @@ def test_a_reset_token_is_sent_where_there_is_a_hook(client: TestClient, app: Ru
     register(client, email="ada@example.com")
     sent.clear()
 
-    printed = app("users", "reset-token", "ada", reset_hook="tests.users.test_recovery:send").stdout.strip()
-    failed = app("users", "reset-token", "ada", reset_hook="tests.users.test_recovery:fail")
+    printed = app("users", "reset-token", "ada", reset_hook="tests.support.reset_hook:send").stdout.strip()
+    failed = app("users", "reset-token", "ada", reset_hook="tests.support.reset_hook:fail")
 
     assert [(reset.email, reset.reset_token) for reset in sent] == [("ada@example.com", printed)]
     assert (failed.exit_code, failed.stdout) == (1, "")
@@ -210,7 +213,7 @@ def test_a_reset_token_is_sent_where_there_is_a_hook(client: TestClient, app: Ru
 def test_a_user_is_deleted_with_tasks(client: TestClient, app: Run, sql: Sql) -> None:
     create_task(client, sign_up(client))
 
-    assert app("users", "delete", "ada").stdout == "Deleted ada.\n"
+    assert app("users", "delete", "ada", "--yes").stdout == "Deleted ada.\n"
 
     assert sql("SELECT count(*) FROM users") == sql("SELECT count(*) FROM tasks") == [(0,)]
 
@@ -310,3 +313,110 @@ def test_more_than_a_batch_is_purged(client: TestClient, app: Run, sql: Sql, dat
 
     assert app("purge", "--keep-days", "0").stdout.startswith("Purged 1999 sessions")
     assert sql("SELECT count(*) FROM sessions") == [(1,)]
+
+
+def test_lists_are_printed_as_json(client: TestClient, app: Run) -> None:
+    client.headers["User-Agent"] = "curl/8"
+    user = register(client, email="ada@example.com")
+    log_in(client)
+
+    [listed] = app("users", "list", "--json").stdout.splitlines()
+    [session] = app("sessions", "list", "ada", "--json").stdout.splitlines()
+
+    assert json.loads(listed) == user
+    assert {name: json.loads(session)[name] for name in ("ip", "user_agent")} == {
+        "ip": "testclient",
+        "user_agent": "curl/8",
+    }
+    assert json.loads(session).keys() == {"id", "created_at", "last_used_at", "expires_at", "ip", "user_agent"}
+
+
+def test_a_user_is_added_with_an_address(client: TestClient, app: Run) -> None:
+    assert app("users", "add", "ada", "--email", "ada@example.com", stdin=f"{PASSWORD}\n").exit_code == 0
+
+    profile = client.get("/users/me", headers=log_in(client).headers).json()
+
+    assert (profile["email"], profile["is_admin"]) == ("ada@example.com", False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ADA"], "The username is taken"),
+        (["a b"], "username: Value error, must be letters"),
+        (["eve", "--email", "eve"], "email: Value error, is not an e-mail address"),
+    ],
+    ids=["taken", "name", "address"],
+)
+def test_a_name_is_checked_before_the_password_is_read(
+    client: TestClient, app: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    register(client)
+    monkeypatch.setattr("app.cli.users.read_password", lambda: pytest.fail("the password was read"))
+
+    refused = app("users", "add", *words)
+
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(("answer", "is_there"), [("n\n", True), ("", True), ("y\n", False)], ids=["no", "end", "yes"])
+def test_a_deletion_asks_first(client: TestClient, app: Run, answer: str, is_there: bool) -> None:
+    register(client)
+
+    done = app("users", "delete", "ADA", stdin=answer)
+
+    assert "Delete ada, with all their tasks and sessions? [y/N]:" in done.stderr
+    assert done.exit_code == int(is_there)
+    assert can_log_in(client) == is_there
+
+
+EVENTS = {
+    "users add bob": [("user_registered", None)],
+    "users disable ada": [("user_changed", "is_active=False")],
+    "users enable ada": [("user_changed", "is_active=True")],
+    "users unlock ada": [("user_unlocked", None)],
+    "users promote ada": [("user_changed", "is_admin=True")],
+    "users demote ada": [("user_changed", "is_admin=False")],
+    "users set-password ada": [("password_changed", None)],
+    "users reset-token ada": [("reset_token_issued", None)],
+    "users delete ada --yes": [("user_deleted", None)],
+    "sessions revoke ada": [("session_revoked", "all")],
+    "sessions revoke ada --session SESSION": [("session_revoked", None)],
+    "users list": [],
+    "sessions list ada": [],
+    "users disable nobody": [],
+}
+"""The events of each command, with their reasons."""
+
+
+@pytest.mark.parametrize("words", EVENTS)
+def test_a_command_logs_its_event(client: TestClient, app: Run, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    user, login = register(client), log_in(client)
+    add_user(client, "root", is_admin=True)
+    session_id = claims_elsewhere(login.access_token)["sid"]
+    caplog.clear()
+
+    app(*words.replace("SESSION", session_id).split(), stdin=f"{NEW}\n")
+
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, Line)]
+    assert [(line["event"], line.get("reason")) for line in lines] == EVENTS[words]
+    assert all(line["request_id"] == "command line" for line in lines)
+    assert all(line["target_id"] == user["id"] for line in lines if line["event"] != "user_registered")
+    assert all(line["session_id"] == (session_id if "SESSION" in words else None) for line in lines)
+
+
+def test_the_events_of_a_command_go_to_standard_error(database_url: str, client: TestClient) -> None:
+    register(client)
+    environ = environment(database_url=database_url, secret_key=SECRET, log_format="json")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "users", "disable", "ada"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "Disabled ada.\n"
+    assert json.loads(done.stderr)["event"] == "user_changed"

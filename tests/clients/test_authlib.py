@@ -56,6 +56,7 @@ def test_any_client_id_logs_in_and_lists_tasks(
     assert titles(session.get(f"{url}/tasks/mine")) == ["Water the plants"]
 
 
+@pytest.mark.rfc("6749", "5.2")
 @pytest.mark.parametrize(
     ("change", "error"),
     [

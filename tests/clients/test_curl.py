@@ -44,6 +44,7 @@ def test_an_odd_password_goes_through_as_it_is(url: str, way: str) -> None:
     assert (created, status, nearly) == (201, 200, 401)
 
 
+@pytest.mark.rfc("6749", "2.3")
 @pytest.mark.parametrize("client", ["client:secret", "client:", ":"])
 def test_the_client_that_it_says_it_is_does_not_matter(url: str, ada: dict[str, str], client: str) -> None:
     status, _ = curl(f"{url}/auth/token", "-u", client, *fields("-F", **ada))

@@ -8,7 +8,7 @@ from tests.support.readme import blocks
 
 
 def run(library: str, url: str) -> dict[str, Any]:
-    """Run the block that imports the library, against this service; what it leaves."""
+    """Run the block that imports the library, against this service. Return the names that it leaves."""
     (lines,) = (block for block in blocks("python", "With an OAuth client") if f"from {library}" in block)
     names: dict[str, Any] = {}
     exec(lines.replace("http://127.0.0.1:8000", url), names)

@@ -85,6 +85,7 @@ def test_a_refused_login_raises_its_code_and_leaves_no_token(
     assert session.token == {}
 
 
+@pytest.mark.rfc("6749", "5.2")
 def test_another_grant_raises_its_code(token_url: str) -> None:
     client: Client = BackendApplicationClient("web")
 
@@ -118,6 +119,7 @@ def test_a_used_refresh_token_raises_and_ends_the_session(
     assert session.get(f"{url}/tasks/mine").status_code == 401
 
 
+@pytest.mark.rfc("6749", "6")
 def test_an_expired_token_refreshes_once_and_is_saved(
     connect: Connect, url: str, token_url: str, ada: dict[str, str]
 ) -> None:

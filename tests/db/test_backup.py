@@ -17,8 +17,8 @@ from fastapi.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock, execute, migrate
-from tests.db.test_database_away import own_server
 from tests.support.accounts import Login, create_task, log_in, refreshed, sign_up
+from tests.support.own_server import own_server
 from tests.support.readme import DEPLOY, blocks
 
 MAKE, *_ = blocks("sh", "Deployment", DEPLOY)

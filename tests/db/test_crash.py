@@ -9,14 +9,8 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.conftest import execute
-from tests.db.test_database_away import (
-    assert_nothing_is_lost,
-    durable_database,
-    load,
-    own_server,
-    running,
-    wait_until_written,
-)
+from tests.support.load import assert_nothing_is_lost, load, running, wait_until_written
+from tests.support.own_server import durable_database, own_server
 
 READY_SECONDS = 2
 TABLES = ["users", "sessions", "tasks", "throttle"]

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.db.connect import connect
-from app.db.database import Database, DatabaseUnavailable, SchemaBehind, expect_long
+from app.db.database import ANYONE, Database, DatabaseUnavailable, SchemaBehind, expect_long
 from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE, POOL_WAIT
 from app.db.sqlite import SQLite
 from app.db.sqlite_connections import WAL_BYTES
@@ -438,14 +438,14 @@ def test_sqlite_callers_take_turns_at_long_reads(sqlite_url: str) -> None:
         release.wait()
 
     async def check(database: Database) -> None:
-        callers = [None, None, None, "ada", "ada", "bob"]
-        reads = [database.read_for(caller, search, str(caller)) for caller in callers]
+        callers = [ANYONE, ANYONE, ANYONE, "ada", "ada", "bob"]
+        reads = [database.read_for(caller, search, caller) for caller in callers]
         tasks = [asyncio.create_task(read) for read in reads]
         await asyncio.sleep(0.01)
         assert await database.read(count) == 0
         release.set()
         await asyncio.gather(*tasks)
-        order = ["None", "ada", "bob", "None", "ada", "None"]
+        order = [ANYONE, "ada", "bob", ANYONE, "ada", ANYONE]
         assert turns == [f"{caller} on sqlite-reader_0" for caller in order]
 
     run(sqlite_url, check)
@@ -464,7 +464,7 @@ def test_postgresql_long_reads_share_some_connections(
     async def check(database: Database) -> None:
         other = await asyncpg.connect(postgres_url)
         await other.execute("SELECT pg_advisory_lock(1)")
-        callers = [None] * POOL_SIZE + ["ada"] * POOL_SIZE
+        callers = [ANYONE] * POOL_SIZE + ["ada"] * POOL_SIZE
         reads = [asyncio.create_task(database.read_for(caller, wait_for_lock)) for caller in callers]
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         while await other.fetchval(waits) < LONG_READS:  # noqa: ASYNC110

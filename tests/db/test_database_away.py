@@ -1,23 +1,16 @@
 """The database is restarted, locked, busy, full or read-only: 503 and Retry-After, never 500, and nothing is lost."""
 
 import asyncio
-import os
 import resource
-import shlex
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, current_thread
-from typing import Any
+from threading import current_thread
 
 import asyncpg
 import httpx2
@@ -28,16 +21,20 @@ from sqlalchemy import event as sqlalchemy_event
 
 from app.db.connect import WAIT
 from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE
-from tests.conftest import SECRET, Serve, Sql, execute, migrate, new_database
-from tests.support import postgres
-from tests.support.accounts import PASSWORD, bearer, create_task, refresh, sign_up
-from tests.support.processes import environment, free_port
-
-ADA = {"username": "ada", "password": PASSWORD}
-WRITERS = 8
-PAUSE = 0.1  # seconds before a client tries again
-PATIENCE = 60  # seconds after which a test gives up
-LIMITS = {"login_failures": 1_000_000, "registration_limit": 0}
+from tests.conftest import Serve, Sql, execute, on_postgresql, on_sqlite
+from tests.support.accounts import create_task, refresh, sign_up
+from tests.support.load import (
+    ADA,
+    PAUSE,
+    Writer,
+    assert_nothing_is_lost,
+    assert_unavailable,
+    load,
+    running,
+    wait_until_written,
+)
+from tests.support.own_server import Server, durable_database, own_server
+from tests.support.processes import PATIENCE, wait_for
 
 CONFLICTS = [
     "CREATE SEQUENCE conflicts",
@@ -51,217 +48,6 @@ CONFLICTS = [
     """CREATE CONSTRAINT TRIGGER conflict AFTER INSERT ON tasks
     DEFERRABLE INITIALLY {when} FOR EACH ROW EXECUTE FUNCTION conflict()""",
 ]
-
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@dataclass
-class Server:
-    """A PostgreSQL server of our own, that can be stopped and started."""
-
-    url: URL
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def data(self) -> Path:
-        return Path(str(self.url.query["host"]))
-
-    def stop(self, how: signal.Signals) -> None:
-        """SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one, SIGKILL a crash of all its processes."""
-        first = (self.data / "postmaster.pid").read_text().partition("\n")[0]
-        others = subprocess.run(["pgrep", "-P", first], check=True, capture_output=True, text=True).stdout.split()
-        for pid in map(int, [first, *others] if how is signal.SIGKILL else [first]):
-            with suppress(ProcessLookupError):
-                os.kill(pid, how)
-        if self.process:
-            self.process.wait(PATIENCE)
-        else:
-            os.waitpid(int(first), 0)
-
-    def start(self) -> None:
-        command = shlex.split((self.data / "postmaster.opts").read_text())
-        user = self.data.stat().st_uid if os.geteuid() == 0 else None
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            self.process = subprocess.Popen(command, user=user, group=user, stderr=subprocess.DEVNULL)
-            while self.process.poll() is None and time.monotonic() < deadline:
-                with suppress(asyncpg.PostgresError, OSError):
-                    execute(self.url, "SELECT 1")
-                    return
-                time.sleep(0.01)
-        raise AssertionError("PostgreSQL did not start again")
-
-
-@contextmanager
-def own_server() -> Iterator[Server]:
-    with ExitStack() as stack:
-        try:
-            url = stack.enter_context(postgres.server())
-        except FileNotFoundError as error:
-            (pytest.fail if "CI" in os.environ else pytest.skip)(f"no PostgreSQL of our own: {error}")
-        server = Server(make_url(url))
-        try:
-            yield server
-        finally:
-            server.stop(signal.SIGQUIT)
-
-
-@contextmanager
-def durable_database(server: Server) -> Iterator[str]:
-    """A migrated database whose commits survive the server's end, which those of the suite's servers need not."""
-    with new_database(server.url) as url:
-        asyncio.run(migrate(url))
-        yield url.update_query_dict({"synchronous_commit": "on"}).render_as_string(hide_password=False)
-
-
-@dataclass
-class Service:
-    """`python -m app serve`, in a process group of its own. It writes to a file: an unread pipe would stop it."""
-
-    settings: dict[str, object]
-    workers: int
-    log: Path = Path("service.log")
-    port: int = field(default_factory=free_port)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> float:
-        """Seconds until it was ready."""
-        began = time.monotonic()
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(self.port), "--workers", str(self.workers)],
-                env=environment(**self.settings),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self.is_ready)
-        return time.monotonic() - began
-
-    def is_ready(self) -> bool:
-        """Asked with what costs 50 ms less than a client of httpx2."""
-        assert self.process.poll() is None, self.log.read_text()
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
-            try:
-                connection.request("GET", "/health/ready")
-                return connection.getresponse().status == 200
-            except OSError:
-                return False
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(PATIENCE)
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@contextmanager
-def running(database_url: str, workers: int = 1, **settings: object) -> Iterator[Service]:
-    service = Service({"database_url": database_url, "secret_key": SECRET, **LIMITS, **settings}, workers)
-    service.start()
-    try:
-        yield service
-    finally:
-        service.kill()
-    assert "Traceback" not in service.log.read_text()
-
-
-@dataclass
-class Writer:
-    """A client that repeats what was not answered, or answered 503, and remembers what was acknowledged."""
-
-    url: str
-    name: str
-    answers: Counter[int] = field(default_factory=Counter)
-    breaks: int = 0
-    successes: list[float] = field(default_factory=list)
-    tasks: list[tuple[str, str]] = field(default_factory=list)
-    ended: list[dict[str, str]] = field(default_factory=list)
-
-    def work(self, stop: Event) -> None:
-        """Log in, create tasks and refresh, log out, and so on."""
-        with httpx2.Client(base_url=self.url, timeout=PATIENCE) as client:
-            while not stop.is_set():
-                tokens = self._send(client, 200, "POST", "/auth/token", data=ADA).json()
-                for _ in range(5):
-                    title = f"{self.name}.{len(self.tasks)}"
-                    task = {"title": title, "description": f"{title} " * 300}
-                    headers = bearer(tokens["access_token"]) | {"Idempotency-Key": title}
-                    self._send(client, 201, "POST", "/tasks/", json=task, headers=headers)
-                    self.tasks.append((task["title"], task["description"]))
-                    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
-                    tokens = self._send(client, 200, "POST", "/auth/token", data=form).json()
-                    self._send(client, 200, "GET", "/tasks/mine?limit=1", headers=bearer(tokens["access_token"]))
-                self._send(client, 200, "POST", "/auth/revoke", data={"token": tokens["refresh_token"]})
-                self.ended.append(tokens)
-
-    def _send(self, client: httpx2.Client, expected: int, method: str, path: str, **request: Any) -> httpx2.Response:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            try:
-                response = client.request(method, path, **request)
-            except httpx2.TransportError:
-                self.breaks += 1
-            else:
-                self.answers[response.status_code] += 1
-                if response.status_code == expected:
-                    self.successes.append(time.monotonic())
-                    return response
-                assert_unavailable(response)
-            time.sleep(PAUSE)
-        raise AssertionError(f"{method} {path} never succeeded")
-
-
-@contextmanager
-def load(url: str) -> Iterator[list[Writer]]:
-    """Eight clients that write for as long as the context lasts. What one of them finds wrong is raised at its end."""
-    httpx2.post(f"{url}/users", json=ADA).raise_for_status()
-    writers = [Writer(url, f"task {n}") for n in range(WRITERS)]
-    stop = Event()
-    with ThreadPoolExecutor(WRITERS) as pool:
-        jobs = [pool.submit(writer.work, stop) for writer in writers]
-        try:
-            yield writers
-        finally:
-            stop.set()
-            for job in jobs:
-                job.result()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.005)
-
-
-def wait_until_written(writers: Sequence[Writer], number: int) -> None:
-    """Wait until each of them was acknowledged so much more."""
-    goals = [len(writer.successes) + number for writer in writers]
-    wait_for(lambda: all(len(writer.successes) >= goal for writer, goal in zip(writers, goals, strict=True)))
-
-
-def assert_nothing_is_lost(url: str, writers: Sequence[Writer]) -> None:
-    """Every acknowledged task is there, whole and once; every session that was ended is over."""
-    with httpx2.Client(base_url=url, timeout=PATIENCE) as client:
-        token = client.post("/auth/token", data=ADA).json()["access_token"]
-        stored: list[tuple[str, str]] = []
-        path: str | None = "/tasks/mine?limit=100"
-        while path:
-            page = client.get(path, headers=bearer(token))
-            stored += [(task["title"], task["description"]) for task in page.json()["items"]]
-            path = page.links["next"]["url"] if page.links else None
-        assert sorted(stored) == sorted(task for writer in writers for task in writer.tasks)
-        for tokens in (tokens for writer in writers for tokens in writer.ended):
-            form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
-            assert client.get("/tasks/mine", headers=bearer(tokens["access_token"])).status_code == 401
-            assert client.post("/auth/token", data=form).status_code == 400
 
 
 @contextmanager
@@ -300,11 +86,6 @@ def waiting(sql: Sql) -> int:
     """How many connections wait for a lock."""
     where = "datname = current_database() AND wait_event_type = 'Lock'"
     return int(sql(f"SELECT count(*) FROM pg_stat_activity WHERE {where}")[0][0])
-
-
-def assert_unavailable(response: httpx2.Response) -> None:
-    assert (response.status_code, response.headers.get("Retry-After")) == (503, "1"), response.text
-    assert response.json()["detail"] == "The database is not available"
 
 
 def test_postgresql_restarted_under_load_loses_nothing() -> None:

@@ -20,7 +20,7 @@ from app.tasks.search import FEW
 from app.tasks.service import FILTERS, ORDERS
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
-from tests.tasks.test_search import create_many
+from tests.support.task_lists import create_many
 
 VALUES = {"status": "todo", "due_before": "2028-01-01T00:00:00Z", "due_after": "2026-01-01T00:00:00Z"}
 FILTERED = [names for count in range(len(FILTERS) + 1) for names in combinations(FILTERS, count)]

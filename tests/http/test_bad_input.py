@@ -25,7 +25,6 @@ from tests.support.accounts import PASSWORD
 from tests.support.bad_requests import (
     ADA,
     BEARER,
-    CANARY,
     CHUNKED,
     CREDENTIALS,
     FORM,
@@ -50,6 +49,7 @@ from tests.support.bad_requests import (
     task,
     user,
 )
+from tests.support.hostile import CANARY
 from tests.support.processes import command, free_port, wait_until_ready
 from tests.support.raw import Answer, Connection
 

@@ -17,6 +17,7 @@ def assert_equals_get(client: TestClient, url: str, status: int, headers: dict[s
     assert head.headers.multi_items() == get.headers.multi_items()
 
 
+@pytest.mark.rfc("9110", "9.3.2")
 def test_head_has_the_status_and_headers_of_get(client: TestClient) -> None:
     login = sign_up(client)
     task, _ = create_task(client, login, is_public=True), create_task(client, login)

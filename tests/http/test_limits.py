@@ -17,6 +17,7 @@ from app.config import Settings
 from app.main import create_app
 from tests.conftest import CHEAP, MovableClock
 from tests.support.accounts import PASSWORD
+from tests.support.loops import MovableLoop
 from tests.support.processes import services
 from tests.support.raw import Connection
 
@@ -37,18 +38,6 @@ SLOW_BODIES: dict[str, list[tuple[float, bytes]]] = {
 BAD_TEXT = ["%00", "x=%00", "%FF", "x=%ED%A0%80", "x=%C0%80", "x=a%80", "limit=1&%FF=1"]
 
 Header = tuple[bytes, bytes]
-
-
-class MovableLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock moves when a test moves it, and never else."""
-
-    moved = 0.0
-
-    def time(self) -> float:
-        return self.moved
-
-    def move(self, seconds: float) -> None:
-        self.moved += seconds
 
 
 class Exchange:

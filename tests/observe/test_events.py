@@ -16,9 +16,9 @@ from app.auth.logins import MAX_SESSIONS
 from app.config import Settings
 from app.main import create_app
 from app.testing import LogIn, User
-from tests.auth.test_sessions import add_sessions
 from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, Login, bearer, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, Login, add_sessions, bearer, log_in, refresh, refreshed, register, sign_up
+from tests.support.hostile import FORGED, FORGED_LOG_LINES
 from tests.support.processes import serving
 
 pytestmark = on_one_database
@@ -29,19 +29,6 @@ Events = Callable[[], list[Event]]
 NOBODY = {"user_id": None, "session_id": None}
 WRONG = "wrong horse battery"
 KEYS = {"time", "event", "request_id", "ip", "user_id", "session_id"}
-FORGED = '{"event": "forged"}'
-EVIL = {
-    "CR LF": f"\r\n{FORGED}\r\n",
-    "LF": f"\n{FORGED}\n",
-    "CR": f"\r{FORGED}",
-    "ESC": "\x1b[2K\x1b[1G" + FORGED,
-    "U+2028": f"\u2028{FORGED}\u2029",
-    "NEL": f"\x85{FORGED}",
-    "VT, FF, FS": f"\x0b{FORGED}\x0c{FORGED}\x1c",
-    "quotes": '"} {"event": "forged"} {"',
-    "backslash": '\\"} {"event": "forged"} {"',
-    "override": "\u202e" + FORGED,
-}
 
 
 @pytest.fixture
@@ -373,7 +360,7 @@ def test_nothing_that_is_sent_forges_a_line(settings: Settings, events: Events) 
     app = create_app(settings.model_copy(update=changes), password_cost=CHEAP)
 
     with TestClient(app, client=("10.0.0.7", 50000)) as client:
-        for number, evil in enumerate(EVIL.values()):
+        for number, evil in enumerate(FORGED_LOG_LINES.values()):
             sent = ("User-Agent", "X-Request-ID", "X-Forwarded-For", "Authorization", "Idempotency-Key", "Referer")
             client.headers = httpx2.Headers({header.encode(): evil.encode() for header in sent})
             register(client, name := f"ada-{number}")
@@ -387,7 +374,7 @@ def test_nothing_that_is_sent_forges_a_line(settings: Settings, events: Events) 
 
     seen = events()
     names = ["user_registered", "login_succeeded", *["login_failed"] * 3, "refresh_refused", "access_refused"]
-    assert [one["event"] for one in seen] == names * len(EVIL)
+    assert [one["event"] for one in seen] == names * len(FORGED_LOG_LINES)
     assert len({one["request_id"] for one in seen}) == len(seen)
     for one in seen:
         assert "forged" in one["ip"]

@@ -13,8 +13,8 @@ from sqlalchemy import make_url
 from app.config import LogFormat
 from app.observe.logs import FORMATTERS, Line, configure_logging
 from tests.conftest import execute
-from tests.observe.test_events import EVIL, FORGED
 from tests.support.accounts import PASSWORD
+from tests.support.hostile import FORGED, FORGED_LOG_LINES
 from tests.support.processes import serving
 
 TIME = r"\d\d:\d\d:\d\d"
@@ -38,27 +38,33 @@ def logged(log_format: LogFormat, evil: str) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("name", FORGED_LOG_LINES)
 def test_nothing_that_is_said_forges_a_line_of_json(name: str) -> None:
-    lines = logged("json", EVIL[name]).splitlines()
+    lines = logged("json", FORGED_LOG_LINES[name]).splitlines()
     event, warning, error = map(json.loads, lines)
 
     assert all(line.isascii() and line.isprintable() for line in lines)
-    assert event == {"time": "now", "event": "login_failed", "ip": EVIL[name], "user_id": None, "session_id": ""}
+    assert event == {
+        "time": "now",
+        "event": "login_failed",
+        "ip": FORGED_LOG_LINES[name],
+        "user_id": None,
+        "session_id": "",
+    }
     assert warning.keys() == {"time", "level", "logger", "message"}
     assert (warning["level"], warning["logger"]) == ("WARNING", "app.test")
-    assert warning["message"] == f"unavailable: {EVIL[name]}".rstrip()
-    assert error["message"] == f"failed: {EVIL[name]}".rstrip()
+    assert warning["message"] == f"unavailable: {FORGED_LOG_LINES[name]}".rstrip()
+    assert error["message"] == f"failed: {FORGED_LOG_LINES[name]}".rstrip()
     assert error["traceback"].startswith("Traceback (most recent call last):\n")
 
 
-@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("name", FORGED_LOG_LINES)
 def test_nothing_that_is_said_forges_a_line_for_people(name: str) -> None:
-    lines = logged("console", EVIL[name]).splitlines()
+    lines = logged("console", FORGED_LOG_LINES[name]).splitlines()
 
     event, warning, error, *traceback = lines
     assert all(line.isprintable() for line in lines)
-    assert json.loads(event[len("12:34:56") :].removeprefix(" login_failed ip=")) == EVIL[name]
+    assert json.loads(event[len("12:34:56") :].removeprefix(" login_failed ip=")) == FORGED_LOG_LINES[name]
     assert re.match(f"{TIME} WARNING app.test: unavailable: ", warning)
     assert re.match(f"{TIME} ERROR app.test: failed: ", error)
     assert traceback[0] == "    Traceback (most recent call last):"

@@ -16,17 +16,9 @@ import pytest
 
 from app.db.migrations import newest
 from tests.conftest import SECRET, migrate, new_database
-from tests.db.test_database_away import (
-    Service,
-    assert_nothing_is_lost,
-    durable_database,
-    load,
-    own_server,
-    running,
-    wait_for,
-    wait_until_written,
-)
-from tests.support.processes import ROOT, environment, free_port
+from tests.support.load import Service, assert_nothing_is_lost, load, running, wait_until_written
+from tests.support.own_server import durable_database, own_server
+from tests.support.processes import ROOT, environment, free_port, wait_for
 from tests.support.readme import DEPLOY, blocks
 
 HOSTS = ["10.0.0.11:8000", "10.0.0.12:8000"]

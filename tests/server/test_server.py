@@ -30,7 +30,7 @@ from app.server import open_files
 from app.server.protocol import Protocol
 from app.server.run import Config, Server
 from tests.conftest import CHEAP
-from tests.http.test_limits import MovableLoop
+from tests.support.loops import MovableLoop
 from tests.support.processes import command, free_port, wait_until_ready
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"

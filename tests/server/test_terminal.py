@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.cli.runner import run
+from tests.support.command_line import run
 from tests.support.processes import command, free_port, services, serving, wait_until_ready
 from tests.support.terminal import at_terminal
 
@@ -74,6 +74,15 @@ def test_the_announcement_comes_once_connections_are_accepted(sqlite_url: str, o
 
     assert url == metadata["issuer"] == f"http://127.0.0.1:{port}"
     assert "Serving on" not in rest
+
+
+def test_a_misspelt_setting_is_named(sqlite_url: str, taken: socket.socket) -> None:
+    Path(".env").write_text("REGISTRATON=closed\n")
+    with taken:
+        refused = run("serve", "--port", str(taken.getsockname()[1]), database_url=sqlite_url)
+
+    warning, _ = refused.stderr.splitlines()
+    assert warning == "warning: .env: REGISTRATON is not a setting: did you mean REGISTRATION?"
 
 
 def test_public_url_follows_the_host_and_the_port_unless_it_is_set(sqlite_url: str) -> None:

@@ -1,11 +1,14 @@
 """People who use the service under test."""
 
+from datetime import timedelta
 from typing import Any
 
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.db.types import new_id
 from app.testing import PASSWORD, Login, add_user, bearer, log_in, register
+from tests.conftest import MovableClock, Sql
 
 __all__ = ["PASSWORD", "Login", "add_user", "bearer", "log_in", "register"]
 
@@ -38,3 +41,16 @@ def faults(response: Response) -> list[list[str]]:
     detail = response.json()["detail"]
     assert all(fault.keys() == {"type", "loc", "msg"} for fault in detail)
     return [fault["loc"] for fault in detail]
+
+
+def add_sessions(sql: Sql, clock: MovableClock, count: int) -> list[str]:
+    """Add sessions to the only account, as logins would have made them, the latest a moment ago; their ids."""
+    [(user_id,)] = sql("SELECT id FROM users")
+    moments = [clock.now - timedelta(milliseconds=count - n) for n in range(count)]
+    times = [f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in moments]
+    ids = [new_id(moment) for moment in moments]
+    rest = "'2027-01-01T00:00:00.000000Z', '', ''"
+    rows = [f"('{id_}', '{user_id}', '', {time}, {time}, {rest})" for id_, time in zip(ids, times, strict=True)]
+    columns = "id, user_id, scope, created_at, rotated_at, expires_at, user_agent, ip"
+    sql(f"INSERT INTO sessions ({columns}) VALUES {', '.join(rows)}")
+    return ids

@@ -1,18 +1,17 @@
-"""Requests that a service may be sent and should not be: the rows of the table of input limits, case by case.
+"""Hostile input as HTTP requests, byte by byte.
 
-`<token>` and `<task>` stand for the access token and the task of who sends them.
+`<token>` and `<task>` stand for the access token and the task of the user who sends them.
 """
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote_plus
 
 from tests.support.accounts import PASSWORD
+from tests.support.hostile import BAD_FORMS, BAD_IDS, BAD_JSON, BAD_LIMITS, BAD_TIMES, CANARY
 
 MIB = 1024 * 1024
 
-CANARY = b"canary7q"
 HOST = b"Host: tasks.example"
 BEARER = b"Authorization: Bearer <token>"
 JSON = b"Content-Type: application/json"
@@ -73,117 +72,9 @@ LOGIN = form(b"&".join(ADA))
 CREDENTIALS = part(b"username", b"ada") + part(b"password", PASSWORD.encode())
 
 
-NAN = {name: name.encode() for name in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")}
-BAD_JSON: dict[str, dict[str, bytes]] = {
-    "NUL": {
-        "escaped": rb'{"title": "canary7q\u0000"}',
-        "raw": b'{"title": "canary7q\0"}',
-        "in a description": rb'{"title": "canary7q", "description": "\u0000"}',
-        "in a name": rb'{"title": "canary7q", "\u0000": 1}',
-    },
-    "lone surrogate": {
-        "escaped": rb'{"title": "canary7q\ud800"}',
-        "the wrong way round": rb'{"title": "\ude00\ud83dcanary7q"}',
-        "raw": b'{"title": "canary7q\xed\xa0\x80"}',
-        "in a name": rb'{"title": "canary7q", "\ud800": 1}',
-    },
-    "invalid UTF-8 in JSON": {
-        "0xFF": b'{"title": "canary7q\xff"}',
-        "over-long": b'{"title": "canary7q\xc0\x80"}',
-        "cut": b'{"title": "canary7q\xe2\x82"}',
-        "over U+10FFFF": b'{"title": "canary7q\xf5\x80\x80\x80"}',
-    },
-    "NaN, Infinity, 1e999": {
-        **{f"{name} as the title": b'{"title": %b}' % value for name, value in NAN.items()},
-        **{f"{name} as a time": b'{"title": "canary7q", "due_at": %b}' % value for name, value in NAN.items()},
-        **{f"{name} as more": b'{"title": "canary7q", "more": %b}' % value for name, value in NAN.items()},
-    },
-    "long numbers": {
-        **{f"{digits} digits": b'{"title": %b}' % (b"9" * digits) for digits in (400, 5_000, 100_000)},
-        "5,000 digits as a time": b'{"title": "canary7q", "due_at": %b}' % (b"9" * 5_000),
-        "5,000 digits behind the point": b'{"title": 0.%b}' % (b"9" * 5_000),
-        "an exponent of 5,000 digits": b'{"title": 1e%b}' % (b"9" * 5_000),
-    },
-    "nesting": {
-        "1,000 arrays in a string field": b'{"title": %b"canary7q"%b}' % (b"[" * 1_000, b"]" * 1_000),
-        "1,000 objects in a string field": b'{"title": %b1%b}' % (b'{"canary7q":' * 1_000, b"}" * 1_000),
-        "1,000 arrays in another": b'{"title": "canary7q", "more": %b%b}' % (b"[" * 1_000, b"]" * 1_000),
-        "60,000 arrays, closed": b'{"title": %b%b}' % (b"[" * 60_000, b"]" * 60_000),
-        "100,000 arrays, open": b"[" * 100_000,
-        "behind a string that does not end": b'"canary7q' + b"[" * 100_000,
-        "60,000 quotes in a string that does not end": b'"canary7q' + rb"\"" * 60_000,
-    },
-    "duplicate names": {
-        "the same value": b'{"title": "canary7q", "title": "canary7q"}',
-        "another spelling": rb'{"title": "canary7q", "\u0074itle": "canary7q"}',
-        "inside": b'{"title": "canary7q", "more": {"a": 1, "a": 2}}',
-    },
-    "BOM, UTF-16, UTF-32": {
-        name: '{"title": "canary7q"}'.encode(name)
-        for name in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
-    },
-    "no JSON": {
-        "nothing": b"",
-        "something behind": b'{"title": "canary7q"} canary7q',
-        "two": b'{"title": "canary7q"}{"title": "canary7q"}',
-        "cut": b'{"title": "canary7q"',
-        "single quotes": b"{'title': 'canary7q'}",
-        "a comma too many": b'{"title": "canary7q",}',
-        "a control character": b'{"title": "canary7q\n"}',
-    },
-    "long titles": {"201 characters": json.dumps({"title": "canary7q".ljust(201, "x")}).encode()},
-}
-
-NO_TIMES = {
-    "naive": b"2026-11-23T09:00:00",
-    "a day": b"2026-11-23",
-    "the last of all": b"9999-12-31T23:59:59-12:00",
-    "the first of all": b"0001-01-01T00:00:00+14:00",
-    "before 1970": b"1969-12-31T23:59:59Z",
-    "a leap second": b"2016-12-31T23:59:60Z",
-    "24 o'clock": b"2026-11-23T24:00:00Z",
-    "seconds in a string": b"1764504000",
-    "a zone of 24 hours": b"2026-11-23T09:00:00+24:00",
-}
-NO_IDS = {
-    "2^31": b"2147483648",
-    "2^63-1": b"9223372036854775807",
-    "2^63": b"9223372036854775808",
-    "400 digits": b"9" * 400,
-    "negative": b"-1",
-    "a fraction": b"1.0",
-    "with a sign": b"+1",
-    "with an underscore": b"1_0",
-    "with spaces": b"%201%20",
-    "upper case": b"<TASK>",
-    "a space before": b"%20<task>",
-    "a space behind": b"<task>%20",
-    "a newline behind": b"<task>%0A",
-    "NUL behind": b"<task>%00",
-    "braces": b"{<task>}",
-    "a URN": b"urn:uuid:<task>",
-    "a quote": b"<task>'",
-    "NUL": b"%00",
-    "0xFF": b"%FF",
-    "lone surrogate": b"%ED%A0%80",
-    "no escape": b"%zz",
-}
-NO_LIMITS = b"-1 0 101 2147483648 9223372036854775807 9223372036854775808 18446744073709551616".split()
-NO_LIMITS += [b"9" * 5_000, *b"1.5 1e1 NaN Infinity 0x10 %EF%BC%91 canary7q 1%3B".split(), b""]
-NO_UTF_8 = {
-    "escaped": b"username=ada%FF&password=canary7q&token=%FF",
-    "raw": b"username=ada\xff&password=canary7q&token=\xff",
-    "over-long": b"username=ada%C0%80&password=canary7q&token=%C0%80",
-    "cut": b"username=ada%E2%82&password=canary7q&token=%E2%82",
-    "in a name": b"username=ada&password=canary7q&token=canary7q&canary7q%FF=1",
-    "lone surrogate": b"username=ada%ED%A0%80&password=canary7q&token=%ED%A0%80",
-    "NUL": b"username=ada%00&password=canary7q&token=%00",
-    "raw NUL": b"username=ada\0&password=canary7q&token=\0",
-}
-
 REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
-    **{row: {name: (task(body), 422) for name, body in cases.items()} for row, cases in BAD_JSON.items()},
-    "in a change": {row: (change(next(iter(cases.values()))), 422) for row, cases in BAD_JSON.items()},
+    **{row: {name: (task(bad.body), 422) for name, bad in cases.items()} for row, cases in BAD_JSON.items()},
+    "in a change": {row: (change(next(iter(cases.values())).body), 422) for row, cases in BAD_JSON.items()},
     "NUL and surrogates elsewhere": {
         "NUL in a password": (user(rb'{"username": "bob", "password": "canary7q\u0000"}'), 422),
         "NUL in a username": (user(rb'{"username": "canary7q\u0000", "password": "canary7q12"}'), 422),
@@ -227,9 +118,9 @@ REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
         "of a form": (request(b"POST", b"/auth/token", FORM, b"Content-Encoding: gzip", body=b"canary7q=1"), 415),
     },
     "invalid UTF-8 in a form": {
-        **{name: (form(body), 400) for name, body in NO_UTF_8.items()},
-        **{f"{name}, to be revoked": (revoke(body), 400) for name, body in NO_UTF_8.items()},
-        **{f"{name}, to be introspected": (introspect(body), 400) for name, body in NO_UTF_8.items()},
+        **{name: (form(body), 400) for name, body in BAD_FORMS.items()},
+        **{f"{name}, to be revoked": (revoke(body), 400) for name, body in BAD_FORMS.items()},
+        **{f"{name}, to be introspected": (introspect(body), 400) for name, body in BAD_FORMS.items()},
         "multipart": (multipart(part(b"username", b"canary7q\xff"), part(b"password", b"x")), 400),
         "multipart, in a name": (multipart(CREDENTIALS, part(b"canary7q\xff", b"x")), 400),
         "multipart, NUL": (multipart(part(b"username", b"canary7q\0"), part(b"password", b"x")), 400),
@@ -261,18 +152,18 @@ REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
         },
     },
     "ids": {
-        **{name: (get(b"/tasks/" + id_), 422) for name, id_ in NO_IDS.items()},
-        **{f"{name}, to be deleted": (head(b"DELETE", b"/tasks/" + id_, BEARER), 422) for name, id_ in NO_IDS.items()},
+        **{name: (get(b"/tasks/" + id_), 422) for name, id_ in BAD_IDS.items()},
+        **{f"{name}, to be deleted": (head(b"DELETE", b"/tasks/" + id_, BEARER), 422) for name, id_ in BAD_IDS.items()},
         **{
             f"{name}, of a session": (head(b"DELETE", b"/auth/sessions/" + id_, BEARER), 422)
-            for name, id_ in NO_IDS.items()
+            for name, id_ in BAD_IDS.items()
         },
         "nobody's": (get(b"/tasks/00000000-0000-0000-0000-000000000000"), 404),
         "a slash behind": (get(b"/tasks/<task>/"), 404),
     },
     "limit": {
         f"{value[:20]!r} of {path!r}": (get(path + b"?limit=" + value), 422)
-        for value in NO_LIMITS
+        for value in BAD_LIMITS
         for path in (b"/tasks/", b"/auth/sessions")
     },
     "q=%25 with LIKE": {"status": (get(b"/tasks/?status=%25"), 422), "sort": (get(b"/tasks/?sort=%25"), 422)},
@@ -281,11 +172,11 @@ REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
         for value in (b"canary7q", b"", b"%25", b"e30=", b"W10=", b"W1tdXQ==", b"A" * 600, b"NaN", b"bnVsbA==")
     },
     "times": {
-        **{name: (task(b'{"title": "canary7q", "due_at": "%b"}' % time), 422) for name, time in NO_TIMES.items()},
-        **{f"{name}, in a change": (change(b'{"due_at": "%b"}' % time), 422) for name, time in NO_TIMES.items()},
+        **{name: (task(b'{"title": "canary7q", "due_at": "%b"}' % time), 422) for name, time in BAD_TIMES.items()},
+        **{f"{name}, in a change": (change(b'{"due_at": "%b"}' % time), 422) for name, time in BAD_TIMES.items()},
         **{
             f"{name}, as a filter": (get(b"/tasks/?due_before=" + time.replace(b"+", b"%2B")), 422)
-            for name, time in NO_TIMES.items()
+            for name, time in BAD_TIMES.items()
         },
         **{
             f"the number {number!r}": (task(b'{"title": "canary7q", "due_at": %b}' % number), 422)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx2
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
+PATIENCE = 60  # seconds after which a test gives up
 
 
 def free_port() -> int:
@@ -108,3 +109,10 @@ def _wait_until_ok(url: str, process: "subprocess.Popen[str]") -> None:
             time.sleep(0.02)
     kill(process)
     raise AssertionError(f"{url} did not come up: {process.communicate(timeout=10)[0]}")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.005)

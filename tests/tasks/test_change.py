@@ -188,6 +188,7 @@ STALE = {
 }
 
 
+@pytest.mark.rfc("9110", "13.1.1")
 def test_a_change_is_not_made_if_the_etag_is_none_of_if_match(client: TestClient) -> None:
     login = sign_up(client)
     answers = {}

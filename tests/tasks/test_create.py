@@ -13,6 +13,7 @@ from httpx2 import Response
 from app.tasks.schemas import VISIBLE
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, sign_up
+from tests.support.hostile import BAD_JSON
 
 EMOJI = "\N{GRINNING FACE}"
 
@@ -89,38 +90,21 @@ def test_a_token_without_tasks_write_creates_none(client: TestClient, sql: Sql) 
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-REFUSED: dict[str, tuple[str | bytes, str | None]] = {
+REFUSED: dict[str, tuple[str, str | None]] = {
     "no title": ("{}", "title"),
     "null title": ('{"title": null}', "title"),
     "number for a title": ('{"title": 1}', "title"),
-    "NaN for a title": ('{"title": NaN}', None),
     "empty title": ('{"title": ""}', "title"),
     "blank title": (r'{"title": " \t\n\u00a0\u3000"}', "title"),
     "201 characters": (json.dumps({"title": EMOJI * 201}, ensure_ascii=False), "title"),
-    "NUL in the title": (r'{"title": "a\u0000b"}', "title"),
-    "NUL after a newline": (r'{"title": "a\n\u0000"}', "title"),
-    "lone surrogate in the title": (r'{"title": "\ud800"}', "title"),
-    "surrogates the wrong way round": (r'{"title": "\ude00\ud83d"}', "title"),
     "10,001 characters": (json.dumps({"title": "a", "description": "b" * 10_001}), "description"),
-    "NUL in the description": (r'{"title": "a", "description": "\u0000"}', "description"),
-    "lone surrogate in the description": (r'{"title": "a", "description": "\udfff"}', "description"),
     "unknown status": ('{"title": "a", "status": "Done"}', "status"),
-    "lone surrogate for a status": (r'{"title": "a", "status": "\ud800"}', "status"),
     "null status": ('{"title": "a", "status": null}', "status"),
     "text for is_public": ('{"title": "a", "is_public": "true"}', "is_public"),
     "number for is_public": ('{"title": "a", "is_public": 1}', "is_public"),
     "null is_public": ('{"title": "a", "is_public": null}', "is_public"),
     "unknown field": ('{"title": "a", "secret_field": 1}', None),
-    "unknown field, deep": ('{"title": "a", "x": %s}' % ("[" * 900 + "]" * 900), None),
-    "unknown field, a lone surrogate": (r'{"title": "a", "\ud800": 1}', None),
     "owner": ('{"title": "a", "owner": "bob"}', None),
-    "list": ("[]", None),
-    "null": ("null", None),
-    "nothing": ("", None),
-    "too deep to read": ("[" * 60_000, None),
-    "invalid UTF-8": (b'{"title": "\xff"}', None),
-    "surrogate in UTF-8": (b'{"title": "\xed\xa0\x80"}', None),
-    "UTF-16": ('{"title": "a"}'.encode("utf-16"), None),
 }
 
 
@@ -135,12 +119,14 @@ def test_a_bad_task_is_refused_by_field_and_not_stored(client: TestClient, sql: 
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
-def test_a_body_that_is_not_json_is_refused(client: TestClient) -> None:
+def test_a_hostile_task_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
+    cases = {f"{row}, {name}": bad for row, kinds in BAD_JSON.items() for name, bad in kinds.items()}
 
-    [place] = faults(post(client, login, '{"title": "a"'))
+    answers = {name: faults(post(client, login, bad.body)) for name, bad in cases.items()}
 
-    assert place[0] == "body"
+    assert answers == {name: [["body", bad.field] if bad.field else ["body"]] for name, bad in cases.items()}
+    assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
 def test_every_other_text_comes_back_as_it_went_in(client: TestClient) -> None:

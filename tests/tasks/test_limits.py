@@ -1,18 +1,14 @@
 """What bounds tasks: how many an owner may have, and how large a page gets."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
 
+import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import make_url
 
-from app.db.connect import connect
-from app.tasks.quota import MOST_REMEMBERED, has_room, remembered
+from app.tasks.quota import remembered
 from tests.conftest import MovableClock, Serve, Sql
 from tests.support.accounts import Login, create_task, sign_up
-from tests.tasks.test_pages import SORTS, in_one, walk
-from tests.tasks.test_search import create_many
+from tests.support.task_lists import SORTS, create_many, in_one, walk
 
 MOST = 960 * 1024
 EMOJI = "\N{GRINNING FACE}"
@@ -98,17 +94,13 @@ def create(client: TestClient, owner: Login, key: str | None = None) -> int:
     return client.post("/tasks/", json={"title": "At one moment"}, headers=headers).status_code
 
 
-def test_few_owners_are_remembered(database_url: str) -> None:
-    owners = [str(UUID(int=number)) for number in range(MOST_REMEMBERED + 10)]
+def test_few_owners_are_remembered(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.tasks.quota.MOST_REMEMBERED", 2)
+    remembered.clear()
+    for name in "ada", "bob", "eve":
+        create_task(client, sign_up(client, name))
 
-    async def ask_for_all() -> list[bool]:
-        async with connect(make_url(database_url)) as database:
-            return await database.read(
-                lambda connection: [has_room(connection, owner, 999, is_alone=False) for owner in owners]
-            )
-
-    assert all(asyncio.run(ask_for_all()))
-    assert len(remembered) <= MOST_REMEMBERED
+    assert len(remembered) == 2
 
 
 def test_a_page_ends_at_about_a_mebibyte(client: TestClient, clock: MovableClock) -> None:

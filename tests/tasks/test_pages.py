@@ -17,33 +17,11 @@ from app.pagination.page import BadCursor, Position, _decode, _encode
 from app.tasks.schemas import TaskQuery
 from tests.conftest import MovableClock, Serve
 from tests.support.accounts import Login, create_task, faults, sign_up
+from tests.support.task_lists import SORTS, in_one, read_page, walk
 
-SORTS = ["created_at", "-created_at", "due_at", "-due_at", "updated_at", "-updated_at"]
 MONDAY, TUESDAY, WEDNESDAY = "2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z", "2026-12-02T12:00:00Z"
 ID = "01a207a2-3280-7000-8422-653b1e4423a0"
 REFUSED = [["query", "cursor"]]
-
-
-def read_page(client: TestClient, url: str, login: Login | None = None) -> tuple[list[str], str | None]:
-    """The titles of a page, and the link to the next, as it stands."""
-    response = client.get(url, headers=login.headers if login else None)
-    assert response.status_code == 200, response.text
-    link = response.headers.get("Link")
-    assert (response.json()["next_cursor"] is None) == (link is None)
-    next_url = link and link.removeprefix("<").removesuffix('>; rel="next"')
-    return [task["title"] for task in response.json()["items"]], next_url
-
-
-def walk(client: TestClient, url: str | None, login: Login | None = None) -> list[list[str]]:
-    pages: list[list[str]] = []
-    while url:
-        page, url = read_page(client, url, login)
-        pages.append(page)
-    return pages
-
-
-def in_one(pages: list[list[str]]) -> list[str]:
-    return [title for page in pages for title in page]
 
 
 def cursor_of(client: TestClient, url: str, login: Login | None = None) -> str:

@@ -1,6 +1,5 @@
 """`q` on the lists: the tasks that have all of its words, the same ones on both databases."""
 
-import asyncio
 import re
 import sys
 from collections.abc import Iterable
@@ -14,16 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, make_url
 
-from app.db.connect import connect
-from app.db.types import new_id
-from app.tasks.models import Task
 from app.tasks.schemas import TaskQuery
 from app.tasks.search import FEW, index_text
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, register, sign_up
-from tests.tasks.test_pages import SORTS, in_one, walk
+from tests.support.task_lists import SORTS, create_many, in_one, walk
 
 MONDAY, TUESDAY = "2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z"
 
@@ -36,23 +31,6 @@ def search(client: TestClient, q: str, login: Login | None = None, path: str = "
 
 def moment(time: str | None) -> datetime | None:
     return None if time is None else datetime.fromisoformat(time)
-
-
-def create_many(url: str, clock: MovableClock, owner_id: str, count: int, **fields: Any) -> None:
-    """Past the service: so many at once would take it a while."""
-    rows = []
-    for number in range(count):
-        clock.move(microseconds=1)
-        row = {"title": f"many {number}", "description": None, "is_public": True, "due_at": None} | fields
-        row |= {"words": index_text(row["title"], row["description"]), "status": ("todo", "done")[number % 2]}
-        row |= {"id": new_id(clock.now), "owner_id": owner_id, "created_at": clock.now, "updated_at": clock.now}
-        rows.append(row)
-
-    async def write() -> None:
-        async with connect(make_url(url)) as database:
-            await database.write(lambda connection: connection.execute(insert(Task), rows))
-
-    asyncio.run(write())
 
 
 def test_a_search_finds_words_of_title_and_description(client: TestClient, clock: MovableClock) -> None:

@@ -15,10 +15,10 @@ from app.db.connect import connect
 from app.db.database import Database
 from app.users.deletion import delete_rows
 from app.users.service import delete_user
-from tests.cli.runner import run
-from tests.conftest import SECRET, MovableClock, Serve, Sql
-from tests.db.test_database_away import on_sqlite, wait_for
+from tests.conftest import SECRET, MovableClock, Serve, Sql, on_sqlite
 from tests.support.accounts import PASSWORD, Login, add_user, create_task, log_in, refresh, register
+from tests.support.command_line import run
+from tests.support.processes import wait_for
 
 TASKS = 5
 COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (SELECT count(*) FROM tasks)"
@@ -165,7 +165,7 @@ def test_a_purge_takes_it_up(half_deleted: str, sql: Sql, database_url: str) -> 
 
 
 def test_the_command_deletes_all_of_it_before_it_ends(ada: Login, sql: Sql, database_url: str) -> None:
-    done = run("users", "delete", "ADA", database_url=database_url, secret_key=SECRET)
+    done = run("users", "delete", "ADA", "--yes", database_url=database_url, secret_key=SECRET)
 
     assert (done.exit_code, done.stdout) == (0, "Deleted ada.\n")
     assert sql(COUNT) == [(1, 1, 0)]

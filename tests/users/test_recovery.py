@@ -20,19 +20,9 @@ from app.users.recovery import Reset
 from app.users.service import get_account, replace_password
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
+from tests.support.reset_hook import fail, sent
 
 NEW = "another long one"
-sent: list[Reset] = []
-
-
-async def send(reset: Reset) -> None:
-    """A hook, as `RESET_HOOK` names one."""
-    sent.append(reset)
-
-
-async def fail(reset: Reset) -> None:
-    """A hook that cannot reach its mail server."""
-    raise OSError(f"no route to host for {reset.reset_token}")
 
 
 def issue(client: TestClient, root: Login, login: Login) -> str:
@@ -222,7 +212,7 @@ def test_a_reset_token_tells_nothing_of_the_hash(client: TestClient, root: Login
 
 @pytest.mark.parametrize("email", ["ada@example.com", None])
 def test_a_hook_sends_it_and_the_administrator_does_not_have_it(serve: Serve, email: str | None) -> None:
-    client = serve(reset_hook="tests.users.test_recovery:send")
+    client = serve(reset_hook="tests.support.reset_hook:send")
     add_user(client, "root", is_admin=True)
     user = register(client, "ada", email=email)
     sent.clear()
@@ -294,7 +284,7 @@ def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, caplog: pyte
 
 
 @pytest.mark.parametrize(
-    "hook", ["nothing.there:send", "tests.users.test_recovery:nothing", "tests.users", "7", "os:getcwd", "broken:send"]
+    "hook", ["nothing.there:send", "tests.support.reset_hook:nothing", "tests.users", "7", "os:getcwd", "broken:send"]
 )
 def test_a_hook_that_is_none_is_refused_at_the_start(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("broken.py").write_text("this is no Python")

@@ -1,0 +1,174 @@
+"""The doctor: finds what is wrong or unsafe with an installation, and says what to do about it."""
+
+import stat
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, func, select
+
+from app.auth.keys import key_pairs, load_tokens, secret_file
+from app.auth.passwords import is_weak
+from app.auth.service import FIRST_ID, has_sessions
+from app.cli.run import run_with
+from app.cli.serve import LOOPBACK_OR_HTTPS
+from app.clock import Clock
+from app.config import Settings, read_settings, unknown_names
+from app.db.database import Database, DatabaseUnavailable
+from app.db.migrations import is_current
+from app.errors import BadSettings
+from app.tasks.search import has_unindexed
+from app.users.service import list_hashes
+
+USERS_AT_ONCE = 1000
+MOUNTS = Path("/proc/mounts")
+NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
+MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
+SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
+IPV4_MAPPED = ip_network("::ffff:0:0/96")
+CLOCK_SKEW = timedelta(seconds=5)
+
+
+class Fault(NamedTuple):
+    what: str
+    remedy: str
+
+
+def diagnose(clock: Clock) -> list[Fault]:
+    """Look at the settings, the files that they name, and the database."""
+    try:
+        settings = read_settings()
+    except BadSettings as error:
+        return [Fault(message, "The service does not start before this is mended.") for message in error.messages]
+    return [*_examine_settings(settings), *_examine_files(settings), *_examine_database(settings, clock)]
+
+
+def _examine_settings(settings: Settings) -> Iterator[Fault]:
+    is_public = not _is_private(urlsplit(settings.public_url).hostname or "")
+    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+        yield Fault(
+            "PUBLIC_URL is not https: passwords and tokens cross the network in clear.",
+            "Put a proxy in front that has a certificate, and give PUBLIC_URL as clients see it.",
+        )
+    if settings.secret_key is not None and settings.secret_key == settings.secret_key_previous:
+        yield Fault("SECRET_KEY_PREVIOUS is SECRET_KEY.", "Drop it, or give the one that was there before.")
+    if "*" in settings.cors_origins:
+        yield Fault(
+            "CORS_ORIGINS lets pages of every origin call from a browser.",
+            "Name the origins of your own pages: https://app.example.com",
+        )
+    if is_public and settings.registration == "open" and "registration" not in settings.model_fields_set:
+        yield Fault(
+            "Anybody who reaches PUBLIC_URL can make an account.",
+            "Set REGISTRATION=closed; or REGISTRATION=open, where that is meant.",
+        )
+    public_host = (urlsplit(settings.public_url).hostname or "").lower()
+    if settings.allowed_hosts and public_host not in [host.strip("[]") for host in settings.allowed_hosts]:
+        yield Fault("ALLOWED_HOSTS lacks the host of PUBLIC_URL: nobody is answered there.", f"Add {public_host}.")
+    if settings.public_url.startswith("https://") and not settings.trusted_proxies:
+        yield Fault(
+            "TRUSTED_PROXIES does not name the proxy: to the throttle all clients have its address.",
+            "Name its address, as this host sees it.",
+        )
+    for network in map(ip_network, settings.trusted_proxies):
+        is_large = network.prefixlen < SHORTEST_PREFIX[network.version] or network.overlaps(IPV4_MAPPED)
+        if is_large or (not network.is_private and network.num_addresses > MAX_PUBLIC_ADDRESSES):
+            yield Fault(
+                f"TRUSTED_PROXIES trusts {network.num_addresses:,} addresses: any of them can pass for any client.",
+                "Name the addresses of your proxies.",
+            )
+
+
+def _is_private(host: str) -> bool:
+    """Whether only this host, or its own network, has a server of that name."""
+    try:
+        return ip_address(host.strip("[]")).is_private
+    except ValueError:
+        return host == "localhost" or "." not in host or host.endswith((".localhost", ".local", ".internal"))
+
+
+def _examine_files(settings: Settings) -> Iterator[Fault]:
+    env = Path(".env")
+    for message in unknown_names():
+        yield Fault(message, "Correct the name, or remove the line: the service ignores it.")
+    if env.is_file() and env.stat().st_mode & stat.S_IRWXO:
+        yield Fault(".env is open to every user of this host.", "chmod o= .env")
+    file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None
+    try:
+        if settings.secret_key or secret_file(settings).exists():
+            load_tokens(settings)
+        else:  # which would make a secret
+            key_pairs(settings.jwt_private_key_file)
+    except BadSettings as error:
+        yield Fault(f"{error}.", "The service does not start before this is mended.")
+    if file and file.exists() and file.stat().st_mode & stat.S_IRWXO:
+        yield Fault(f"{file} is open to every user of this host.", f"chmod o= {file}")
+    if file and _file_system(file.resolve()) in NETWORKED:
+        yield Fault(
+            f"{file} is on a network file system, where several hosts would damage it.",
+            "Keep SQLite's file on a disk of this host, or use PostgreSQL.",
+        )
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system that a path is on; empty where the host does not say."""
+    mounts = [line.split()[1:3] for line in MOUNTS.read_text().splitlines()] if MOUNTS.exists() else []
+    around = [(len(where), kind) for where, kind in mounts if path.is_relative_to(where)]
+    return max(around, default=(0, ""))[1]
+
+
+def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
+    if settings.database.drivername == "sqlite" and not Path(settings.database.database or "").exists():
+        return []  # the service makes it; to look would make it too
+
+    async def look(database: Database) -> list[Fault]:
+        try:
+            return [fault async for fault in _examine_rows(database, settings, clock)]
+        except DatabaseUnavailable:
+            return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
+
+    return run_with(settings, look)
+
+
+async def _examine_rows(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
+    if database.dialect == "postgresql":
+        off = await database.read(_clock) - clock()
+        if abs(off) > CLOCK_SKEW:
+            yield Fault(
+                f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
+                "Keep both with NTP: tokens and sessions end by the clock.",
+            )
+    if not await database.read(is_current):
+        yield Fault("The database's schema is not this version's.", "python -m app migrate")
+        return
+    if not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions):
+        yield Fault(
+            f"{secret_file(settings)} is gone: the service would make another, and end every session.",
+            "Put it back, from the backup of the database.",
+        )
+    if await database.read(has_unindexed):
+        yield Fault("Searches do not find every task: an older version has made some.", "python -m app migrate")
+    names = sorted([name async for name in _weakly_hashed(database)])
+    if names:
+        some = ", ".join(names[:3]) + (", …" if names[3:] else "")
+        yield Fault(
+            f"{len(names)} passwords are hashed more weakly than today's: {some}.",
+            "The next login mends it; for those who do not come: python -m app users set-password, or disable.",
+        )
+
+
+def _clock(connection: Connection) -> datetime:  # pragma: no cover - in a greenlet alone
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now
+
+
+async def _weakly_hashed(database: Database) -> AsyncIterator[str]:
+    users = await database.read(list_hashes, FIRST_ID, USERS_AT_ONCE)
+    while users:
+        for user in users:
+            if is_weak(user.password_hash):
+                yield user.username
+        users = await database.read(list_hashes, users[-1].id, USERS_AT_ONCE)

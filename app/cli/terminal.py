@@ -1,0 +1,72 @@
+"""Groups, options, questions and errors of one line, for all commands.
+
+This module imports nothing slow, and each command imports what it works with when it runs. So `--help` and a typing
+error are answered at once.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from app.errors import AppError, BadSettings
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+Name = Annotated[str, typer.Argument(help="The username. Letter case does not matter.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
+class CommandLine(TyperGroup):
+    """The commands. An error with a message for the user ends a command with that line on standard error.
+
+    The exit code is 2 for settings that cannot be used, as for wrong options, and 1 for all else.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AppError as error:
+            raise failure(error.detail) from error
+        except BadSettings as error:
+            raise failure(*error.messages, code=2) from error
+
+
+def print_json(fields: Mapping[str, object]) -> None:
+    """Print an object on one line. Times are RFC 3339, as in the answers of the service."""
+    from pydantic_core import to_json
+
+    typer.echo(to_json(fields).decode())
+
+
+def group(help_: str) -> typer.Typer:
+    return typer.Typer(help=help_, no_args_is_help=True)
+
+
+def failure(*messages: str, code: int = 1) -> typer.Exit:
+    for message in messages:
+        typer.echo(f"error: {message}", err=True)
+    return typer.Exit(code)
+
+
+def read_password() -> str:
+    """Read a password from a prompt, or from standard input: everybody on the host can see a command's arguments.
+
+    Windows and some editors add a carriage return and a byte order mark. Nobody can type those at a login.
+    """
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+
+
+def validate(kind: Any, **fields: object) -> Any:
+    """Return the fields as a schema has them. Each fault is one line, and the exit code is 1."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(fields)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise failure("; ".join(faults)) from error

@@ -1,0 +1,67 @@
+"""Changes of tables for migrations. They run on both databases; Alembic's own fail or lose something on SQLite."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import op
+from alembic.operations import BatchOperations
+from sqlalchemy import Column, Connection, ForeignKey, ForeignKeyConstraint, MetaData, Table
+
+DEPENDENTS = (
+    "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL"
+)
+REFERRING_TABLES = (
+    "SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f "
+    "WHERE t.type = 'table' AND lower(f.\"table\") = lower(?1) AND t.name <> ?1"
+)
+DELETE_ACTIONS = "SELECT \"from\", nullif(on_delete, 'NO ACTION') FROM pragma_foreign_key_list(?)"
+
+
+def add_column(table: str, column: Column[Any], references: str | None = None, ondelete: str | None = None) -> None:
+    """Add a column to a table, in place. The triggers of the table stay.
+
+    `references` is a column of another table, such as `"projects.id"`. `ondelete` is what happens to the row when the
+    referenced row is deleted, such as `"SET NULL"`. SQLite wants NULL as the default of a column with a reference.
+    """
+    is_sqlite = op.get_context().dialect.name == "sqlite"
+    if references is not None:
+        name = f"fk_{table}_{column.name}_{references.partition('.')[0]}"
+        column.append_foreign_key(ForeignKey(references, name=None if is_sqlite else name, ondelete=ondelete))
+    op.add_column(table, column, inline_references=is_sqlite)
+
+
+@contextmanager
+def rebuild_table(table: str) -> Iterator[BatchOperations]:
+    """Make changes for which SQLite needs a copy of the table, such as a CHECK on a column that exists.
+
+    Alembic's batch mode makes the copy. This function keeps what batch mode loses: triggers, indexes of expressions
+    and ON DELETE. PostgreSQL changes the table in place.
+
+    Raises:
+        NotImplementedError: on SQLite another table references this one. SQLite would delete its rows.
+    """
+    if op.get_context().dialect.name != "sqlite":
+        with op.batch_alter_table(table) as batch:
+            yield batch
+        return
+    connection = op.get_bind()
+    if referring := connection.exec_driver_sql(REFERRING_TABLES, (table,)).scalars().all():
+        raise NotImplementedError(f"SQLite cannot rebuild {table}: {', '.join(referring)} would lose their rows")
+    dependents = connection.exec_driver_sql(DEPENDENTS, (table,)).all()
+    for kind, name, _ in dependents:
+        connection.exec_driver_sql(f'DROP {kind} "{name}"')
+    old = Table(table, MetaData(), autoload_with=connection, resolve_fks=False)
+    read_ondelete(connection, old.foreign_key_constraints)
+    with op.batch_alter_table(table, copy_from=old, recreate="always") as batch:
+        yield batch
+    for _, _, statement in dependents:
+        connection.exec_driver_sql(statement)
+
+
+def read_ondelete(connection: Connection, constraints: set[ForeignKeyConstraint]) -> None:
+    """Set the ON DELETE of constraints read from SQLite: SQLAlchemy overlooks it in columns that were added later."""
+    for constraint in constraints:
+        found = connection.exec_driver_sql(DELETE_ACTIONS, (constraint.table.name,))
+        (own,) = constraint.column_keys
+        constraint.ondelete = next((action for column, action in found if column == own), None)

@@ -1,0 +1,132 @@
+"""The helpers that migrations change tables with, on both databases."""
+
+import asyncio
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+import sqlalchemy as sa
+from alembic import op
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from fastapi.testclient import TestClient
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import IntegrityError
+
+from app.db.connect import connect
+from app.db.ddl import add_column, rebuild_table
+from app.db.types import Base, Id
+from tests.support.accounts import create_task, sign_up
+
+InMigration = Callable[[Callable[[Connection], object]], None]
+
+PROJECT = "00000000-0000-7000-8000-000000000000"
+
+
+class Undo(Exception):
+    """Rolls a test's migration back."""
+
+
+@pytest.fixture
+def in_migration(database_url: str) -> InMigration:
+    def in_context(connection: Connection, f: Callable[[Connection], object]) -> None:
+        context = MigrationContext.configure(connection, opts={"target_metadata": Base.metadata})
+        with Operations.context(context):
+            f(connection)
+        raise Undo
+
+    async def run(f: Callable[[Connection], object]) -> None:
+        async with connect(make_url(database_url)) as database:
+            await database.write(in_context, f)
+
+    def run_and_undo(f: Callable[[Connection], object]) -> None:
+        with pytest.raises(Undo):
+            asyncio.run(run(f))
+
+    return run_and_undo
+
+
+def assert_search_has_its_triggers(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
+        assert {*found} == {"tasks_insert", "tasks_update", "tasks_delete"}, "the triggers of the search are gone"
+
+
+def add_projects() -> None:
+    op.create_table("projects", sa.Column("id", Id, primary_key=True))
+    add_column("tasks", sa.Column("project_id", Id), references="projects.id", ondelete="SET NULL")
+
+
+def assert_project_is_forgotten(connection: Connection) -> None:
+    """When it is deleted."""
+    connection.exec_driver_sql(f"INSERT INTO projects VALUES ('{PROJECT}')")
+    connection.exec_driver_sql(f"UPDATE tasks SET project_id = '{PROJECT}'")
+    with pytest.raises(IntegrityError), connection.begin_nested():
+        connection.exec_driver_sql("UPDATE tasks SET project_id = id")
+    connection.exec_driver_sql("DELETE FROM projects")
+    assert connection.exec_driver_sql("SELECT project_id FROM tasks").scalars().all() == [None]
+
+
+def test_add_column_in_place(client: TestClient, in_migration: InMigration) -> None:
+    create_task(client, sign_up(client))
+
+    def migration(connection: Connection) -> None:
+        is_urgent = sa.Column("is_urgent", sa.Boolean, server_default=sa.false(), nullable=False)
+        add_column("tasks", is_urgent)
+        assert connection.exec_driver_sql("SELECT is_urgent FROM tasks").scalars().all() == [False]
+        assert_search_has_its_triggers(connection)
+        op.drop_column("tasks", "is_urgent")
+
+    in_migration(migration)
+
+
+def test_add_column_with_a_reference(client: TestClient, in_migration: InMigration) -> None:
+    create_task(client, sign_up(client))
+
+    def migration(connection: Connection) -> None:
+        add_projects()
+        assert_project_is_forgotten(connection)
+        assert_search_has_its_triggers(connection)
+        op.drop_column("tasks", "project_id")
+        op.drop_table("projects")
+
+    in_migration(migration)
+
+
+def test_rebuild_keeps_triggers_indexes_and_ondelete(client: TestClient, in_migration: InMigration) -> None:
+    create_task(client, sign_up(client))
+
+    def migration(connection: Connection) -> None:
+        add_projects()
+        op.create_index("ix_tasks_lower", "tasks", [sa.text("lower(title)")])
+        with rebuild_table("tasks") as batch:
+            batch.create_check_constraint("title", "length(title) < 20")
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            connection.exec_driver_sql("UPDATE tasks SET title = 'A title that is too long'")
+        assert_project_is_forgotten(connection)
+        assert_search_has_its_triggers(connection)
+        op.drop_index("ix_tasks_lower")
+
+    in_migration(migration)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_rebuild_refuses_a_table_whose_rows_others_reference(client: TestClient, in_migration: InMigration) -> None:
+    """SQLite deletes each row of the old table, and ON DELETE CASCADE does its work."""
+    create_task(client, sign_up(client))
+
+    def migration(connection: Connection) -> None:
+        with pytest.raises(NotImplementedError, match="sessions, tasks"), rebuild_table("users"):
+            pass
+
+    in_migration(migration)
+
+
+def test_postgresql_rebuilds_no_table() -> None:
+    written = StringIO()
+    options = {"as_sql": True, "output_buffer": written, "target_metadata": Base.metadata}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    with Operations.context(context), rebuild_table("tasks") as batch:
+        batch.create_check_constraint("title", "length(title) < 20")
+
+    assert written.getvalue().strip() == "ALTER TABLE tasks ADD CONSTRAINT ck_tasks_title CHECK (length(title) < 20);"
