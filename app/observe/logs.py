@@ -1,4 +1,4 @@
-"""What a process writes to standard error: a line of JSON for each message, or a line for people.
+"""The log on standard error: a line of JSON for each message, or a line for people.
 
 Both escape what is not printable, so that nothing that was sent can begin a line of its own.
 """

@@ -86,7 +86,7 @@ class ChildProcess(SpawnProcess):
 
     def start(self) -> None:
         resource_tracker.ensure_running()  # to start the tracker would unblock SIGINT
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a child inherits
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child inherits the mask
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -139,7 +139,7 @@ multiprocess.Server = Server  # type: ignore[attr-defined] # uvicorn offers no o
 
 
 class Workers(Multiprocess):
-    """uvicorn's, which stops listening as soon as it is told to stop: new clients are refused, and try elsewhere."""
+    """uvicorn's, but it stops listening as soon as it is told to stop: new clients are refused, and try elsewhere."""
 
     def terminate_all(self) -> None:
         for listener in self.sockets:

@@ -1,4 +1,4 @@
-"""What is on standard error: one line each, in JSON or for people, which nothing that is said can forge."""
+"""The lines on standard error, in JSON or for people. Nothing that was sent can forge one."""
 
 import io
 import json

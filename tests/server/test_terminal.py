@@ -1,4 +1,4 @@
-"""What a developer sees at a terminal: readable lines, one line for what is wrong, and a quiet Ctrl-C."""
+"""The service at a developer's terminal: readable lines, one line for each fault, and a quiet Ctrl-C."""
 
 import json
 import re

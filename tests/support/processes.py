@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's, with the project importable and the settings given; what it compiles is kept for the next.
+    """This process's environment, with the project importable and the settings given. Compiled code is kept.
 
     Requests are not logged unless that is given: their lines would fill a pipe that nobody reads.
     """
