@@ -8,7 +8,7 @@ import sys
 from contextlib import nullcontext, suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.context import SpawnProcess
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -17,6 +17,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 from app.observe.metrics import shared_folder
 from app.server.protocol import Protocol
 
+MAX_TEXT: Final = 4096
 ACCEPT_SECONDS: Final = 0.1  # until the loop has made connections of what it has accepted
 GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10
 EXPORT_SECONDS: Final = "2"  # with OpenTelemetry's 10, Ctrl-C took 20 when there was no collector
@@ -55,7 +56,8 @@ def serve(listeners: list[socket.socket], workers: int, announcement: str, *, re
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
     )
-    config.announcement = announcement
+    sender, config.announcement = socket.socketpair(type=socket.SOCK_DGRAM)
+    sender.send(announcement.encode())
     if reload:
         ChangeReload(config, Server(config).run, listeners).run()
     elif workers == 1:
@@ -68,14 +70,9 @@ def serve(listeners: list[socket.socket], workers: int, announcement: str, *, re
 
 
 class Config(uvicorn.Config):
-    """uvicorn's, with a text that the first process prints once it accepts connections."""
+    """uvicorn's, with a socket that has the announcement: the first process that accepts connections takes it."""
 
-    announcement = ""
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        self.announcement = ""  # the process that unpickles it has the announcement now
-        return state
+    announcement: socket.socket | None = None
 
 
 class ChildProcess(SpawnProcess):
@@ -108,7 +105,8 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
             sys.exit(STARTUP_FAILURE)
         if self.config.announcement and not self.should_exit:
-            print(self.config.announcement, flush=True)
+            with suppress(BlockingIOError):  # another worker has taken it
+                print(self.config.announcement.recv(MAX_TEXT, socket.MSG_DONTWAIT).decode(), flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for connection in self._stop_listening(sockets or []):
@@ -139,7 +137,7 @@ multiprocess.Server = Server  # type: ignore[attr-defined] # uvicorn offers no o
 
 
 class Workers(Multiprocess):
-    """uvicorn's, but it stops listening as soon as it is told to stop: new clients are refused, and try elsewhere."""
+    """uvicorn's, but it stops listening at once when it is told to stop: new clients are refused, and try elsewhere."""
 
     def terminate_all(self) -> None:
         for listener in self.sockets:

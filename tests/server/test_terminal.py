@@ -101,7 +101,7 @@ def test_public_url_follows_the_host_and_the_port_unless_it_is_set(sqlite_url: s
 @pytest.mark.parametrize(
     ("words", "moment"),
     [
-        ([*IMPORTS_SHOWN, "app", "serve"], "| sqlalchemy\n"),
+        ([*IMPORTS_SHOWN, "app", "serve"], "sqlalchemy"),
         (["-m", "app", "serve"], "at the newest migration"),
         (["-m", "app", "serve"], "Waiting for application startup"),
         (["-m", "app", "serve", "--reload"], "Started reloader process"),

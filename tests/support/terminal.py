@@ -24,7 +24,7 @@ class Terminal:
 
     def read_until(self, text: str) -> None:
         while text not in self.shown:
-            assert self._read(), f"{text!r} did not come: {self.shown}"
+            assert self._read(), f"{text!r} did not come: {self.shown[-2000:]}"
 
     def press(self, keys: bytes) -> None:
         os.write(self._screen, keys)
@@ -38,7 +38,7 @@ class Terminal:
 
     def _read(self) -> bool:
         data = b""
-        assert select.select([self._screen], [], [], SECONDS)[0], f"nothing more came: {self.shown}"
+        assert select.select([self._screen], [], [], SECONDS)[0], f"nothing more came: {self.shown[-2000:]}"
         with suppress(OSError):  # EIO: every process that had the terminal has ended
             data = os.read(self._screen, 1 << 16)
         self.shown += data.decode(errors="replace").replace("\r\n", "\n")
