@@ -99,11 +99,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
-            await super().startup(sockets)
+            for listener in sockets or []:
+                listener.listen(self.config.backlog)
         except OSError as error:  # another process bound the same port, and listened first
-            print(f"error: {error}", file=sys.stderr)
-            await self.lifespan.shutdown()
+            print(f"error: cannot listen: {error.strerror}", file=sys.stderr)
             sys.exit(STARTUP_FAILURE)
+        await super().startup(sockets)
         if self.config.announcement and not self.should_exit:
             with suppress(BlockingIOError):  # another worker has taken it
                 print(self.config.announcement.recv(MAX_TEXT, socket.MSG_DONTWAIT).decode(), flush=True)
