@@ -5,11 +5,10 @@ import gc
 import inspect
 import os
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import httpx2
@@ -27,10 +26,6 @@ __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"
 pytest_plugins = ["app.testing", "pytester", "tests.support.rfc"]
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
-
-WRAPPED = (  # what middleware is made of
-    *("root_path", "public_url", "trusted_proxies", "allowed_hosts", "cors_origins", "log_requests", "metrics"),
-)
 
 CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
 
@@ -111,24 +106,49 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+class NotedSettings:
+    """Settings that note what `create_app` reads of them. Afterwards they refuse to be read: an app is used again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.noted: dict[str, object] = {}
+        self.is_open = True
+
+    def __getattr__(self, name: str) -> object:
+        assert self.is_open, f"create_app kept the settings for {name}: let the app read app.state.settings"
+        return self.noted.setdefault(name, getattr(self._settings, name))
+
+
 @pytest.fixture(scope="session")
-def closed_apps() -> defaultdict[str, list[FastAPI]]:
-    """Apps that another test is done with, by what they are wrapped in: FastAPI takes 40 ms to make each ready."""
-    return defaultdict(list)
+def closed_apps() -> list[tuple[dict[str, object], FastAPI]]:
+    """Apps that another test is done with, and the settings that they were made of: FastAPI takes 40 ms to make one."""
+    return []
 
 
 @pytest.fixture
-def make_app(make_app: MakeApp, clock: MovableClock, closed_apps: defaultdict[str, list[FastAPI]]) -> Iterator[MakeApp]:
+def make_app(
+    make_app: MakeApp, clock: MovableClock, closed_apps: list[tuple[dict[str, object], FastAPI]]
+) -> Iterator[MakeApp]:
     with ExitStack() as stack:
 
         def make(settings: Settings) -> FastAPI:
-            closed = closed_apps[repr([getattr(settings, name) for name in WRAPPED])]
-            app = closed.pop() if closed else make_app(settings)
-            app.state.settings, app.state.clock = settings, clock
-            stack.callback(closed.append, app)
-            return app
+            closed = next((each for each in closed_apps if is_made_of(each[0], settings)), None)
+            if closed:
+                closed_apps.remove(closed)
+            else:
+                noted = NotedSettings(settings)
+                app = make_app(cast("Settings", noted))
+                noted.is_open = False
+                closed = noted.noted, app
+            closed[1].state.settings, closed[1].state.clock = settings, clock
+            stack.callback(closed_apps.append, closed)
+            return closed[1]
 
         yield make
+
+
+def is_made_of(noted: dict[str, object], settings: Settings) -> bool:
+    return all(getattr(settings, name) == value for name, value in noted.items())
 
 
 @pytest.fixture

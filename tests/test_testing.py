@@ -9,6 +9,7 @@ from httpx2 import Headers, Response
 from pydantic import ValidationError
 from sqlalchemy import URL
 
+from app import SLUG
 from app.config import Settings
 from app.testing import BearerError, LogIn, MovableClock, Serve, User, assert_bearer_error, assert_oauth_error, bearer
 from tests.conftest import execute, on_one_database
@@ -220,7 +221,7 @@ def test_a_refusal_of_an_access_token_is_told_by_its_challenge(
     challenge = bad.headers["WWW-Authenticate"]
     of_another_scheme, without_comma = challenge.replace("Bearer", "Basic"), challenge.replace(",", "")
     of_another_code = challenge.replace("invalid_token", "invalid_request")
-    without_realm = challenge.replace('realm="bearer-tasks", ', "")
+    without_realm = challenge.replace(f'realm="{SLUG}", ', "")
     without_scope = poor.headers["WWW-Authenticate"].partition(", scope=")[0]
     twice = altered(bad)
     twice.headers = Headers([*bad.headers.multi_items(), ("WWW-Authenticate", challenge)])

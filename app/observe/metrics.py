@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
 
+from app import SLUG
 from app.observe.events import Event
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -112,7 +113,7 @@ def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
 @contextmanager
 def shared_folder() -> Iterator[None]:
     """Let the processes that start inside this block count together."""
-    with TemporaryDirectory(prefix="bearer-tasks-") as folder:
+    with TemporaryDirectory(prefix=f"{SLUG}-") as folder:
         os.environ[FOLDER] = folder
         yield
 

@@ -10,13 +10,12 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from tests.conftest import MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, REALM, bearer, create_task, log_in, refresh, refreshed, register, sign_up
 
 pytestmark = on_one_database
 
 Operation = tuple[str, str]
 
-REALM = 'Bearer realm="bearer-tasks"'
 NOT_VALID = "The access token is not valid"
 ID = "01a208f7-1a8a-7be3-842c-3f4269f2551d"
 
@@ -57,19 +56,19 @@ SCOPES: dict[Operation, str] = {
     ("post", "/users/{}/unlock"): "admin",
 }
 
-COLLECTIONS = {"/tasks", "/tasks/mine", "/tasks/public", "/users", "/auth/sessions"}
 
+def operations(client: TestClient) -> Iterator[tuple[str, str, str]]:
+    """Every operation of SCOPES as a method, a path with its parameters unnamed, and a URL.
 
-def operations(client: TestClient) -> Iterator[Operation]:
-    """All that need or take a token, as the OpenAPI document has them, parameters unnamed."""
+    A list has two URLs, as it answers with a slash at its end too.
+    """
     for path, methods in client.get("/openapi.json").json()["paths"].items():
         unnamed = "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
-        yield from ((method, unnamed) for method in methods if (method, unnamed) not in OPEN)
-
-
-def urls(path: str) -> set[str]:
-    """A collection answers with a slash at its end too."""
-    return {path, f"{path}/"} if path in COLLECTIONS else {path.format(ID)}
+        for method, operation in methods.items():
+            if (method, unnamed) not in OPEN:
+                is_list = any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
+                for url in (unnamed, f"{unnamed}/") if is_list else (unnamed.format(ID),):
+                    yield method, unnamed, url
 
 
 def assert_not_authenticated(response: Response) -> None:
@@ -92,37 +91,47 @@ def assert_refused(client: TestClient, token: str, detail: str = NOT_VALID) -> N
     assert_invalid_token(client.get("/tasks/", headers=bearer(token)), detail)
 
 
+def test_the_realm() -> None:
+    assert REALM == 'Bearer realm="bearer-tasks"'
+
+
+def test_the_tables_have_every_operation(client: TestClient) -> None:
+    missing = {(method, path) for method, path, _ in operations(client)} - SCOPES.keys()
+
+    assert not missing, (
+        f"tests/auth/test_bearer.py lacks {sorted(missing)}: add each to SCOPES with the scope that it asks for, "
+        "and to OPTIONAL if it answers without a token too; or to OPEN if it takes no token"
+    )
+
+
 @pytest.mark.rfc("6750", "3.1")
 def test_every_operation_but_the_open_ones_asks_for_a_token(client: TestClient, subtests: pytest.Subtests) -> None:
-    for method, path in set(operations(client)) - OPTIONAL:
-        for url in urls(path):
+    for method, path, url in operations(client):
+        if (method, path) not in OPTIONAL:
             with subtests.test(f"{method} {url}"):
                 assert_not_authenticated(client.request(method, url))
 
 
 @pytest.mark.rfc("6750", "3")
 def test_every_operation_refuses_a_bad_token(client: TestClient, subtests: pytest.Subtests) -> None:
-    for method, path in operations(client):
-        for url in urls(path):
-            with subtests.test(f"{method} {url}"):
-                assert_invalid_token(client.request(method, url, headers=bearer("x.y.z")))
+    for method, _, url in operations(client):
+        with subtests.test(f"{method} {url}"):
+            assert_invalid_token(client.request(method, url, headers=bearer("x.y.z")))
 
 
 @pytest.mark.rfc("6750", "3.1")
 def test_every_operation_asks_for_its_scope(client: TestClient, subtests: pytest.Subtests) -> None:
     register(client)
+    everything = log_in(client).scope.split()
     everything_but = {
-        "tasks:read": log_in(client, scope="tasks:write account"),
-        "tasks:write": log_in(client, scope="tasks:read account"),
-        "account": log_in(client, scope="tasks:read tasks:write"),
-        "admin": log_in(client),
+        needed: log_in(client, scope=" ".join(scope for scope in everything if scope != needed))
+        for needed in sorted(set(SCOPES.values()))
     }
 
-    for method, path in operations(client):
-        for url in urls(path):
+    for method, path, url in operations(client):
+        needed = SCOPES.get((method, path))
+        if needed:
             with subtests.test(f"{method} {url}"):
-                needed = SCOPES[method, path]
-
                 response = client.request(method, url, headers=everything_but[needed].headers)
 
                 assert response.status_code == 403
