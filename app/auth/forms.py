@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from app.auth.errors import FieldRequired, InvalidRequest, InvalidScope
 from app.auth.schemas import SCOPES
-from app.db.types import StorableText
+from app.http.fields import StorableText
 
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
