@@ -20,11 +20,11 @@ from app.auth.local_throttle import REMEMBERED, TURN_SECONDS, LocalThrottle
 from app.auth.throttle import Limiter
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, add_user, bearer, register
 from tests.support.hashing import Library
 from tests.support.loops import MovableLoop
+from tests.support.oauth_errors import assert_oauth_error
 from tests.support.statements import after_each_statement
 
 PROXY = "10.0.0.1"
