@@ -1,7 +1,7 @@
 """The forms of the OAuth endpoints (RFC 6749 §3.2 and appendix B).
 
-We do not use `Depends()` on FastAPI's form, because its parser accepts files, repeated fields and other text than UTF-8,
-which RFC 6749 forbids, and its errors are 422, without the `error` that OAuth clients read.
+We do not use `Depends()` on FastAPI's form. Its parser accepts files, repeated fields and other text than UTF-8, which
+RFC 6749 forbids, and its errors are 422, without the `error` that OAuth clients read.
 """
 
 from collections.abc import Mapping
