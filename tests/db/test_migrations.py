@@ -76,7 +76,7 @@ def test_down_and_up_again(database_url: str) -> None:
 
 
 def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, database_url: str) -> None:
-    """More of them than are read at once; so is what an older version makes meanwhile, when that is done again."""
+    """They are more than one batch. A second run finds the tasks that an older version made during the first."""
     ada = sign_up(client)
     create_task(client, ada, "First", description="Ça va", is_public=True)
     run(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))

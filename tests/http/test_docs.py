@@ -110,7 +110,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def errors(page: Page) -> list[str]:
-    """What the page logs as errors, with what its policy blocks."""
+    """The errors that the page logs, with those of its policy."""
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(error.message))

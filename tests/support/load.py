@@ -132,7 +132,7 @@ class Writer:
 
 @contextmanager
 def load(url: str) -> Iterator[list[Writer]]:
-    """Eight clients that write for as long as the context lasts. What one of them finds wrong is raised at its end."""
+    """Eight clients that write for as long as the context lasts. At the end it raises the faults that they found."""
     httpx2.post(f"{url}/users", json=ADA).raise_for_status()
     writers = [Writer(url, f"task {n}") for n in range(WRITERS)]
     stop = Event()
