@@ -59,7 +59,7 @@ LINKS: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         for target, header in (("read_task", "If-None-Match"), ("change_task", "If-Match"), ("delete_task", "If-Match"))
     ],
 ]
-"""An answer, the operation that follows it, and the part that this takes. Schemathesis itself finds the links of ids."""
+"""An answer, the operation that follows it, and the part that this takes. Schemathesis finds the links of ids."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
