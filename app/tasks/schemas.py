@@ -53,7 +53,8 @@ Time = Annotated[
     AwareDatetime,
     Field(
         description="RFC 3339 with a zone, without leap seconds. Digits beyond microseconds are cut off. "
-        f"In the years {FIRST_YEAR} to {LAST_YEAR} in UTC."
+        f"In the years {FIRST_YEAR} to {LAST_YEAR} in UTC.",
+        examples=["2027-01-01T09:00:00Z"],
     ),
     BeforeValidator(_in_microseconds),
     AfterValidator(_in_utc),
@@ -75,7 +76,7 @@ Title = Annotated[
     Field(min_length=1, max_length=200, examples=["Water the plants"], json_schema_extra=HAS_VISIBLE),
     AfterValidator(_has_something_visible),
 ]
-Description = Annotated[StorableText, Field(max_length=10_000)]
+Description = Annotated[StorableText, Field(max_length=10_000, examples=["Twice a week in summer."])]
 TaskStatus = TypeAliasType("TaskStatus", Literal["todo", "doing", "done"])
 IsPublic = Annotated[bool, Field(strict=True, description="Whether everyone may read it.")]
 TaskSort = TypeAliasType(
@@ -100,7 +101,9 @@ class TaskUpdate(TypedDict, total=False):
     The read-only fields of a task may be sent back as they were read.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="forbid", json_schema_extra={"examples": [{"status": "done"}]}
+    )
 
     title: Title
     description: Description | None

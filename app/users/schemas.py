@@ -55,7 +55,11 @@ Email = Annotated[
 ]
 NFC = BeforeValidator(lambda value: normalize(value) if isinstance(value, str) else value)
 PASSWORD = {"format": "password"}
-Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD), NFC]
+Password = Annotated[
+    StorableText,
+    Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD, examples=["correct horse battery"]),
+    NFC,
+]
 NewPassword = Annotated[
     StorableText,
     Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH, json_schema_extra=PASSWORD, examples=["correct horse battery"]),
@@ -87,7 +91,9 @@ class UserCreate(NewUser):
 class UserUpdate(TypedDict, total=False):
     """The fields that are given change; null clears."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="forbid", json_schema_extra={"examples": [{"email": "ada@example.com"}]}
+    )
 
     email: Email | None
 
@@ -103,14 +109,16 @@ class PasswordChange(PasswordSet):
 class UserChange(TypedDict, total=False):
     """What an administrator changes, of the fields that are given."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="forbid", json_schema_extra={"examples": [{"is_active": True}]}
+    )
 
     is_active: Annotated[bool, Field(strict=True, description="Disabled, a user has no sessions, and cannot log in.")]
     is_admin: Annotated[bool, Field(strict=True)]
 
 
 class PasswordReset(PasswordSet):
-    reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD)]
+    reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD, examples=["eyJhbGciOi…"])]
 
 
 class ResetSent(BaseModel):
