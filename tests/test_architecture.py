@@ -32,12 +32,13 @@ LAYERS = [
     {"router"},
     {"dependencies"},
     {"accounts"},
-    {"access", "forms", "login_service", "recovery", "refresh", "services"},
-    {"changes", "logins"},
-    {"service"},
+    {"access", "forms", "login_service", "recovery", "services"},
+    {"introspection"},
+    {"changes", "logins", "refresh"},
+    {"service", "sessions"},
     {"callers", "deletion", "plans", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
-    {"counters", "guesses", "queue"},
+    {"counters", "hashing_queue", "local_throttle"},
     {"models", "networks", "triggers", "usernames"},
     {"claims", "scopes"},
     {"schemas"},
@@ -56,15 +57,15 @@ WITHOUT_HTTP = {
     *set.union(*LAYERS[4:-2]),
 }
 ONLY_IMPORTERS = {
-    "httpx2": "testing.py",
-    "jose": "auth/tokens.py",
-    "passlib": "auth/passwords.py",
-    "prometheus_client": "observe/metrics.py",
-    "pytest": "testing.py",
-    "zxcvbn": "auth/passwords.py",
+    "httpx2": {"testing.py"},
+    "jose": {"auth/tokens.py"},
+    "passlib": {"auth/passwords.py"},
+    "prometheus_client": {"observe/metrics.py"},
+    "pytest": {"testing.py", "db/testing.py"},
+    "zxcvbn": {"auth/passwords.py"},
 }
 OF_APP_ITSELF = {"NAME", "SLUG", "__version__"}
-MAX_LINES = 320
+MAX_LINES = 275
 FILES = sorted(APP.rglob("*.py"))
 
 
@@ -130,8 +131,8 @@ def test_a_module_fits_in_a_few_screens(file: Path) -> None:
     assert lines <= MAX_LINES, f"{file} has {lines} lines, more than {MAX_LINES}: split it by idea"
 
 
-@pytest.mark.parametrize(("library", "importer"), ONLY_IMPORTERS.items())
-def test_a_guarded_library_has_one_importer(library: str, importer: str) -> None:
+@pytest.mark.parametrize(("library", "allowed"), ONLY_IMPORTERS.items())
+def test_a_guarded_library_has_no_other_importer(library: str, allowed: set[str]) -> None:
     importers = {str(f.relative_to(APP)) for f in FILES if any(name.split(".")[0] == library for name in imports(f))}
 
-    assert importers == {importer}, f"{library} is for {importer} alone: use what that module offers"
+    assert importers == allowed, f"{library} is for {allowed} alone: use what they offer"

@@ -10,9 +10,9 @@ from httpx2 import Response
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import EVERY_SCOPE, EVERYTHING, PASSWORD, REALM, bearer, log_in, register
+from tests.support.oauth_errors import assert_oauth_error
 from tests.support.statements import after_each_statement
 
 LOGIN = {"username": "ada", "password": PASSWORD}

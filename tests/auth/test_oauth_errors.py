@@ -16,9 +16,9 @@ from httpx2 import Response
 from app.auth.passwords import QUEUE_LENGTH
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
 from tests.support.accounts import EVERYTHING, PASSWORD, log_in, register, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 pytestmark = on_one_database
 

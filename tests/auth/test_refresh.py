@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from sqlalchemy import Engine, event
 
-from app.testing import assert_oauth_error
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import (
     EVERY_SCOPE,
@@ -23,6 +22,7 @@ from tests.support.accounts import (
     register,
     sign_up,
 )
+from tests.support.oauth_errors import assert_oauth_error
 
 REUSED = "The session was ended because a replaced refresh token was used again"
 NOT_VALID = "The refresh token is not valid"

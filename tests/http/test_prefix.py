@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from app.auth.schemas import SCOPES
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, MovableClock, Serve, on_one_database
 from tests.support.accounts import PASSWORD, bearer, create_task, register, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 pytestmark = on_one_database
 

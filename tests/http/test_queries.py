@@ -14,9 +14,10 @@ from app.auth.dependencies import get_current_user
 from app.config import Settings
 from app.http.router import SafeRoute
 from app.main import create_app
-from app.testing import assert_bearer_error, assert_oauth_error
+from app.testing import assert_bearer_error
 from tests.conftest import CHEAP, MovableClock, Sql, on_one_database
 from tests.support.accounts import EVERY_SCOPE, PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 pytestmark = on_one_database
 
