@@ -140,7 +140,7 @@ def test_summaries_are_sentences(document: dict[str, Any]) -> None:
     assert "grant_type=refresh_token" in document["info"]["description"]
 
 
-def test_an_endpoint_without_a_docstring_keeps_the_summary_of_fastapi() -> None:
+def test_an_endpoint_without_a_docstring_has_a_summary() -> None:
     app = create_app(Settings(database_url="sqlite:///./unused.db"), password_cost=CHEAP)
 
     @app.get("/plants")
