@@ -36,7 +36,7 @@ from app.http.middleware import (
 )
 from app.http.openapi import UNEXPECTED, complete
 from app.observe.logs import configure_logging
-from app.observe.metrics import Metrics, install
+from app.observe.metrics import Metrics, add_metrics_route
 from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
@@ -64,8 +64,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_services(settings, app.state.clock, database, deletions, app.state.password_cost) as services:
             app.state.services = services
             usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}
-            showing = app.state.metrics.showing(**usages) if settings.metrics else nullcontext()
-            async with showing, services.deletions.running():
+            sampling = app.state.metrics.sampling(**usages) if settings.metrics else nullcontext()
+            async with sampling, services.deletions.running():
                 yield
 
 
@@ -94,7 +94,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     docs.install(app)
     app.state.metrics = Metrics() if settings.metrics else None
     if settings.metrics:
-        install(app, app.state.metrics)
+        add_metrics_route(app, app.state.metrics)
     errors = ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
     _wrap(app, settings, errors)
     return app

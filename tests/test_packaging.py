@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 from tests.support.processes import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-KIT = ROOT / "app" / "testing.py"
-FILES = sorted({*(ROOT / "app").rglob("*.py"), *(ROOT / "alembic").rglob("*.py")} - {KIT})
+KIT = sorted((ROOT / "app").rglob("testing.py"))
+FILES = sorted({*(ROOT / "app").rglob("*.py"), *(ROOT / "alembic").rglob("*.py")} - {*KIT})
 
 
 def declared(requirements: Iterable[str]) -> set[str]:
@@ -38,7 +38,7 @@ def imported(files: Iterable[Path]) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize(("files", "extra"), [(FILES, ""), ([KIT], "testing")], ids=["service", "kit"])
+@pytest.mark.parametrize(("files", "extra"), [(FILES, ""), (KIT, "testing")], ids=["service", "kit"])
 def test_imported_packages_are_declared(files: list[Path], extra: str) -> None:
     requirements = PROJECT["dependencies"] + PROJECT["optional-dependencies"].get(extra, [])
     providers = packages_distributions()

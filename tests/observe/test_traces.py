@@ -26,7 +26,7 @@ Spans = Callable[[], Sequence[ReadableSpan]]
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """What has been traced since it was last asked. OpenTelemetry itself lets nobody set a provider twice."""
+    """Returns the spans since its last call. OpenTelemetry itself lets nobody set a provider twice."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
@@ -74,7 +74,7 @@ def test_nothing_that_was_sent_is_traced(serve: Serve, spans: Spans, prefix: str
 
 
 class Collector(ThreadingHTTPServer):
-    """What OTLP is sent to."""
+    """A collector of traces, to which the service sends OTLP."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
