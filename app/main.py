@@ -44,6 +44,14 @@ from app.tasks.search import BACKFILL
 from app.users import router as users
 from app.users.deletion import delete_ended
 
+ROUTERS: Final = (
+    tasks.router,
+    auth.oauth_router,
+    auth.router,
+    auth.well_known,
+    users.router,
+    health.router,
+)
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 TAGS: Final = {
     "auth": "Log in, refresh, log out; sessions.",
@@ -88,8 +96,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.settings = settings
     app.state.clock = clock
     app.state.password_cost = password_cost
-    for room in tasks.router, auth.oauth_router, auth.router, auth.well_known, users.router, health.router:
-        app.include_router(room)
+    for router in ROUTERS:
+        app.include_router(router)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS)
     docs.install(app)
     app.state.metrics = Metrics() if settings.metrics else None

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from app.db.types import StorableText
+from app.http.fields import StorableText
 from app.http.schema import Schema
 from app.http.times import Time
 from app.pagination.page import PageOf, PageQuery

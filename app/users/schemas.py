@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
-from app.db.types import StorableText
+from app.http.fields import StorableText
 from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 

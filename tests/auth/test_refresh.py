@@ -341,7 +341,7 @@ def test_too_wide_a_scope_is_refused_and_uses_nothing_up(client: TestClient, clo
 
     response = refresh(client, login.refresh_token, scope=scope)
 
-    detail = "The scope does not exist or may not be had"
+    detail = "Unknown scope, or not allowed for this user"
     assert response.status_code == 400
     assert response.json() == {
         "detail": detail,

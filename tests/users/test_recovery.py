@@ -41,7 +41,7 @@ def reset(client: TestClient, token: str, password: str = NEW) -> Response:
 
 def assert_refused(response: Response) -> None:
     assert response.status_code == 400
-    assert response.json() == {"detail": "The reset token is not valid, or no longer", "code": "invalid_reset_token"}
+    assert response.json() == {"detail": "The reset token is invalid or has expired", "code": "invalid_reset_token"}
 
 
 def can_log_in(client: TestClient, password: str) -> bool:
