@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from app.db.database import AnyRow
-from app.db.types import Digits, StorableText
+from app.http.fields import Digits, StorableText
 from app.http.openapi import describe, header
 from app.pagination.cursor import MAX_CURSOR, BadCursor
 
