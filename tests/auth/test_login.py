@@ -79,7 +79,7 @@ def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any
     "form",
     [
         pytest.param(b"username=ada&password=%2010+%E2%82%AC%20%2B+5+%25+%26+%C3%BC%3D%C3%BC;+", id="escaped"),
-        # What `curl -d` sends.
+        # `curl -d` sends this.
         pytest.param("username=ada&password=%2010+€+%2B+5+%25+%26+ü=ü;%20".encode(), id="raw"),
     ],
 )

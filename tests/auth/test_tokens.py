@@ -111,7 +111,7 @@ def test_some_thousand_verified_access_tokens_are_remembered(monkeypatch: pytest
     monkeypatch.setattr(jws, "verify", verify_noting)
 
     def read(kind: type[Claims], *texts: str) -> list[str]:
-        """Those that are verified anew."""
+        """The tokens that are verified again."""
         verified.clear()
         for text in texts:
             tokens.verify(kind, text, NOW)

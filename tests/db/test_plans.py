@@ -38,7 +38,7 @@ def test_every_filter_has_a_value_to_be_tried_with() -> None:
 
 @pytest.fixture
 def statements() -> Iterator[Statements]:
-    """What the service runs, with the latest parameters of each."""
+    """The statements that the service runs, with the latest parameters of each."""
     seen: Statements = {}
 
     def see(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
@@ -70,7 +70,7 @@ def test_each_page_is_a_range_of_an_index(
 
     assert len(statements) > 60
     assert_served(database_url, statements)
-    if database_url.startswith("sqlite"):  # which takes an index of public tasks for a query in the index's words alone
+    if database_url.startswith("sqlite"):  # its index of public tasks serves only conditions in the index's own words
         plans = plans_on_sqlite(database_url, statements)
         by_status = [plan for name, plan in plans if "tasks.status = ?" in name and "tasks.due_at <" not in name]
         by_status = [plan for plan in by_status if not any("due_at>?" in step for step in plan)]

@@ -1,4 +1,4 @@
-"""What bounds tasks: how many an owner may have, and how large a page gets."""
+"""The bounds of tasks: how many an owner may have, and how large a page gets."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -382,7 +382,7 @@ TEXTS = st.lists(LETTERS, min_size=1, max_size=8).map("".join)
 
 
 def words_of(text: str) -> list[str]:
-    """What a word is, said otherwise: for what has no other marks than accents."""
+    """The words of a text by another definition, for texts whose only marks are accents."""
     plain = re.sub("[\u0300-\u036f]", "", normalize("NFKD", normalize("NFKD", text).casefold()))
     return re.findall(r"[^\W_]+", plain)
 
