@@ -20,6 +20,7 @@ from sqlalchemy import URL, make_url
 from app.config import Settings
 from app.testing import CHEAP, SECRET, MakeApp, MovableClock, Serve, migrate, new_database
 from tests.support import postgres
+from tests.support.transport import quicken
 
 __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"]
 
@@ -157,6 +158,7 @@ def serve(serve: Serve) -> Serve:
 
     def start(**changes: Any) -> TestClient:
         client = serve(**changes)
+        quicken(client)
         client.headers["X-Request-ID"] = "test"
         return client
 
