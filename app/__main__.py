@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from app import __version__
+from app import NAME, __version__
 from app.cli import check, demo, keys, purge, serve, sessions, users
 from app.cli.terminal import HELP, CommandLine
 
 cli = typer.Typer(
     cls=CommandLine,
-    help="Bearer Tasks, a task service.",
+    help=f"{NAME}, a task service.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

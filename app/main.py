@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, ip_network
 from typing import Final
@@ -11,14 +11,12 @@ from typing import Final
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app import __version__, health
+from app import NAME, __version__, health
 from app.auth import router as auth
 from app.auth.dependencies import BEARER_ERRORS
-from app.auth.keys import load_tokens, signing_secrets
-from app.auth.passwords import Cost, Passwords
-from app.auth.refresh import Uses
-from app.auth.services import Services
-from app.auth.throttle import Limiter
+from app.auth.keys import load_tokens
+from app.auth.passwords import Cost
+from app.auth.services import open_services
 from app.clock import Clock, utc_now
 from app.config import Settings, read_settings
 from app.db.background import Background
@@ -28,9 +26,15 @@ from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
-from app.http.middleware import SECURITY_HEADERS, HeadAsGet, PathPrefix, RequestIdAndHeaders, RequestLimits
+from app.http.middleware import (
+    SECURITY_HEADERS,
+    HeadAsGet,
+    MatchedRoute,
+    PathPrefix,
+    RequestIdAndHeaders,
+    RequestLimits,
+)
 from app.http.openapi import OTHER_ERROR, complete
-from app.http.planned_routes import Shortcut
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, install
 from app.observe.requests import RequestLog
@@ -56,18 +60,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with connect(settings.database) as database:
         if database.dialect == "sqlite":
             await bring_up_to_date(database, settings.database, BACKFILL)
-        with closing(Passwords(app.state.password_cost)) as passwords:
-            app.state.services = services = Services(
-                settings,
-                app.state.clock,
-                database,
-                load_tokens(settings),
-                passwords,
-                Limiter(settings, signing_secrets(settings)[0]),
-                Uses(settings.refresh_grace),
-                Background(partial(delete_ended, database), "rows of deleted accounts are left"),
-            )
-            usages = {"hashing_queue": passwords.usage, "database_connections": database.usage}
+        deletions = Background(partial(delete_ended, database), "rows of deleted accounts are left")
+        with open_services(settings, app.state.clock, database, deletions, app.state.password_cost) as services:
+            app.state.services = services
+            usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}
             showing = app.state.metrics.showing(**usages) if settings.metrics else nullcontext()
             async with showing, services.deletions.running():
                 yield
@@ -76,7 +72,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cost = Cost()) -> FastAPI:  # noqa: B008
     """Make the service. Nothing is opened, and no file touched, before it starts."""
     app = FastAPI(
-        title="Bearer Tasks",
+        title=NAME,
         version=__version__,
         description="Tasks behind OAuth2's password flow, with login done right.",
         lifespan=lifespan,
@@ -92,7 +88,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.settings = settings
     app.state.clock = clock
     app.state.password_cost = password_cost
-    for room in tasks.router, auth.forms, auth.router, auth.well_known, users.router, health.router:
+    for room in tasks.router, auth.oauth_router, auth.router, auth.well_known, users.router, health.router:
         app.include_router(room)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS)
     docs.install(app)
@@ -106,7 +102,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
 
 def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     """Add the middleware, from the inside out."""
-    app.add_middleware(Shortcut, fastapi=app, errors=errors)
+    app.add_middleware(MatchedRoute)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLimits, errors=errors, hosts=settings.allowed_hosts)
     if settings.root_path:

@@ -18,7 +18,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import URL, make_url
 
 from app.config import Settings
-from app.testing import CHEAP, SECRET, MakeApp, MovableClock, Serve, migrate, new_database
+from app.db.testing import migrate, new_database
+from app.testing import CHEAP, SECRET, MakeApp, MovableClock, Serve
 from tests.support import postgres
 from tests.support.transport import quicken
 

@@ -9,10 +9,12 @@ from httpx2 import Headers, Response
 from pydantic import ValidationError
 from sqlalchemy import URL
 
+from app import SLUG
 from app.config import Settings
-from app.testing import BearerError, LogIn, MovableClock, Serve, User, assert_bearer_error, assert_oauth_error, bearer
+from app.testing import BearerError, LogIn, MovableClock, Serve, User, assert_bearer_error, bearer
 from tests.conftest import execute, on_one_database
 from tests.support.accounts import refresh, refreshed
+from tests.support.oauth_errors import assert_oauth_error
 from tests.support.processes import ROOT
 
 STRICT = '[tool.pytest]\nstrict = true\nfilterwarnings = ["error"]'
@@ -137,12 +139,11 @@ def test_a_conftest_may_import_from_it(suite: pytest.Pytester) -> None:
 def test_a_failure_shows_the_line_the_fault_and_the_answer(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
-        from app.testing import assert_oauth_error
+        from app.testing import assert_bearer_error
 
-        def test_a_login_that_was_thought_to_fail(client, user):
-            form = {"username": user.username, "password": user.password}
-            assert_oauth_error(client.post("/auth/token", data=form), "invalid_grant")
-        """
+        def test_a_token_that_was_thought_to_be_bad(client, user, login):
+            assert_bearer_error(client.get("/users/me", headers=login(user).headers), "invalid_token")
+    """
     )
 
     result = suite.runpytest_inprocess()
@@ -150,13 +151,13 @@ def test_a_failure_shows_the_line_the_fault_and_the_answer(suite: pytest.Pyteste
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            '>       assert_oauth_error(client.post("/auth/token", data=form), "invalid_grant")',
-            "E       AssertionError: the status must be 400; the error must be invalid_grant; *",
+            '>       assert_bearer_error(client.get("/users/me", headers=login(user).headers), "invalid_token")',
+            "E       AssertionError: the status must be 401; the body must have a detail and a code; *",
             "E       200",
-            'E       {"access_token":*',
+            'E       {"id":*',
         ]
     )
-    result.stdout.no_fnmatch_line("*def _require*")
+    result.stdout.no_fnmatch_line("*def require*")
 
 
 def test_a_token_expires_with_the_clock_and_is_refreshed(
@@ -220,7 +221,7 @@ def test_a_refusal_of_an_access_token_is_told_by_its_challenge(
     challenge = bad.headers["WWW-Authenticate"]
     of_another_scheme, without_comma = challenge.replace("Bearer", "Basic"), challenge.replace(",", "")
     of_another_code = challenge.replace("invalid_token", "invalid_request")
-    without_realm = challenge.replace('realm="bearer-tasks", ', "")
+    without_realm = challenge.replace(f'realm="{SLUG}", ', "")
     without_scope = poor.headers["WWW-Authenticate"].partition(", scope=")[0]
     twice = altered(bad)
     twice.headers = Headers([*bad.headers.multi_items(), ("WWW-Authenticate", challenge)])

@@ -10,19 +10,13 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
+from app.tasks.triggers import TRIGGERS
+
 revision = "0005"
 down_revision = "0004"
 
 WORDS = sa.String().with_variant(TSVECTOR(), "postgresql")
 
-# FTS5 keeps no text here, and must be told what it was to forget it. A token of ours has a `_`, which no word has.
-SELECT = (
-    "SELECT number, {0}.words || '_' || {0}.owner_id || CASE WHEN {0}.is_public THEN ' _public' ELSE '' END "
-    "FROM task_numbers WHERE task_id = {0}.id AND {0}.words IS NOT NULL"
-)
-INSERT = "INSERT INTO task_words (rowid, words) "
-REMEMBER = INSERT + SELECT.format("new")
-FORGET = "INSERT INTO task_words (rowid, words, task_words) " + SELECT.format("old").replace(" FROM", ", 'delete' FROM")
 ON_SQLITE = (
     "CREATE TABLE task_numbers (number INTEGER NOT NULL PRIMARY KEY, task_id CHAR(36) NOT NULL UNIQUE)",
     (
@@ -31,11 +25,6 @@ ON_SQLITE = (
     ),
     "INSERT INTO task_numbers (task_id) SELECT id FROM tasks ORDER BY id",
 )
-TRIGGERS = {
-    "INSERT": ("INSERT INTO task_numbers (task_id) VALUES (new.id)", REMEMBER),
-    "UPDATE OF words, is_public": (FORGET, REMEMBER),
-    "DELETE": (FORGET, "DELETE FROM task_numbers WHERE task_id = old.id"),
-}
 
 
 def upgrade() -> None:
@@ -46,21 +35,15 @@ def upgrade() -> None:
         has_words = sa.text("words IS NOT NULL")
         op.create_index("ix_tasks_words", "tasks", ["words"], postgresql_using="gin", postgresql_where=has_words)
         return
-    for statement in ON_SQLITE:
+    for statement in (*ON_SQLITE, *TRIGGERS.values()):
         op.execute(statement)
-    for change_of, statements in TRIGGERS.items():
-        op.execute(f"CREATE TRIGGER {_name(change_of)} AFTER {change_of} ON tasks BEGIN {'; '.join(statements)}; END")
 
 
 def downgrade() -> None:
     if op.get_context().dialect.name == "sqlite":
-        for change_of in TRIGGERS:
-            op.execute(f"DROP TRIGGER {_name(change_of)}")
+        for name in TRIGGERS:
+            op.execute(f"DROP TRIGGER {name}")
         for table in "task_words", "task_numbers":
             op.drop_table(table)
     op.drop_index("ix_tasks_without_words")
     op.drop_column("tasks", "words")
-
-
-def _name(change_of: str) -> str:
-    return f"tasks_{change_of.split(maxsplit=1)[0].lower()}"

@@ -28,8 +28,8 @@ T = TypeVar("T")
 class CallerDatabase:
     """The database for a caller with a verified token. No call does anything unless the caller's session is live.
 
-    - `read` and `write` check the session first. Their functions get the user, and may run any statement. What `write`
-      has checked stays true until its transaction ends.
+    - `read` and `write` check the session first. Their functions get the user, and may run any statement. `write`
+      keeps what it has checked true until its transaction ends.
     - `read_if_live` and `write_if_live` save that look: each statement checks the session (see `if_live`).
 
     Raises:

@@ -28,7 +28,7 @@ from sqlalchemy.orm import aliased
 from app.auth.claims import AccessClaims
 from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
 from app.auth.models import LoginSession, User
-from app.auth.schemas import SCOPES
+from app.auth.scopes import allowed_scopes
 from app.db.database import AnyRow, AnySelect
 
 Statement = TypeVar("Statement", AnySelect, Update, Delete)
@@ -189,14 +189,6 @@ def _read_current_user(
     if not scopes.issuperset(required):
         raise InsufficientScope(" ".join(required))
     return CurrentUser(row.id, row.username, claims.sid, scopes, row.created_at)
-
-
-def allowed_scopes(*, is_admin: bool) -> frozenset[str]:
-    return frozenset(SCOPES) if is_admin else frozenset(SCOPES) - {"admin"}
-
-
-def format_scope(scopes: frozenset[str]) -> str:
-    return " ".join(scope for scope in SCOPES if scope in scopes)
 
 
 def why_over(session: AnyRow, now: datetime) -> str | None:

@@ -1,4 +1,4 @@
-"""Counters in the database: all processes share them, and a restart forgets none."""
+"""The counters of the throttle: all processes share them in the database, and a restart keeps them."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -27,13 +27,13 @@ from app.auth.models import Throttle
 from app.db.database import AnySelect
 from app.db.types import UTCDateTime
 
-PURGED_AT_ONCE: Final = 10  # more than one login adds, so that the table stays as small as its windows are
+PURGED_AT_ONCE: Final = 10  # more counters than one login adds, so that the table does not grow
 CLOCK_SKEW: Final = timedelta(minutes=1)
-"""So far the clocks of two hosts may be apart. A counter that ends later than that after its window is over."""
+"""How far the clocks of two hosts may be apart. A counter that ends later than its window and this is over."""
 
 
 class Limit(NamedTuple):
-    """So much may be counted under `key` within `window`: from the first that counts, or else since the latest."""
+    """At most `most` may be counted under `key` in a `window`, which begins at the first count or at the latest one."""
 
     key: str
     most: int
@@ -41,47 +41,47 @@ class Limit(NamedTuple):
     since_latest: bool = False
 
     def latest_end(self, now: datetime) -> datetime:
-        """Return when a counter ends at the latest. One that a clock ahead of ours has begun may end later."""
+        """Return the latest possible end of a counter. Only a clock ahead of ours writes a later one."""
         return now + self.window + CLOCK_SKEW
 
 
 class Keys(NamedTuple):
-    """A range of keys: all that counts one account."""
+    """The range of keys that count one account."""
 
     first: str
     last: str
 
 
 Ends = dict[Limit, datetime]
-"""The limits that are reached, and when each begins anew."""
+"""The limits that are reached, and the time when each counter starts again."""
 
 
 def find_reached(connection: Connection, limits: Iterable[Limit], now: datetime) -> Ends:
-    """Read which limits are reached, so that nothing more may be counted."""
-    of = {limit.key: limit for limit in limits}
-    values = {f"key_{n}": key for n, key in enumerate(of)}
-    rows = connection.execute(_reading(len(of)), {"now": now, **values}).all()
+    """Read the limits that allow no more counts."""
+    by_key = {limit.key: limit for limit in limits}
+    values = {f"key_{n}": key for n, key in enumerate(by_key)}
+    rows = connection.execute(_select_reached(len(by_key)), {"now": now, **values}).all()
     return {
-        of[row.key]: min(row.resets_at, now + of[row.key].window)
+        by_key[row.key]: min(row.resets_at, now + by_key[row.key].window)
         for row in rows
-        if row.hits >= of[row.key].most and row.resets_at <= of[row.key].latest_end(now)
+        if row.hits >= by_key[row.key].most and row.resets_at <= by_key[row.key].latest_end(now)
     }
 
 
 def add(connection: Connection, limits: Iterable[Limit], now: datetime, number: int = 1) -> Ends:
-    """Add to each counter, which begins anew when it is over; return the limits that are exceeded.
+    """Add to the counter of each limit, and return the exceeded limits. A counter that is over starts again.
 
-    The rows are locked in the order of their keys, so that no two transactions wait for each other.
+    The statement locks the rows in the order of their keys, so that no two transactions wait for each other.
     """
     ordered = sorted(limits)
     values: dict[str, object] = {"now": now}
     for n, limit in enumerate(ordered):
         values |= {f"key_{n}": limit.key, f"end_{n}": now + limit.window, f"latest_end_{n}": limit.latest_end(now)}
         values |= {f"moves_below_{n}": limit.most if limit.since_latest else 0}
-    adding = _adding(connection.dialect.name, len(ordered), number)
-    of = {limit.key: limit for limit in ordered}
-    rows = connection.execute(adding, values).all()
-    return {of[row.key]: row.resets_at for row in rows if row.hits > of[row.key].most}
+    upsert = _upsert(connection.dialect.name, len(ordered), number)
+    by_key = {limit.key: limit for limit in ordered}
+    rows = connection.execute(upsert, values).all()
+    return {by_key[row.key]: row.resets_at for row in rows if row.hits > by_key[row.key].most}
 
 
 def refuse(reached: Ends, now: datetime) -> None:
@@ -91,11 +91,7 @@ def refuse(reached: Ends, now: datetime) -> None:
 
 
 def check(connection: Connection, limit: Limit, now: datetime) -> None:
-    """Read whether one more may be counted.
-
-    Raises:
-        TooManyAttempts
-    """
+    """Raises TooManyAttempts: the limit is reached."""
     refuse(find_reached(connection, [limit], now), now)
 
 
@@ -103,44 +99,46 @@ def count(connection: Connection, limit: Limit, now: datetime) -> None:
     """Count one more.
 
     Raises:
-        TooManyAttempts: another request was faster; nothing has been counted.
+        TooManyAttempts: another request was faster. The transaction must be rolled back.
     """
     refuse(add(connection, [limit], now), now)
     purge_counts(connection, now, PURGED_AT_ONCE)
 
 
-FORGET = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))
+DELETE_ACCOUNT_COUNTERS = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))
 
 
 def forget(connection: Connection, keys: Keys) -> None:
-    """Delete the counters of an account, wherever it was guessed at from. The counters of addresses stay."""
-    connection.execute(FORGET, keys._asdict())
+    """Delete the counters of an account, for every address. The counters of the addresses themselves stay."""
+    connection.execute(DELETE_ACCOUNT_COUNTERS, keys._asdict())
 
 
-SOME_OVER = select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(bindparam("limit", type_=Integer))
-PURGE = delete(Throttle).where(Throttle.key.in_(SOME_OVER.with_for_update(skip_locked=True)))
+SELECT_EXPIRED = (
+    select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(bindparam("limit", type_=Integer))
+)
+DELETE_EXPIRED = delete(Throttle).where(Throttle.key.in_(SELECT_EXPIRED.with_for_update(skip_locked=True)))
 
 
 def purge_counts(connection: Connection, now: datetime, limit: int) -> int:
-    """Delete some of the counters that are over; return how many."""
-    return connection.execute(PURGE, {"now": now, "limit": limit}).rowcount
+    """Delete at most `limit` counters that are over. Return how many."""
+    return connection.execute(DELETE_EXPIRED, {"now": now, "limit": limit}).rowcount
 
 
-# Statements are made once for so many counters: to make one takes longer than to run it.
+# Each statement is built once for a number of counters: building one takes longer than running it.
 
 
 @lru_cache(64)
-def _reading(counters: int) -> AnySelect:
+def _select_reached(counters: int) -> AnySelect:
     keys = [bindparam(f"key_{n}", type_=String) for n in range(counters)]
     read = select(Throttle.key, Throttle.hits, Throttle.resets_at)
     return read.where(Throttle.key.in_(keys), Throttle.resets_at > bindparam("now"))
 
 
 @lru_cache(64)
-def _adding(dialect: str, counters: int, number: int) -> ReturningInsert[str, int, datetime]:
+def _upsert(dialect: str, counters: int, number: int) -> ReturningInsert[str, int, datetime]:
     begun, changed = max(number, 0), Throttle.hits + number
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    # Not `values` of several rows, which SQLAlchemy compiles each time.
+    # SQLAlchemy would compile `values` of several rows each time.
     rows = [select(bindparam(f"key_{n}", type_=String), literal(begun), _time(f"end_{n}")) for n in range(counters)]
     new = insert(Throttle).from_select([Throttle.key, Throttle.hits, Throttle.resets_at], union_all(*rows))
     is_over, moves = [Throttle.resets_at <= _time("now")], []

@@ -1,11 +1,9 @@
 """Who calls, and with what: the bearer schemes, and what the endpoints are handed."""
 
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request, Response, Security
-from fastapi.exceptions import RequestValidationError
+from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
@@ -20,8 +18,6 @@ from app.auth.services import Services
 from app.auth.tokens import BadToken, ExpiredToken
 from app.clock import Now
 from app.config import Settings
-from app.errors import UnsupportedMediaType
-from app.http.json_body import JSONRoute
 from app.observe.events import bind_caller
 
 
@@ -115,23 +111,6 @@ OptionalUser = Annotated[callers.CurrentUser | None, Security(get_optional_user)
 AccountDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["account"])]
 FreshAccountDb = Annotated[CallerDatabase, Security(get_fresh_caller_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
-
-
-class UserRoute(JSONRoute):
-    """A route that tells nobody what is wrong with a request but who may make it; but for a body that is no JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_for_users(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except (RequestValidationError, UnsupportedMediaType):
-                if check := getattr(request.state, "check_caller", None):
-                    await check()
-                raise
-
-        return handle_for_users
 
 
 BEARER_ERRORS = (RepeatedCredentials, NotAuthenticated, InvalidToken, InsufficientScope)

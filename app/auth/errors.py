@@ -27,9 +27,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from math import ceil
 
+from app import SLUG
 from app.errors import AppError, Forbidden, InvalidInput, NotFound, TooManyRequests, Unavailable
-
-REALM = "bearer-tasks"
 
 SESSION_EXPIRED = "The session has expired"
 SESSION_OVER = "The session is over"  # for a reason that only a newer version knows
@@ -98,7 +97,7 @@ class InvalidCredentials(OAuthError):
     error = "invalid_grant"
     detail = "Invalid credentials"
     code = "invalid_credentials"
-    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_grant"'}  # noqa: RUF012
+    headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}", error="invalid_grant"'}  # noqa: RUF012
 
 
 class RepeatedCredentials(AppError):
@@ -106,14 +105,14 @@ class RepeatedCredentials(AppError):
     detail = "Several Authorization headers"
     error = "invalid_request"
     code = "repeated_credentials"
-    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="invalid_request"'}  # noqa: RUF012
+    headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}", error="invalid_request"'}  # noqa: RUF012
 
 
 class NotAuthenticated(AppError):
     status_code = 401
     detail = "Not authenticated"
     code = "not_authenticated"
-    headers = {"WWW-Authenticate": f'Bearer realm="{REALM}"'}  # noqa: RUF012
+    headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}"'}  # noqa: RUF012
 
 
 class InvalidToken(AppError):
@@ -125,7 +124,7 @@ class InvalidToken(AppError):
     def __init__(self, detail: str = detail) -> None:
         self.detail = detail
         self.headers = {
-            "WWW-Authenticate": f'Bearer realm="{REALM}", error="{self.error}", error_description="{detail}"'
+            "WWW-Authenticate": f'Bearer realm="{SLUG}", error="{self.error}", error_description="{detail}"'
         }
 
 
@@ -136,7 +135,7 @@ class StaleLogin(AppError):
     detail = "The login is too old for this: log in again"
 
     def __init__(self, max_age: int) -> None:
-        challenge = f'Bearer realm="{REALM}", error="{self.error}", max_age="{max_age}"'
+        challenge = f'Bearer realm="{SLUG}", error="{self.error}", max_age="{max_age}"'
         self.headers = {"WWW-Authenticate": f'{challenge}, error_description="{self.detail}"'}
 
 
@@ -147,7 +146,7 @@ class InsufficientScope(Forbidden):
 
     def __init__(self, needed: str) -> None:
         self.detail = f"The access token lacks the scope {needed}"
-        self.headers = {"WWW-Authenticate": f'Bearer realm="{REALM}", error="{self.error}", scope="{needed}"'}
+        self.headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}", error="{self.error}", scope="{needed}"'}
 
 
 class InvalidResetToken(AppError):

@@ -1,7 +1,4 @@
-"""What it takes to be let in, each step in the order that security rests on.
-
-The two grants of POST /auth/token (RFC 6749 §4.3, §6), and the current password of who is signed in.
-"""
+"""The rules of logins and sessions. Each method does one thing, and logs its events."""
 
 import logging
 import secrets
@@ -13,7 +10,8 @@ from typing import NoReturn
 
 from sqlalchemy import Connection
 
-from app.auth.callers import CurrentUser, allowed_scopes
+from app.auth.access import CallerDatabase
+from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import (
     ClockBehind,
@@ -23,12 +21,14 @@ from app.auth.errors import (
     TokenReused,
     WrongPassword,
 )
+from app.auth.introspection import INACTIVE, introspect
 from app.auth.logins import LoginOrigin, find_account, start_session
 from app.auth.passwords import Verdict
 from app.auth.refresh import refresh_session
-from app.auth.schemas import TokenResponse
-from app.auth.service import grant_scope
+from app.auth.schemas import Introspection, TokenResponse
+from app.auth.scopes import allowed_scopes, grant_scope
 from app.auth.services import Services
+from app.auth.sessions import end_other_sessions, end_own_session, end_session
 from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
 from app.auth.usernames import normalize_username
@@ -50,13 +50,16 @@ class LoginService:
         return self.services.database
 
     async def log_in(self, username: str, password: str, scopes: Sequence[str]) -> TokenResponse:
-        """Exchange credentials for the tokens of a new session. No connection is held while the password is hashed.
+        """Exchange credentials for the tokens of a new session (RFC 6749 §4.3).
+
+        No database connection is held while the password is hashed.
 
         Raises:
             InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull
         """
         network, ttl = self.origin.network, timedelta(seconds=self.services.settings.session_ttl)
-        limited = self._reserved(username, lambda user_id: self.services.limiter.login(username, network, user_id))
+        limiter = self.services.limiter
+        limited = self._reserved(username, lambda user_id: limiter.login(username, network, user_id))
         async with limited as (found, attempt):
             account = found
             while True:
@@ -70,20 +73,20 @@ class LoginService:
                     log_event("login_refused", user_id=account.id, reason="scope")
                     raise
                 started = await self._db.write(
-                    start_session, account, verdict.new_hash, scope, self.origin, self.now, ttl, attempt
+                    start_session,
+                    *(account, verdict.new_hash, scope, self.origin, self.now, ttl, attempt),
+                    has_every_scope=not scopes,
                 )
                 if started is not None:
                     log_event("login_succeeded", user_id=account.id, session_id=started.session.id)
-                    for session_id in started.ended:
-                        log_event(
-                            "session_revoked", user_id=account.id, session_id=session_id, reason="too many sessions"
-                        )
+                    for ended in started.ended:
+                        log_event("session_revoked", user_id=account.id, session_id=ended, reason="too many sessions")
                     return self._response(started.session, scope)
-                # The account has changed since: another login has replaced the hash by a stronger one, for example.
+                # The account has changed. For example, another login has replaced the hash by a stronger one.
                 account = await self._db.read(find_account, username)
 
     async def refresh(self, refresh_token: str, scopes: Sequence[str]) -> TokenResponse:
-        """Exchange a refresh token for its successor. Asking for too much scope does not use it up.
+        """Exchange a refresh token for its successor (RFC 6749 §6). A refused scope does not use the token up.
 
         Raises:
             InvalidGrant, InvalidScope, TooManyAttempts
@@ -99,16 +102,14 @@ class LoginService:
         except BadToken:
             await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.services.settings.refresh_grace)
-        # Where the scope may be refused after the move, that must be taken back: it needs a transaction.
-        write = self._db.write if scopes or claims.scopes <= {"admin"} else self._db.autocommit
-        outcome = await write(refresh_session, claims, scopes, self.now, grace)
+        outcome = await self._db.autocommit(refresh_session, claims, scopes, self.now, grace)
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return self._response(outcome.session, outcome.scope)
 
     async def confirm_password(self, user: CurrentUser, password: str) -> AnyRow:
-        """Check the current password of the caller, and return the account: its hash and e-mail address.
+        """Check the current password of the caller. Return the account: its hash and e-mail address.
 
         Raises:
             WrongPassword, TooManyAttempts, HashingQueueFull
@@ -122,24 +123,57 @@ class LoginService:
             await self._db.write(clear, attempt, self.now)
             return account
 
+    async def revoke(self, token: str) -> None:
+        """End the session of a token, whatever its age. An unknown token is no error (RFC 7009 §2.2)."""
+        with suppress(BadToken):
+            claims = self.services.tokens.verify_session_token(token)
+            if await self._db.write(end_session, claims, "revoked", self.now):
+                log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
+
+    async def introspect(self, db: CallerDatabase, token: str) -> Introspection:
+        """Say what a token is good for. Its generation counts as used, because somebody has the token."""
+        try:
+            claims = self.services.tokens.verify_session_token(token, self.now)
+        except BadToken:
+            await db.current_user()
+            return INACTIVE
+        answer = await db.read(introspect, claims, self.now)
+        if answer.active:
+            await self.services.uses.note(self._db, claims)
+        return answer
+
+    async def end_session(self, db: CallerDatabase, session_id: str) -> None:
+        """End one of the caller's sessions.
+
+        Raises:
+            SessionNotFound
+        """
+        await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, self.now))
+        log_event("session_revoked", session_id=session_id)
+
+    async def end_other_sessions(self, db: CallerDatabase) -> None:
+        """End every session of the caller but the one of the request."""
+        await db.write(end_other_sessions, "revoked", self.now)
+        log_event("session_revoked", reason="all but this one")
+
     @asynccontextmanager
     async def _reserved(
-        self, username: str, attempt_at: Callable[[str | None], Attempt]
+        self, username: str, attempt_of: Callable[[str | None], Attempt]
     ) -> AsyncIterator[tuple[AnyRow | None, Attempt]]:
-        """Find the account of a name, and count a failure from the start.
+        """Find the account of a login name, and count the attempt as a failure from the start.
 
-        It is taken back where something else is wrong than the password.
+        If something other than the password is wrong, it is no failure.
         """
 
         def look(connection: Connection) -> tuple[AnyRow | None, Attempt]:
             account = find_account(connection, username)
-            attempt = attempt_at(account.id if account else None)
+            attempt = attempt_of(account.id if account else None)
             check_attempt(connection, attempt, self.now)
             return account, attempt
 
-        network, guesses = self.origin.network, self.services.limiter.guesses
-        async with guesses.turn(normalize_username(username), network):
-            with guesses.once_a_second(self.services.limiter.address(network).key, self.now):
+        network, limiter = self.origin.network, self.services.limiter
+        async with limiter.local.turn(normalize_username(username), network):
+            with limiter.local.once_a_second(limiter.address(network).key, self.now):
                 account, attempt = await self._db.read(look)
                 await self._db.write(reserve, attempt, self.now)
             try:
@@ -150,12 +184,12 @@ class LoginService:
                 raise
 
     async def _verify(self, account: AnyRow | None, password: str) -> Verdict:
-        """Nobody's password, and a disabled user's, is wrong at the cost of any other."""
+        """Unknown and disabled users fail, after the same work as a wrong password."""
         stored = account.password_hash if account and account.is_active else None
         return await self.services.passwords.verify(password, stored, self.origin.network)
 
     async def _refuse(self, refusal: InvalidGrant, **ids: str) -> NoReturn:
-        """Log a refresh token that is not good, and count it: who sends many is told to wait."""
+        """Log and count a refused refresh token. Too many from one address have to wait."""
         log_event(
             "token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids
         )
@@ -164,11 +198,11 @@ class LoginService:
         raise refusal
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
-        """The refresh token says only what the session's row says: the same generation is the same bytes."""
+        """Make the tokens. The refresh token says only what the row says: one generation is always the same bytes."""
         issued_at, ends_at = int(self.now.timestamp()), int(session.expires_at.timestamp())
         expires_at = min(issued_at + self.services.settings.access_token_ttl, ends_at)
-        issuer = self.services.tokens.issuer
-        common = {"iss": issuer, "aud": issuer, "sub": session.user_id, "sid": session.id}
+        tokens = self.services.tokens
+        common = {"iss": tokens.issuer, "aud": tokens.issuer, "sub": session.user_id, "sid": session.id}
         access_id = f"{secrets.token_urlsafe(16)}.{session.generation}"
         access = AccessClaims(**common, jti=access_id, iat=issued_at, exp=expires_at, scope=scope)
         refresh = RefreshClaims(
@@ -180,15 +214,15 @@ class LoginService:
             gen=session.generation,
         )
         return TokenResponse(
-            access_token=self.services.tokens.sign(access),
-            refresh_token=self.services.tokens.sign(refresh),
+            access_token=tokens.sign(access),
+            refresh_token=tokens.sign(refresh),
             expires_in=expires_at - issued_at,
             scope=scope,
         )
 
 
 def _reason(account: AnyRow | None, verdict: Verdict) -> str:
-    """Why a login failed, for the log alone."""
+    """Say why a login failed, for the log alone."""
     if account is None:
         return "unknown user"
     if not account.is_active:

@@ -40,7 +40,10 @@ class LoginSession(Base):
     user_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"))
     generation: Mapped[int] = mapped_column(server_default="1")
     unused_generation: Mapped[int | None] = mapped_column(doc="The current one, while no token of it has been seen.")
-    scope: Mapped[str] = mapped_column(Text(255))
+    scope: Mapped[str] = mapped_column(Text(255), doc="The scopes at the login.")
+    has_every_scope: Mapped[bool] = mapped_column(
+        server_default=false(), doc="The login asked for everything, so later scopes are its own too."
+    )
     created_at: Mapped[datetime]
     rotated_at: Mapped[datetime]
     expires_at: Mapped[datetime]

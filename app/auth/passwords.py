@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from app.auth.errors import WeakPassword
-from app.auth.queue import FairQueue
+from app.auth.hashing_queue import FairQueue
 
 with warnings.catch_warnings():  # passlib 1.7.4 imports `crypt`, which is deprecated and not used here
     warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)

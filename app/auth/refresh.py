@@ -1,28 +1,25 @@
-"""The generations of a session: a refresh moves it on to the next, and a token says which one it is of."""
+"""The refresh grant (RFC 6749 §6): each refresh moves the session on to its next generation."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Boolean, Connection, bindparam, exists, select, update
 
-from app.auth.callers import CurrentUser, allowed_scopes, format_scope, why_over
-from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
+from app.auth.callers import why_over
+from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import InvalidGrant, TokenReused
 from app.auth.models import LoginSession, User
-from app.auth.schemas import Introspection
-from app.auth.service import SESSION, end_session, grant_scope
+from app.auth.schemas import SCOPES
+from app.auth.scopes import ADMIN, allowed_scopes, grant_scope, session_scopes
+from app.auth.sessions import TOKEN_COLUMNS, end_session
 from app.db.database import AnyRow, Database
 
 REMEMBERED: Final = 4096  # generations
 
-
-class Refreshed(NamedTuple):
-    session: AnyRow
-    scope: str
-
-
-MOVE = (
+NEEDS_EVERY_SCOPE = bindparam("needs_every_scope", type_=Boolean)
+NEEDS_ADMIN = bindparam("needs_admin", type_=Boolean)
+ROTATE_SESSION = (
     update(LoginSession)
     .where(
         LoginSession.id == bindparam("session_id"),
@@ -30,15 +27,16 @@ MOVE = (
         LoginSession.generation == bindparam("from_generation"),
         LoginSession.ended_at.is_(None),
         LoginSession.expires_at > bindparam("now"),
-        exists().where(User.id == LoginSession.user_id, User.is_active),
+        LoginSession.has_every_scope | ~NEEDS_EVERY_SCOPE,
+        exists().where(User.id == LoginSession.user_id, User.is_active, User.is_admin | ~NEEDS_ADMIN),
     )
     .values(generation=LoginSession.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
     .returning(
-        *SESSION, select(User.is_admin).where(User.id == LoginSession.user_id).scalar_subquery().label("is_admin")
+        *TOKEN_COLUMNS, select(User.is_admin).where(User.id == LoginSession.user_id).scalar_subquery().label("is_admin")
     )
 )
-ITS_SESSION = (
-    select(*SESSION, LoginSession.unused_generation, LoginSession.ended_at, LoginSession.end_reason)
+SELECT_SESSION = (
+    select(*TOKEN_COLUMNS, LoginSession.unused_generation, LoginSession.ended_at, LoginSession.end_reason)
     .add_columns(User.username, User.is_admin)
     .join(User)
     .where(LoginSession.id == bindparam("session_id"), LoginSession.user_id == bindparam("owner_id"), User.is_active)
@@ -54,58 +52,76 @@ MARK_USED = (
 )
 
 
+class Refreshed(NamedTuple):
+    session: AnyRow
+    scope: str
+
+
 def refresh_session(
     connection: Connection, claims: RefreshClaims, scopes: Sequence[str], now: datetime, grace: timedelta
 ) -> Refreshed | InvalidGrant:
-    """Move the session on to its next generation, once. A refusal is returned, so that what it records is kept.
+    """Move the session on to its next generation. Return a refusal instead of raising it, so that its end is kept.
 
-    A repeat of the move gets the generation that the move made: within `grace`, for a second tab, and as long as nobody
-    has used that generation, for a lost answer. Without a grace nothing is repeated. Any other token was copied, and
-    nobody can tell which holder is the owner: it ends the session (RFC 9700 §4.14.2).
+    The token before the current one gets the current generation again: within `grace`, for a second tab, and as long as
+    nobody has used that generation, for a lost answer. Without a grace it gets nothing. Any other token was copied, and
+    nobody can tell the owner from the thief, so the session ends (RFC 9700 §4.14.2).
+
+    No statement needs a transaction with another. The one that moves the session also checks the scopes.
 
     Raises:
-        InvalidScope: more was asked for than the session has, or its user may have by now; nothing has moved.
+        InvalidScope: the session lacks a requested scope, or its user may no longer have it. Nothing has moved.
     """
 
     def granted(session: AnyRow) -> Refreshed:
-        allowed = claims.scopes & allowed_scopes(is_admin=session.is_admin)
+        allowed = session_scopes(session) & allowed_scopes(is_admin=session.is_admin)
         return Refreshed(session, grant_scope(scopes, allowed))
 
-    whose = {"session_id": claims.sid, "owner_id": claims.sub}
-    unused = claims.gen + 1 if grace else None
-    move = {**whose, "from_generation": claims.gen, "unused": unused, "now": now}
-    moved = connection.execute(MOVE, move).one_or_none()
-    if moved is not None:
-        return granted(moved)
-    session = connection.execute(ITS_SESSION, whose).one_or_none()
+    session_and_owner = {"session_id": claims.sid, "owner_id": claims.sub}
+    named = claims.scopes & SCOPES.keys()
+    beyond = frozenset(scopes) - named
+    if beyond.isdisjoint(ADMIN):
+        rotation = {
+            **session_and_owner,
+            "from_generation": claims.gen,
+            "unused": claims.gen + 1 if grace else None,
+            "now": now,
+            "needs_every_scope": bool(beyond) or not named,
+            "needs_admin": not ADMIN.isdisjoint(scopes) or named <= ADMIN,
+        }
+        rotated = connection.execute(ROTATE_SESSION, rotation).one_or_none()
+        if rotated is not None:
+            return granted(rotated)
+    session = connection.execute(SELECT_SESSION, session_and_owner).one_or_none()
     if session is None:
         return InvalidGrant()
     if reason := why_over(session, now):
         return InvalidGrant(reason)
+    if claims.gen == session.generation:
+        granted(session)  # raises InvalidScope if that is why the session has not moved
     if claims.gen == session.generation - 1 and grace:
         is_recent = max(now - session.rotated_at, timedelta()) < grace
         if is_recent or session.unused_generation == session.generation:
             return granted(session)
-    if claims.gen >= session.generation:  # the database is older than the token: restored from a backup
+    if claims.gen >= session.generation:  # somebody has restored an older backup of the database
         return InvalidGrant()
     end_session(connection, claims, "reuse", now)
     return TokenReused()
 
 
 class Uses:
-    """Notes in the database that a generation is used, before the first token of it that comes does anything.
+    """Notes in the database that a generation is used, before its first token is accepted.
 
-    After that, a lost answer is no reason any more to repeat it. Each process notes each generation once, but for those
-    that it has forgotten: to note one again changes nothing.
+    After that no answer was lost, and the token before gets nothing again. A process notes each generation once. It may
+    forget and note one again, which changes nothing.
     """
 
     def __init__(self, grace: int) -> None:
-        self._is_strict = grace == 0  # nothing is ever repeated
+        self._is_strict = grace == 0  # no answer is ever repeated
         self.noted: set[tuple[str, int]] = set()
 
     async def note(self, db: Database, claims: SessionClaims) -> None:
         generation = (claims.sid, claims.generation)
-        if self._is_strict or claims.generation == 1 or generation in self.noted:  # the first repeats nothing
+        if self._is_strict or claims.generation == 1 or generation in self.noted:  # the first has none before it
             return
         await db.autocommit(mark_used, claims)
         if len(self.noted) >= REMEMBERED:
@@ -115,17 +131,3 @@ class Uses:
 
 def mark_used(connection: Connection, claims: SessionClaims) -> None:
     connection.execute(MARK_USED, {"session_id": claims.sid, "used": claims.generation})
-
-
-def introspect(connection: Connection, caller: CurrentUser, claims: SessionClaims, now: datetime) -> Introspection:
-    """Say what an unexpired token of ours is good for at this moment, to its owner or an administrator."""
-    session = connection.execute(ITS_SESSION, {"session_id": claims.sid, "owner_id": claims.sub}).one_or_none()
-    is_callers = claims.sub == caller.user_id or "admin" in caller.scopes
-    if session is None or not is_callers or why_over(session, now):
-        return Introspection(active=False)
-    if isinstance(claims, RefreshClaims) and claims.gen != session.generation:
-        return Introspection(active=False)
-    token_type: Literal["bearer"] | None = "bearer" if isinstance(claims, AccessClaims) else None
-    scope = format_scope(claims.scopes & allowed_scopes(is_admin=session.is_admin))
-    said = claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"})
-    return Introspection(active=True, scope=scope, username=session.username, token_type=token_type, **said)

@@ -1,12 +1,11 @@
 """/auth: tokens and sessions."""
 
-from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
-from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb, UserRoute
+from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb
 from app.auth.errors import (
     ClockBehind,
     FieldRequired,
@@ -21,16 +20,14 @@ from app.auth.errors import (
     UnsupportedGrantType,
 )
 from app.auth.forms import FormFields, FormToken, TokenField, TokenFields, TokenForm, form_of
-from app.auth.refresh import introspect
 from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation, SessionPage, TokenResponse
-from app.auth.service import end_other_sessions, end_own_session, end_session, list_sessions
-from app.auth.tokens import BadToken
+from app.auth.sessions import list_sessions
 from app.clock import Now
 from app.db.types import PathId
 from app.http.error_responses import NO_STORE
 from app.http.openapi import describe
-from app.http.query import StrictRoute
-from app.observe.events import log_event
+from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.pagination.page import PAGE, PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
@@ -43,65 +40,49 @@ GRANT_ERRORS = (
     *(InvalidCredentials, TooManyAttempts, HashingQueueFull, ClockBehind),
 )
 
-forms = APIRouter(prefix="/auth", tags=["auth"], route_class=StrictRoute, responses=describe(*FORM_ERRORS))
-router = APIRouter(prefix="/auth", tags=["auth"], route_class=UserRoute)
-well_known = APIRouter(prefix="/.well-known", tags=["auth"], route_class=StrictRoute)
+oauth_router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
+router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute)
+well_known = Router(prefix="/.well-known", tags=["auth"])
 
 
-@forms.post(
+@oauth_router.post(
     "/token",
     response_model=TokenResponse,
     responses=describe(*FORM_ERRORS, *GRANT_ERRORS),
     openapi_extra=form_of(TokenFields),
 )
-async def issue_token(form: TokenForm, grants: AppLoginService) -> Response:
+async def issue_token(form: TokenForm, logins: AppLoginService) -> Response:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
-    Each refresh token is good once. A repeat gets the same successor again: within ten seconds, or later as long as
-    nobody has used that. Any other repeat ends the session. 503 means that the token is still good: try again later.
+    A refresh token works once. A repeat gets the same successor again, within ten seconds or as long as nobody has used
+    the successor. Any other repeat ends the session. 503 means that the token is still good: try again later.
     """
     match form.grant_type:
         case "" | "password":
-            return _unstored(await grants.log_in(form.username, form.password, form.scopes))
+            return _unstored(await logins.log_in(form.username, form.password, form.scopes))
         case "refresh_token":
-            return _unstored(await grants.refresh(form.refresh_token, form.scopes))
+            return _unstored(await logins.refresh(form.refresh_token, form.scopes))
         case _:
             raise UnsupportedGrantType
 
 
-@forms.post("/revoke", response_model=Revocation, openapi_extra=form_of(TokenField))
-async def revoke_token(token: FormToken, services: AppServices, now: Now) -> Response:
-    """Log out: end the session of an access or refresh token, of any age. An unknown one is 200 too (RFC 7009 §2.2)."""
-    with suppress(BadToken):
-        claims = services.tokens.verify_session_token(token)
-        if await services.database.write(end_session, claims, "revoked", now):
-            log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
+@oauth_router.post("/revoke", response_model=Revocation, openapi_extra=form_of(TokenField))
+async def revoke_token(token: FormToken, logins: AppLoginService) -> Response:
+    """Log out: end the session of an access or refresh token, of any age. An unknown token is 200 too (RFC 7009)."""
+    await logins.revoke(token)
     return _unstored(Revocation())
 
 
-@forms.post(
-    "/introspect",
-    response_model=Introspection,
-    openapi_extra=form_of(TokenField),
-)
-async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, services: AppServices, now: Now) -> Response:
-    """Ask whether a token of yours, or for administrators anyone's, is live, and what it is good for (RFC 7662).
+@oauth_router.post("/introspect", response_model=Introspection, openapi_extra=form_of(TokenField))
+async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, logins: AppLoginService) -> Response:
+    """Ask whether a token of yours is live, and what it is good for (RFC 7662). Administrators may ask about any.
 
-    To ask about a token is to use it: somebody has it.
+    The service takes a token that is asked about as used.
     """
-    try:
-        claims = services.tokens.verify_session_token(token, now)
-    except BadToken:
-        await db.current_user()
-        return _unstored(Introspection(active=False))
-    answer = await db.read(introspect, claims, now)
-    if answer.active:
-        await services.uses.note(services.database, claims)
-    return _unstored(answer)
+    return _unstored(await logins.introspect(db, token))
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
-@router.get("/sessions/", include_in_schema=False)
 async def list_own_sessions(
     db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
 ) -> Response:
@@ -111,23 +92,20 @@ async def list_own_sessions(
 
 
 @router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
-async def delete_session(session_id: PathId, db: AccountDb, now: Now) -> None:
-    """End one of your sessions; its tokens stop working at once."""
-    await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, now))
-    log_event("session_revoked", session_id=session_id)
+async def delete_session(session_id: PathId, db: AccountDb, logins: AppLoginService) -> None:
+    """End one of your sessions. Its tokens stop working at once."""
+    await logins.end_session(db, session_id)
 
 
 @router.delete("/sessions", status_code=204)
-@router.delete("/sessions/", status_code=204, include_in_schema=False)
-async def delete_other_sessions(db: AccountDb, now: Now) -> None:
+async def delete_other_sessions(db: AccountDb, logins: AppLoginService) -> None:
     """End all of your sessions but this one."""
-    await db.write(end_other_sessions, "revoked", now)
-    log_event("session_revoked", reason="all but this one")
+    await logins.end_other_sessions(db)
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)
 async def read_metadata(services: AppServices) -> Metadata:
-    """Everything that an OAuth client needs to know (RFC 8414)."""
+    """The metadata that OAuth clients read (RFC 8414)."""
     url = services.settings.public_url
     return Metadata(
         issuer=url,
@@ -147,11 +125,11 @@ async def read_metadata(services: AppServices) -> Metadata:
 
 @well_known.get("/jwks.json")
 async def read_keys(services: AppServices, response: Response) -> KeySet:
-    """The public keys that access tokens can be verified with; none while they are signed with a secret."""
+    """The public keys that verify access tokens. The list is empty while a secret signs them."""
     response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE}"
     return KeySet(keys=services.tokens.public_keys)
 
 
 def _unstored(answer: BaseModel) -> Response:
-    """An answer that nobody may keep (RFC 6749 §5.1)."""
+    """An answer that no cache may keep (RFC 6749 §5.1)."""
     return Response(answer.model_dump_json(exclude_none=True), headers=NO_STORE, media_type="application/json")

@@ -1,8 +1,11 @@
 """The objects that all requests of a running service share."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from app.auth.passwords import Passwords
+from app.auth.keys import load_tokens, signing_secrets
+from app.auth.passwords import Cost, Passwords
 from app.auth.refresh import Uses
 from app.auth.throttle import Limiter
 from app.auth.tokens import Tokens
@@ -14,7 +17,7 @@ from app.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The start of the service makes one, at `app.state.services`.
+    """The start of the service makes one, at `app.state.services`, and each command that acts on accounts.
 
     Dependencies take it as `AppServices`. `Db`, `Now` and `AppSettings` are short ways to three of its fields.
     """
@@ -28,3 +31,17 @@ class Services:
     uses: Uses
     deletions: Background
     """Deletes the rows of accounts that have ended."""
+
+
+@contextmanager
+def open_services(
+    settings: Settings, clock: Clock, database: Database, deletions: Background, cost: Cost
+) -> Iterator[Services]:
+    """Load the keys, and start the threads that hash passwords.
+
+    Raises:
+        BadSettings: as `load_tokens`.
+    """
+    tokens, limiter = load_tokens(settings), Limiter(settings, signing_secrets(settings)[0])
+    with closing(Passwords(cost)) as passwords:
+        yield Services(settings, clock, database, tokens, passwords, limiter, Uses(settings.refresh_grace), deletions)

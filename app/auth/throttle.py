@@ -1,11 +1,11 @@
-"""How often may somebody try to log in?
+"""The throttle of logins.
 
-Three limits hold at once: of one account from one network, of one network over all accounts, and of one account from
-anywhere. The last does not hold where the account has had a session within 30 days: guesses from afar do not lock the
-owner out there. A name that nobody has is counted like an account.
+Three limits hold at once: for one account from one network, for one network over all accounts, and for one account from
+anywhere. The third is skipped at a network where the account has had a session within 30 days, so that guesses from
+elsewhere do not lock the owner out there. An unknown name is counted like an account.
 
-A login is counted as a failure before its password is hashed, and taken back when it turns out right, so that guesses
-in parallel cannot slip through. A refusal only reads.
+Each login counts as a failure before its password is hashed, until the password proves right. So parallel guesses
+cannot slip through. A refusal only reads.
 """
 
 import hmac
@@ -17,19 +17,19 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, check, count, find_reached, purge_counts, refuse
-from app.auth.guesses import Guesses
+from app.auth.local_throttle import LocalThrottle
 from app.auth.models import END, NETWORK, LoginSession, Throttle
 from app.auth.usernames import normalize_username
 from app.config import Settings
 from app.db.database import Database
 from app.db.types import Text, UTCDateTime
 
-MANY: Final = 10  # times the failures of one account from one network
+WIDE_FACTOR: Final = 10  # how many times as many failures the two wider limits allow
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
-KNOWN: Final = timedelta(days=30)
-HALF: Final = 32  # characters of a key
-NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+KNOWN_FOR: Final = timedelta(days=30)
+HALF_KEY: Final = 32  # characters
+NO_ACCOUNT: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Attempt(NamedTuple):
@@ -38,36 +38,36 @@ class Attempt(NamedTuple):
     account_id: str
     network: str
     limits: Sequence[Limit]
-    """Of the account from the network, of the network, of the account or session from anywhere."""
+    """The limits for the account from the network, for the network, and for the account or session from anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limiter:
-    """The limits of the settings. Keys are HMACs of a secret: a name that somebody typed may have been a password."""
+    """Makes limits from the settings. Keys are HMACs, because a typed name may have been a password."""
 
     settings: Settings
     secret: str
-    guesses: Guesses = field(default_factory=Guesses, init=False)
+    local: LocalThrottle = field(default_factory=LocalThrottle, init=False)
 
     def login(self, username: str, network: str, account_id: str | None = None) -> Attempt:
-        """Count by the account where there is one, and by the name that was typed where there is none."""
+        """Count a login by its account. Without an account, count it by the typed name."""
         account = self._key("account", account_id) if account_id else self._key("name", normalize_username(username))
-        return self._attempt(account_id or NOBODY, account[:HALF], network, "account")
+        return self._attempt(account_id or NO_ACCOUNT, account[:HALF_KEY], network, "account")
 
     def confirmation(self, account_id: str, session_id: str, network: str) -> Attempt:
-        """Of a signed-in user: counted for the session, which nobody else's guesses can use up."""
-        return self._attempt(account_id, self._key("account", account_id)[:HALF], network, "session", session_id)
+        """Count a password that a signed-in user confirms: by the session, so that other guesses cannot use it up."""
+        return self._attempt(account_id, self._key("account", account_id)[:HALF_KEY], network, "session", session_id)
 
     def account(self, account_id: str) -> Keys:
-        """Return the keys of an account. They have their first half in common."""
-        half = self._key("account", account_id)[:HALF]
-        return Keys(half + "0" * HALF, half + "f" * HALF)
+        """Return the keys of an account. They all begin with the same half."""
+        half = self._key("account", account_id)[:HALF_KEY]
+        return Keys(half + "0" * HALF_KEY, half + "f" * HALF_KEY)
 
     def address(self, network: str) -> Limit:
-        return Limit(self._key("address", network), self.settings.login_failures * MANY, self._window)
+        return Limit(self._key("address", network), self.settings.login_failures * WIDE_FACTOR, self._window)
 
     def refused_refresh(self, network: str) -> Limit:
-        return Limit(self._key("refresh", network), self.settings.login_failures * MANY, self._window)
+        return Limit(self._key("refresh", network), self.settings.login_failures * WIDE_FACTOR, self._window)
 
     def registration(self, network: str) -> Limit | None:
         most = self.settings.registration_limit
@@ -77,9 +77,9 @@ class Limiter:
         """Count one more for a network.
 
         Raises:
-            TooManyAttempts: and nothing has been counted, nor written.
+            TooManyAttempts: the limit is reached. Nothing has been written.
         """
-        with self.guesses.once_a_second(limit.key, now):
+        with self.local.once_a_second(limit.key, now):
             await db.read(check, limit, now)
             await db.write(count, limit, now)
 
@@ -90,9 +90,9 @@ class Limiter:
     def _attempt(self, account_id: str, half: str, network: str, *from_anywhere: str) -> Attempt:
         most = self.settings.login_failures
         limits = (
-            Limit(half + self._key("login", network)[:HALF], most, self._window),
+            Limit(half + self._key("login", network)[:HALF_KEY], most, self._window),
             self.address(network),
-            Limit(half + self._key(*from_anywhere)[:HALF], most * MANY, DAY, since_latest=True),
+            Limit(half + self._key(*from_anywhere)[:HALF_KEY], most * WIDE_FACTOR, DAY, since_latest=True),
         )
         return Attempt(account_id, network, limits)
 
@@ -101,41 +101,37 @@ class Limiter:
 
 
 def check_attempt(connection: Connection, attempt: Attempt, now: datetime) -> None:
-    """Read whether the attempt may be made.
-
-    Raises:
-        TooManyAttempts
-    """
+    """Raises TooManyAttempts: the attempt may not be made."""
     _refuse(connection, attempt, find_reached(connection, attempt.limits, now), now)
 
 
 def reserve(connection: Connection, attempt: Attempt, now: datetime) -> None:
-    """Count an attempt as failed, until `forgive` or `clear` takes it back.
+    """Count an attempt as failed, until `forgive` or `clear` takes that back.
 
     Raises:
-        TooManyAttempts: another attempt was faster; nothing has been counted.
+        TooManyAttempts: another attempt was faster. The transaction must be rolled back.
     """
     _refuse(connection, attempt, add(connection, attempt.limits, now), now)
     purge_counts(connection, now, PURGED_AT_ONCE)
 
 
 def forgive(connection: Connection, attempt: Attempt, now: datetime) -> None:
-    """Take a reservation back: it was not a failure."""
+    """Take a reservation back, because the attempt was no failure."""
     add(connection, attempt.limits, now, -1)
 
 
-CLEAR = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("anywhere")]))
+DELETE_COUNTERS = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("anywhere")]))
 
 
 def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
-    """Take a reservation back, and forget the account's earlier failures from there, though not the network's."""
-    forgive(connection, attempt, now)  # which locks all three in their order
+    """Take a reservation back, and forget the earlier failures of the account there. The network's stay."""
+    forgive(connection, attempt, now)  # it locks all three in the order of their keys
     here, _, anywhere = attempt.limits
-    connection.execute(CLEAR, {"here": here.key, "anywhere": anywhere.key})
+    connection.execute(DELETE_COUNTERS, {"here": here.key, "anywhere": anywhere.key})
 
 
-# A session that was ended after it had expired has lived until it expired.
-HAS_BEEN_THERE = select(
+# If a session ended after it had expired, it lived until it expired.
+HAS_HAD_SESSION = select(
     exists()
     .where(LoginSession.user_id == bindparam("account_id"), bindparam("network", type_=Text) == NETWORK)
     .where(
@@ -145,10 +141,10 @@ HAS_BEEN_THERE = select(
 
 
 def _refuse(connection: Connection, attempt: Attempt, reached: Ends, now: datetime) -> None:
-    """Raises TooManyAttempts unless the limit from anywhere is the only one, and the account is known there."""
+    """Raises TooManyAttempts, unless the third limit is the only one and the account has had a session there."""
     *_, anywhere = attempt.limits
     if anywhere in reached:
-        values = {"account_id": attempt.account_id, "network": attempt.network, "since": now - KNOWN}
-        if connection.execute(HAS_BEEN_THERE, values).scalar_one():
+        values = {"account_id": attempt.account_id, "network": attempt.network, "since": now - KNOWN_FOR}
+        if connection.execute(HAS_HAD_SESSION, values).scalar_one():
             del reached[anywhere]
     refuse(reached, now)

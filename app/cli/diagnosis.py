@@ -1,27 +1,29 @@
 """The doctor: finds what is wrong or unsafe with an installation, and says what to do about it."""
 
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import fastapi
 from sqlalchemy import Connection, func, select
 
 from app.auth.keys import key_pairs, load_tokens, secret_file
+from app.auth.models import User
 from app.auth.passwords import is_weak
-from app.auth.service import FIRST_ID, has_sessions
+from app.auth.sessions import FIRST_ID, has_sessions
 from app.cli.run import run_with
 from app.cli.serve import LOOPBACK_OR_HTTPS
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
-from app.db.database import Database, DatabaseUnavailable
-from app.db.migrations import is_current
+from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.migrations import SeveralHeads, is_current
 from app.errors import BadSettings
+from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
-from app.users.service import list_hashes
 
 USERS_AT_ONCE = 1000
 MOUNTS = Path("/proc/mounts")
@@ -43,7 +45,21 @@ def diagnose(clock: Clock) -> list[Fault]:
         settings = read_settings()
     except BadSettings as error:
         return [Fault(message, "The service does not start before this is mended.") for message in error.messages]
-    return [*_examine_settings(settings), *_examine_files(settings), *_examine_database(settings, clock)]
+    return [
+        *_examine_libraries(),
+        *_examine_settings(settings),
+        *_examine_files(settings),
+        *_examine_database(settings, clock),
+    ]
+
+
+def _examine_libraries() -> Iterator[Fault]:
+    if not IS_KNOWN:
+        yield Fault(
+            f"This version of FastAPI is not known ({fastapi.__version__}): requests take longer, and unknown query "
+            "parameters are not refused.",
+            "Install an older FastAPI, or a newer version of this service.",
+        )
 
 
 def _examine_settings(settings: Settings) -> Iterator[Fault]:
@@ -129,6 +145,8 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
             return [fault async for fault in _examine_rows(database, settings, clock)]
         except DatabaseUnavailable:
             return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
+        except SeveralHeads as error:
+            return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
 
     return run_with(settings, look)
 
@@ -166,9 +184,15 @@ def _clock(connection: Connection) -> datetime:  # pragma: no cover - in a green
 
 
 async def _weakly_hashed(database: Database) -> AsyncIterator[str]:
-    users = await database.read(list_hashes, FIRST_ID, USERS_AT_ONCE)
+    users = await database.read(_hashes, FIRST_ID)
     while users:
         for user in users:
             if is_weak(user.password_hash):
                 yield user.username
-        users = await database.read(list_hashes, users[-1].id, USERS_AT_ONCE)
+        users = await database.read(_hashes, users[-1].id)
+
+
+def _hashes(connection: Connection, after_id: str) -> Sequence[AnyRow]:
+    """Read the next users who can log in."""
+    query = select(User.id, User.username, User.password_hash).where(User.id > after_id, User.is_active)
+    return connection.execute(query.order_by(User.id).limit(USERS_AT_ONCE)).all()

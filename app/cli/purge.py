@@ -19,7 +19,7 @@ def purge(
 ) -> None:
     """Delete ended sessions, expired counters and the remains of deleted accounts, in batches."""
     from app.auth.counters import purge_counts
-    from app.auth.service import FIRST_ID, purge_sessions
+    from app.auth.sessions import FIRST_ID, purge_sessions
     from app.cli.run import with_database
     from app.clock import utc_now
     from app.config import read_settings

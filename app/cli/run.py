@@ -2,17 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from app.auth.keys import load_tokens, signing_secrets
-from app.auth.passwords import Cost, Passwords
-from app.auth.refresh import Uses
-from app.auth.services import Services
-from app.auth.throttle import Limiter
+from app.auth.passwords import Cost
+from app.auth.services import open_services
 from app.clock import utc_now
 from app.config import Settings, read_settings
 from app.db.background import Background
@@ -40,17 +36,8 @@ def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float
 
     async def run(database: Database) -> T:
         request_context.set(RequestContext(request_id="command line"))
-        with closing(Passwords(Cost())) as passwords:
-            services = Services(
-                settings,
-                utc_now,
-                database,
-                load_tokens(settings),
-                passwords,
-                Limiter(settings, signing_secrets(settings)[0]),
-                Uses(settings.refresh_grace),
-                Background(partial(delete_ended, database), ""),
-            )
+        deletions = Background(partial(delete_ended, database), "")
+        with open_services(settings, utc_now, database, deletions, Cost()) as services:
             return await f(Administration(services, database, utc_now()))
 
     return with_database(settings, run, wait)

@@ -19,7 +19,7 @@ cli = group("List and end sessions.")
 @cli.command("list")
 def list_(name: Name, as_json: AsJSON = False) -> None:
     """List a user's live sessions, the latest login first: id, login, latest use, address and client."""
-    from app.auth.service import list_live
+    from app.auth.sessions import list_live
     from app.cli.run import read_all, with_database
     from app.clock import utc_now
     from app.config import read_settings

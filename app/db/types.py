@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Path
@@ -38,7 +38,8 @@ class Text(TypeDecorator[str]):
         return value
 
 
-StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+WITHOUT_NUL: Final = r"^[^\x00]*$"
+StorableText = Annotated[str, Field(pattern=WITHOUT_NUL)]
 """What `Text` takes, for schemas."""
 
 

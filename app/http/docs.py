@@ -9,11 +9,13 @@ from fastapi import APIRouter, FastAPI
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-PAGE = """<!doctype html>
+from app import NAME
+
+PAGE = f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Bearer Tasks</title>
+<title>{NAME}</title>
 <link rel="icon" href="docs/files/favicon.png">
 """
 SWAGGER_UI = f"""{PAGE}<link rel="stylesheet" href="docs/files/swagger-ui.css">

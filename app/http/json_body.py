@@ -3,7 +3,6 @@
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Coroutine
 from email.message import Message
 from functools import lru_cache
 from itertools import islice
@@ -11,10 +10,11 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from app.errors import InvalidInput, UnsupportedMediaType
-from app.http.query import StrictRoute, unknown_name
+from app.http.query import Handler, unknown_name
 
 MAX_TOKENS = 256  # no body here needs more than twenty
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
@@ -38,32 +38,29 @@ class JSONRequest(Request):
         return self.parsed
 
 
-class JSONRoute(StrictRoute):
-    """A route whose body is one unambiguous JSON text: Python's parser alone would take far more for JSON."""
+def parse_body(route: APIRoute, handle: Handler) -> Handler:
+    """Make a handler that takes one unambiguous JSON text: Python's parser alone takes far more for JSON."""
+    if route.body_field is None:
+        return handle
+    body_type: Any = route.body_field.field_info.annotation
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        if self.body_field is None:
-            return handle
-        body_type: Any = self.body_field.field_info.annotation
+    async def handle_json(request: Request) -> Response:
+        request = JSONRequest(request.scope, request.receive)
+        body = await request.body()
+        is_json = _is_json(request.headers.get("content-type", ""))
+        if body and is_json:
+            request.parsed = parse(body)
+        try:
+            return await handle(request)
+        except RequestValidationError as error:
+            if body and not is_json:
+                raise UnsupportedMediaType from error
+            for fault in error.errors():
+                if fault["type"] == "extra_forbidden" and fault["loc"][0] == "body":
+                    fault["msg"] = unknown_name("field", str(fault["loc"][-1]), _names(body_type))
+            raise
 
-        async def handle_json(request: Request) -> Response:
-            request = JSONRequest(request.scope, request.receive)
-            body = await request.body()
-            is_json = _is_json(request.headers.get("content-type", ""))
-            if body and is_json:
-                request.parsed = parse(body)
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                if body and not is_json:
-                    raise UnsupportedMediaType from error
-                for fault in error.errors():
-                    if fault["type"] == "extra_forbidden" and fault["loc"][0] == "body":
-                        fault["msg"] = unknown_name("field", str(fault["loc"][-1]), _names(body_type))
-                raise
-
-        return handle_json
+    return handle_json
 
 
 def parse(body: bytes) -> Any:

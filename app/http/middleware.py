@@ -26,7 +26,9 @@ from app.errors import (
     URLTooLong,
 )
 from app.http.error_responses import ErrorHandlers
+from app.http.fastapi_internals import declared_path
 from app.observe.events import RequestContext, request_context
+from app.observe.requests import matched_route
 
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 64
@@ -119,6 +121,19 @@ class PathPrefix:
             inside = path == self.prefix or path.startswith(self.prefix + "/")
             scope = {**scope, "root_path": self.prefix, "path": path if inside else self.prefix + path}
         await self.app(scope, receive, send)
+
+
+class MatchedRoute:
+    """Note which route the request has found, for the log and the metrics. It is the innermost middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            matched_route.set(declared_path(scope))
 
 
 class HeadAsGet:

@@ -25,6 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
 
+from app import SLUG
 from app.observe.events import Event
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -117,7 +118,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 @contextmanager
 def shared_folder() -> Iterator[None]:
     """Have the processes that are started meanwhile count together."""
-    with TemporaryDirectory(prefix="bearer-tasks-") as folder:
+    with TemporaryDirectory(prefix=f"{SLUG}-") as folder:
         os.environ[FOLDER] = folder
         yield
 

@@ -1,52 +1,51 @@
-"""Keyset pages: a cursor in, the items and the next cursor out. Page 1,000 costs what page 1 costs."""
+"""Pages of a list: which page a client asks for, and the page as an answer."""
 
-import hashlib
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
-from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Integer, bindparam, func, tuple_
-from sqlalchemy.orm import InstrumentedAttribute
 
-from app.clock import EPOCH, MICROSECOND
-from app.db.database import AnyConnection, AnyRow, AnySelect
+from app.db.database import AnyRow
 from app.db.types import Digits, StorableText
-from app.errors import InvalidInput
 from app.http.openapi import describe, header
+from app.pagination.cursor import MAX_CURSOR, BadCursor
 
 Item = TypeVar("Item")
-Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
-MAX_BYTES = 960 * 1024  # of a page that has more than one item
-CHUNK = 32  # rows that are read before their size is looked at
+MAX_BYTES: Final = 960 * 1024  # of a page that has more than one item
 
 NEXT = header("Link", "RFC 8288: the next page, where there is one.", required=False, pattern='^<.+>; rel="next"$')
+PAGE = {200: NEXT, **describe(BadCursor)}
+"""The answers of a list, as FastAPI's `responses`."""
 
 
 class PageQuery(BaseModel):
-    """Which page of a list. Lists with filters and sorts derive from it."""
+    """Which page of a list to read. Lists with filters and sorts derive from it."""
 
     model_config = ConfigDict(frozen=True)  # requests without a query share one
+
+    in_every_cursor: ClassVar[frozenset[str]] = frozenset()
+    """Filters that a cursor names even where they are not set.
+
+    Leave a new filter out: a cursor then names it only where it is set, so that cursors from before stay good.
+    """
 
     limit: Digits = Field(
         20, ge=1, le=100, description="The most items to answer with. A page of about 1 MiB ends earlier."
     )
-    cursor: StorableText | None = Field(None, max_length=512, description="The `next_cursor` of the page before.")
+    cursor: StorableText | None = Field(
+        None, max_length=MAX_CURSOR, description="The `next_cursor` of the page before."
+    )
 
     def context(self, name: str) -> str:
-        """What a cursor is good for: the same list, by name, in the same order through the same filters."""
-        return name + self.model_dump_json(exclude={"limit", "cursor"})
+        """What a cursor is good for: the list of this name, in the same order, through the same filters."""
+        fields = type(self).model_fields
+        changed = {field for field in self.model_fields_set if getattr(self, field) != fields[field].default}
+        return name + self.model_dump_json(include={*self.in_every_cursor, *changed} - {"limit", "cursor"})
 
 
 class PageOf(BaseModel, Generic[Item]):
@@ -54,22 +53,11 @@ class PageOf(BaseModel, Generic[Item]):
     next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
-class BadCursor(InvalidInput):
-    code = "bad_cursor"
-
-    def __init__(self) -> None:
-        super().__init__(("query", "cursor"), "is not a cursor of this list, sort and filter")
-
-
-PAGE = {200: NEXT, **describe(BadCursor)}
-"""The answers of a list, as FastAPI's `responses`."""
-
-
 class Page(NamedTuple):
     rows: Sequence[AnyRow]
     is_last: bool
     cursor_after: Callable[[AnyRow], str]
-    """The cursor of the page that begins behind a row."""
+    """Makes the cursor of the page that begins after a row."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -79,10 +67,10 @@ class Page(NamedTuple):
         return None if self.is_last else self.cursor_after(self.rows[-1])
 
     def response(self, request: Request, query: PageQuery) -> Response:
-        """`PageOf` the rows as JSON, with RFC 8288's `Link` to the next page. Rows become bytes once, unvalidated.
+        """Answer with the rows as `PageOf` has them, and with RFC 8288's `Link` to the next page.
 
-        It ends before the body gets too large, and the next page begins there.
-        The link repeats what the list knows and nothing else: a token that somebody put into the URL stays out of it.
+        Rows become JSON without being validated. The page ends before the body gets too large; the next page begins
+        there. The link repeats only parameters that the list knows, so that a token in the URL does not get into it.
         """
         fields = self.rows[0]._fields if self.rows else ()
         items = [dict(zip(fields, row, strict=False)) for row in self.rows]
@@ -101,141 +89,6 @@ class Page(NamedTuple):
 
 
 def _how_many_fit(items: Sequence[object]) -> int:
-    """How many may stand on a page of MAX_BYTES: at least one. The items behind them are not written."""
+    """Count the items that fit on a page of MAX_BYTES, at least one."""
     sizes = accumulate(len(to_json(item)) for item in items)
     return max(1, len(list(takewhile(lambda size: size <= MAX_BYTES, sizes))))
-
-
-class Position(NamedTuple):
-    """Where a page ended: its last row's key, None where that is NULL or the order has none, and what is unique."""
-
-    key: datetime | None
-    id: str
-
-
-class Stretch(NamedTuple):
-    """A part of an order that is one range of an index on (…, key, id)."""
-
-    has_key: bool
-    """Whether it has the rows ordered by their key; else those where it is NULL, or of an order without one."""
-    is_beyond: bool
-    """Whether it begins beyond a position, or with the first row."""
-
-
-def _parse_uuid(text: str) -> str:
-    return str(UUID(text))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Order:
-    """An order of rows that a page can go on in: by a time and then by id; or by id alone, which is by creation.
-
-    Rows whose time is NULL come last in either direction. To be made once, like the queries that it orders.
-    """
-
-    id: Column
-    key: InstrumentedAttribute[Any] | None = None
-    descending: bool = False
-    has_nulls: bool = False
-    """Whether there can be rows without a key."""
-    is_hidden: bool = False
-    """Whether the planners are not to see that an index has this order: they find the rows first, and sort them."""
-    id_of: Callable[[AnyRow], str] = attrgetter("id")
-    """A row's `id`."""
-    parse_id: Callable[[str], str] = _parse_uuid
-    """What comes back in a cursor, or ValueError where that is no `id`."""
-
-    def page(
-        self,
-        connection: AnyConnection,
-        rows_of: AnySelect,
-        query: PageQuery,
-        name: str,
-        values: Mapping[str, object],
-        size_of: Callable[[AnyRow], int] = lambda _: 0,
-    ) -> Page:
-        """Read one page of the list of that name: of the rows of a query, with the values of its parameters.
-
-        `size_of` tells how many bytes a row has at least: those beyond MAX_BYTES are not read.
-
-        Raises:
-            BadCursor: the cursor is not of this list in this order with these filters.
-        """
-        context = query.context(name)
-        after = _decode(query.cursor, context, self.parse_id) if query.cursor is not None else None
-
-        def cursor_after(row: AnyRow) -> str:
-            return _encode(self._position(row), context)
-
-        position = {"after_key": after.key, "after_id": after.id} if after else {}
-        rows: list[AnyRow] = []
-        size = 0
-        for stretch in self._stretches(after):
-            limit = {"limit": query.limit + 1 - len(rows)}
-            found = connection.execute(
-                _range(self, rows_of, stretch, connection.dialect.name), {**values, **position, **limit}
-            )
-            while size <= MAX_BYTES:
-                chunk = found.fetchmany(CHUNK)
-                rows += chunk
-                if len(chunk) < CHUNK:
-                    break
-                size += sum(map(size_of, chunk))
-            found.close()
-            if len(rows) > query.limit or size > MAX_BYTES:
-                return Page(rows[: query.limit], False, cursor_after)
-        return Page(rows, True, cursor_after)
-
-    def _stretches(self, after: Position | None) -> Iterator[Stretch]:
-        is_beyond = after is not None
-        if self.key is None or (after and after.key is None):
-            yield Stretch(has_key=False, is_beyond=is_beyond)
-        else:
-            yield Stretch(has_key=True, is_beyond=is_beyond)
-            if self.has_nulls:
-                yield Stretch(has_key=False, is_beyond=False)
-
-    def _position(self, row: AnyRow) -> Position:
-        key = None if self.key is None else getattr(row, self.key.key)
-        return Position(datetime.fromisoformat(key) if isinstance(key, str) else key, self.id_of(row))
-
-
-@lru_cache(512)
-def _range(order: Order, rows_of: AnySelect, stretch: Stretch, dialect: str) -> AnySelect:
-    """The query for a stretch, made once: to make it takes longer than to run it."""
-    columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]
-    if order.key is not None and not (stretch.has_key and stretch.is_beyond):
-        rows_of = rows_of.where(order.key.is_not(None) if stretch.has_key else order.key.is_(None))
-    if stretch.is_beyond:
-        ranged = columns if stretch.has_key else [order.id]
-        names = ["after_key", "after_id"][-len(ranged) :]
-        position = tuple_(*(bindparam(name, type_=column.type) for name, column in zip(names, ranged, strict=True)))
-        rows_of = rows_of.where(tuple_(*ranged) < position if order.descending else tuple_(*ranged) > position)
-    if order.key is not None and not stretch.has_key and dialect == "sqlite":
-        columns = [order.id]  # it sorts by a key that is NULL; PostgreSQL sorts unless the key stands there
-    if order.is_hidden:
-        columns = [func.coalesce(column, column) for column in columns]
-    ordered = rows_of.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
-    return ordered.limit(bindparam("limit", type_=Integer))
-
-
-def _encode(position: Position, context: str) -> str:
-    microseconds = None if position.key is None else (position.key - EPOCH) // MICROSECOND
-    content = json.dumps([_digest(context), microseconds, position.id]).encode()
-    return urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _decode(cursor: str, context: str, parse_id: Callable[[str], str] = _parse_uuid) -> Position:
-    try:
-        digest, microseconds, id_ = json.loads(urlsafe_b64decode(cursor + "=="))
-        key = None if microseconds is None else EPOCH + microseconds * MICROSECOND
-        position = Position(key, parse_id(id_))
-        if digest != _digest(context) or _encode(position, context) != cursor:
-            raise BadCursor
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise BadCursor from error
-    return position
-
-
-def _digest(context: str) -> str:
-    return hashlib.sha256(context.encode()).hexdigest()[:16]

@@ -36,12 +36,12 @@ class Task(Base):
 
 # One index for each order of each list, and one more for it within a status; those of the public list have public
 # tasks only. A page is one range of one of them, however many tasks there are.
-KEYS: tuple[tuple[InstrumentedAttribute[Any], ...], ...] = (
+LIST_KEYS: tuple[tuple[InstrumentedAttribute[Any], ...], ...] = (
     (Task.id,),
     (Task.due_at, Task.id),
     (Task.updated_at, Task.id),
 )
-for columns in (*KEYS, *((Task.status, *key) for key in KEYS)):
+for columns in (*LIST_KEYS, *((Task.status, *key) for key in LIST_KEYS)):
     Index(None, Task.owner_id, *columns)
     name = "_".join(["ix_tasks_public", *(column.key for column in columns)])
     Index(name, *columns, sqlite_where=Task.is_public, postgresql_where=Task.is_public)

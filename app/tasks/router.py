@@ -1,44 +1,32 @@
-"""/tasks: one's own, and everyone's public ones."""
+"""/tasks: your own tasks, and everyone's public ones."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import AppSettings, UserRoute
+from app.auth.dependencies import AppSettings
 from app.clock import Now
 from app.db.database import ANYONE, Db
 from app.db.types import PathId
+from app.http.conditional import ETAG, IfMatch, IfNoneMatch, has_version, validators
 from app.http.openapi import describe, header
+from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.tasks import changes, service
-from app.tasks.dependencies import (
-    OPTIONAL,
-    Filters,
-    IdempotencyKey,
-    IfMatch,
-    IfNoneMatch,
-    OptionalTaskReaderDb,
-    TaskReaderDb,
-    TaskWriterDb,
-    etag,
-)
+from app.tasks.dependencies import OPTIONAL, Filters, IdempotencyKey, OptionalTaskReaderDb, TaskReaderDb, TaskWriterDb
 from app.tasks.errors import IdempotencyKeyReused, ReadOnlyField, TaskChanged, TaskNotFound, TooManyTasks
 from app.tasks.quota import NearLimit
 from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
 from app.tasks.service import TaskFields
 
-ETAG = header("ETag", "The version, for If-Match and If-None-Match.", pattern=r'^"[1-9][0-9]*"$')
 CREATED = {"headers": ETAG["headers"] | header("Location", "The task's URL.", format="uri-reference")["headers"]}
+UNCHANGED = {"description": "If-None-Match has this version", **ETAG}
 
-router = APIRouter(
-    prefix="/tasks",
-    tags=["tasks"],
-    route_class=UserRoute,
-)
+router = Router(prefix="/tasks", tags=["tasks"], route_class=PlannedRoute)
 
 
 @router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-@router.get("/", response_model=TaskPage, include_in_schema=False)
 async def list_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks. Without a token, list everyone's public tasks."""
     if caller_db:
@@ -49,7 +37,6 @@ async def list_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, re
 
 
 @router.get("/mine", response_model=TaskPage, responses=PAGE)
-@router.get("/mine/", response_model=TaskPage, include_in_schema=False)
 async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks."""
     page = await db.read_if_live(service.list_own, query)
@@ -57,7 +44,6 @@ async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> 
 
 
 @router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-@router.get("/public/", response_model=TaskPage, include_in_schema=False)
 async def list_public_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List everyone's public tasks, with a token or without."""
     if caller_db:
@@ -73,7 +59,6 @@ async def list_public_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filt
     response_model=TaskRead,
     responses={201: CREATED, **describe(IdempotencyKeyReused, TooManyTasks)},
 )
-@router.post("/", status_code=201, response_model=TaskRead, include_in_schema=False)
 async def create_task(
     fields: TaskCreate,
     db: TaskWriterDb,
@@ -97,7 +82,7 @@ async def create_task(
     "/{task_id}",
     response_model=TaskRead,
     openapi_extra=OPTIONAL,
-    responses={200: ETAG, 304: {"description": "If-None-Match has this version", **ETAG}, **describe(TaskNotFound)},
+    responses={200: ETAG, 304: UNCHANGED, **describe(TaskNotFound)},
 )
 async def read_task(task_id: PathId, db: Db, caller_db: OptionalTaskReaderDb, if_none_match: IfNoneMatch) -> Response:
     """Read a task: yours, or a public one."""
@@ -105,8 +90,8 @@ async def read_task(task_id: PathId, db: Db, caller_db: OptionalTaskReaderDb, if
         task = await caller_db.read_if_live(service.get_visible, task_id)
     else:
         task = await db.read_for(ANYONE, service.get_public, task_id)
-    if etag(task["version"]) in if_none_match or "*" in if_none_match:
-        return Response(status_code=304, headers=_validators(task))
+    if has_version(if_none_match, task["version"]):
+        return Response(status_code=304, headers=validators(task["version"]))
     return _response(task)
 
 
@@ -127,11 +112,6 @@ async def delete_task(task_id: PathId, db: TaskWriterDb, if_match: IfMatch) -> N
 
 
 def _response(task: TaskFields, status_code: int = 200) -> Response:
-    """A `TaskRead`, written without a detour, with its ETag."""
+    """Answer with a task as `TaskRead` has it. The database's values become JSON without being validated."""
     fields = {name: task[name] for name in TaskRead.model_fields}
-    return Response(to_json(fields), status_code, _validators(task), media_type="application/json")
-
-
-def _validators(task: TaskFields) -> dict[str, str]:
-    """To be kept by its reader alone, and asked for anew each time (RFC 9111 §5.2.2)."""
-    return {"ETag": etag(task["version"]), "Cache-Control": "private, no-cache"}
+    return Response(to_json(fields), status_code, validators(task["version"]), media_type="application/json")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from typing_extensions import TypeAliasType, TypedDict
 
 from app.db.types import StorableText
+from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 
 RFC3339: Final = re.compile(
@@ -85,9 +86,7 @@ TaskSort = TypeAliasType(
 READ_ONLY: Final = Field(json_schema_extra={"readOnly": True})
 
 
-class TaskCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class TaskCreate(Schema):
     title: Title
     description: Description | None = None
     status: TaskStatus = "todo"
@@ -131,6 +130,8 @@ class TaskPage(PageOf[TaskRead]):
 
 
 class TaskQuery(PageQuery):
+    in_every_cursor = frozenset({"sort", "status", "due_before", "due_after"})
+
     sort: TaskSort = Field("-created_at", description="By `due_at`, tasks without one come last in either direction.")
     status: TaskStatus | None = None
     due_before: Time | None = None
@@ -138,7 +139,7 @@ class TaskQuery(PageQuery):
     q: StorableText | None = Field(
         None,
         max_length=200,
-        exclude_if=operator.not_,  # a cursor from before there was a search stays good
+        exclude_if=operator.not_,
         description="Words that the title or the description has, all of them, whatever their case and accents. "
         "The last one may be the beginning of a word. Of a task the first 2,000 different words count. "
         "Without letters and digits it filters nothing.",

@@ -87,12 +87,15 @@ IN_PUBLIC = LookUps(HITS.where(Task.is_public), MATCHES, COUNT_MATCHES)
 class SearchPlan(NamedTuple):
     """How a list finds the tasks that a search is for: by a condition and its parameters."""
 
-    condition: ColumnElement[bool]
+    condition: ColumnElement[bool] | None
     values: dict[str, Any]
     are_few: bool = False
     """Whether they are to be found first, and then sorted."""
     by_id: bool = False
     """Whether they are to be read by their ids, whatever other index there is."""
+
+
+NO_SEARCH: Final = SearchPlan(None, {})
 
 
 @lru_cache(4096)
@@ -163,14 +166,14 @@ def has_unindexed(connection: Connection) -> bool:
 BACKFILL: Final = Backfill(has_unindexed, index_batch)
 
 
-def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan | None:
-    """Look for an owner's tasks, or the public ones, with all words of `q`; None where it has none.
+def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> SearchPlan:
+    """Look for an owner's tasks, or the public ones, with all words of `q`.
 
     The last word may be the beginning of a task's word, unless it is a character of a script without spaces.
     """
     *others, last = split(q) or [""]
     if not last:
-        return None
+        return NO_SEARCH
     expect_long(connection, "search")
     look_ups = OF_OWNER if owner_id else IN_PUBLIC
     is_whole = UNSPACED.match(last) is not None

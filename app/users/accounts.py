@@ -6,16 +6,15 @@ from datetime import datetime
 from sqlalchemy import RowMapping
 
 from app.auth.access import AdminDatabase, CallerDatabase
-from app.auth.errors import InvalidResetToken
 from app.auth.login_service import LoginService
 from app.auth.logins import LoginOrigin
-from app.auth.service import end_own_session
 from app.auth.services import Services
+from app.auth.sessions import end_own_session
 from app.db.database import Database
 from app.observe.events import log_event
 from app.users import service
 from app.users.errors import RegistrationClosed
-from app.users.recovery import Reset, issue_reset, read_reset_token, require_unchanged, send
+from app.users.recovery import Reset, issue_reset, read_reset_token, replace_password, require_unchanged, send
 from app.users.schemas import NewUser, PasswordChange, PasswordReset, PasswordSet, UserChange, UserCreate, UserUpdate
 
 
@@ -74,12 +73,11 @@ class Accounts:
         """
         db, limiter = self.services.database, self.services.limiter
         claims = read_reset_token(self.services.tokens, fields.reset_token, self.now)
-        account = await db.read(service.get_account, claims.sub, InvalidResetToken)
-        require_unchanged(account, claims)
+        account = await db.read(require_unchanged, claims)
         new_hash = await self.services.passwords.hash(
             fields.new_password, account.username, account.email, self.origin.network
         )
-        await db.write(service.replace_password, account, new_hash, limiter.account(account.id), self.now)
+        await db.write(replace_password, account, new_hash, limiter.account(account.id), self.now)
         log_event("password_reset", user_id=account.id)
 
     async def delete(self, db: CallerDatabase) -> None:
@@ -106,19 +104,11 @@ class Administration:
     now: datetime
 
     async def add(self, fields: NewUser, *, is_admin: bool) -> None:
-        """Make an account, be registration open or not.
-
-        Raises:
-            WeakPassword, UsernameTaken
-        """
+        """Make an account, be registration open or not. Raises WeakPassword, UsernameTaken."""
         await _create(self.services, fields, self.now, network="", is_admin=is_admin)
 
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:
-        """Disable, enable, promote or demote a user.
-
-        Raises:
-            UserNotFound, LastAdministrator
-        """
+        """Disable, enable, promote or demote a user. Raises UserNotFound, LastAdministrator."""
         counters = self.services.limiter.account(user_id)
         user = await self.db.write(service.change_user, user_id, changes, self.now, counters)
         if changes:
@@ -127,11 +117,7 @@ class Administration:
         return user
 
     async def set_password(self, user: RowMapping, fields: PasswordSet) -> None:
-        """Set a user's password, and end every session of theirs.
-
-        Raises:
-            WeakPassword, UserNotFound
-        """
+        """Set a user's password, and end every session of theirs. Raises WeakPassword, UserNotFound."""
         new_hash = await self.services.passwords.hash(fields.new_password, user["username"], user["email"], network="")
         counters = self.services.limiter.account(user["id"])
         await self.db.write(service.set_password, user["id"], new_hash, counters, self.now)
@@ -150,29 +136,17 @@ class Administration:
         return reset
 
     async def unlock(self, user_id: str) -> None:
-        """Forget the failed logins of a user.
-
-        Raises:
-            UserNotFound
-        """
+        """Forget the failed logins of a user. Raises UserNotFound."""
         await self.db.write(service.unlock, user_id, self.services.limiter.account(user_id))
         log_event("user_unlocked", target_id=user_id)
 
     async def end_session(self, user_id: str, session_id: str) -> None:
-        """End one session of a user.
-
-        Raises:
-            SessionNotFound
-        """
+        """End one session of a user. Raises SessionNotFound."""
         await self.db.write(end_own_session, user_id, session_id, self.now)
         log_event("session_revoked", target_id=user_id, session_id=session_id)
 
     async def end_sessions(self, user_id: str) -> None:
-        """End every session of a user.
-
-        Raises:
-            UserNotFound
-        """
+        """End every session of a user. Raises UserNotFound."""
         await self.db.write(service.end_sessions, user_id, self.now)
         log_event("session_revoked", target_id=user_id, reason="all")
 

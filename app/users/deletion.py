@@ -12,38 +12,38 @@ from app.db.database import Database
 from app.db.types import Base, Text
 from app.errors import AppError
 
-AT_ONCE = 50  # rows that are deleted with the request
+ROWS_AT_ONCE = 50  # that are deleted with the request
 
-ACCOUNT = User.id == bindparam("user_id")
-END = (
+IS_ACCOUNT = User.id == bindparam("user_id")
+END_ACCOUNT = (
     update(User)
-    .where(ACCOUNT, User.deleted_at.is_(None))
+    .where(IS_ACCOUNT, User.deleted_at.is_(None))
     .values(username=bindparam("former", type_=Text), email=None, password_hash="", is_active=False, is_admin=False)
     .values(deleted_at=bindparam("now"), updated_at=bindparam("now"))
     .returning(User.id)
 )
-HAS_ENDED = select(User.id).where(ACCOUNT, User.deleted_at.is_not(None)).with_for_update()
-ENDED = select(User.id).where(User.deleted_at.is_not(None)).limit(100)
-DELETE_ACCOUNT = delete(User).where(ACCOUNT)
+LOCK_ENDED_ACCOUNT = select(User.id).where(IS_ACCOUNT, User.deleted_at.is_not(None)).with_for_update()
+SELECT_ENDED_ACCOUNTS = select(User.id).where(User.deleted_at.is_not(None)).limit(100)
+DELETE_ACCOUNT = delete(User).where(IS_ACCOUNT)
 
 
 def end_account(connection: Connection, user_id: str, now: datetime, missing: type[AppError]) -> bool:
     """End an account, and delete its first rows. Return whether rows may be left.
 
-    The name is free from now on. No registration can take the one that the account gets: it has a space.
+    The name is free from now on. The account gets one with a space, which nobody can register.
 
     Raises:
-        AppError: there is no such account; of the given class.
+        AppError: of the class `missing`, if there is no such account.
     """
     values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
-    if connection.execute(END, values).one_or_none() is None:
+    if connection.execute(END_ACCOUNT, values).one_or_none() is None:
         raise missing
-    return delete_rows(connection, user_id, AT_ONCE) == AT_ONCE
+    return delete_rows(connection, user_id, ROWS_AT_ONCE) == ROWS_AT_ONCE
 
 
 def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
-    """Delete some rows of an account that has ended, the account itself last. Return how many; 0: it is gone."""
-    if connection.execute(HAS_ENDED, {"user_id": user_id}).one_or_none() is None:
+    """Delete some rows of an account that has ended, the account last. Return their number: 0 if nothing is left."""
+    if connection.execute(LOCK_ENDED_ACCOUNT, {"user_id": user_id}).one_or_none() is None:
         return 0
     left = limit
     for statement in _deletes():
@@ -56,9 +56,9 @@ def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
 
 @lru_cache(1)
 def _deletes() -> Sequence[Delete]:
-    """Statements that delete some rows of a user's: for each column that refers to users, of whichever table.
+    """Return a statement for each column of any table that refers to users. It deletes some rows of a user.
 
-    Sessions go first. A request that writes locks its session before it waits for another row.
+    Sessions go first, because a request that writes locks its session before it waits for another row.
     """
     tables = Base.metadata.sorted_tables[::-1]
     tables.sort(key=lambda table: table is not LoginSession.__table__)
@@ -77,12 +77,12 @@ def _deletes() -> Sequence[Delete]:
 
 
 def list_ended(connection: Connection) -> Sequence[str]:
-    """Read the ids of some accounts that have ended, and have rows left."""
-    return connection.execute(ENDED).scalars().all()
+    """Read the ids of some accounts that have ended and have rows left."""
+    return connection.execute(SELECT_ENDED_ACCOUNTS).scalars().all()
 
 
 async def delete_ended(db: Database) -> AsyncGenerator[int, None]:
-    """Delete the rows of every account that has ended. Several processes may do so at once. Yields after each batch."""
+    """Delete the rows of all accounts that have ended, and yield after each batch. Processes may do so together."""
     while user_ids := await db.read(list_ended):
         for user_id in user_ids:
             async for done in in_batches(db, delete_rows, user_id):

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import RowMapping
 
-from app.auth.dependencies import AccountDb, AdminDb, AppSettings, FreshAccountDb, UserRoute
+from app.auth.dependencies import AccountDb, AdminDb, AppSettings, FreshAccountDb
 from app.auth.errors import (
     HashingQueueFull,
     InvalidResetToken,
@@ -17,6 +17,8 @@ from app.auth.errors import (
 )
 from app.db.types import PathId
 from app.http.openapi import describe
+from app.http.planned_route import PlannedRoute
+from app.http.router import Router
 from app.pagination.page import PAGE
 from app.users import service
 from app.users.dependencies import AppAccounts, AppAdministration, ProfileDb
@@ -42,7 +44,7 @@ from app.users.schemas import (
     UserUpdate,
 )
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=UserRoute)
+router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
 REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
 PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
@@ -53,7 +55,6 @@ SENT: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
-@router.post("/", status_code=201, response_model=UserRead, include_in_schema=False)
 async def register(fields: UserCreate, accounts: AppAccounts) -> RowMapping:
     """Make an account, while registration is open."""
     return await accounts.register(fields)
@@ -93,7 +94,6 @@ async def reset_password(fields: PasswordReset, accounts: AppAccounts) -> None:
 
 
 @router.get("", response_model=UserPage, responses=PAGE)
-@router.get("/", response_model=UserPage, include_in_schema=False)
 async def list_users(db: AdminDb, query: Annotated[UserQuery, Query()], request: Request) -> Response:
     """List users by username. For administrators."""
     page = await db.read(service.list_users, query)

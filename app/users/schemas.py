@@ -1,4 +1,4 @@
-"""What the users endpoints take and answer."""
+"""Request and response models of the users endpoints."""
 
 from datetime import datetime
 from re import fullmatch
@@ -10,62 +10,66 @@ from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
 from app.db.types import StorableText
+from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 
-# The library's own switch: intranets use these names, and tests use `test`.
+# Intranets use these names, and tests use `test`. The library documents this way to allow them.
 for name in "arpa", "local", "test":
     SPECIAL_USE_DOMAIN_NAMES.remove(name)
 
-NAME = "^[A-Za-z0-9_][A-Za-z0-9._-]*$"
-RESERVED = {
+USERNAME_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+RESERVED_NAMES = {
     *("abuse", "admin", "administrator", "anonymous", "help", "info", "me", "moderator", "nobody", "null", "official"),
     *("operator", "postmaster", "root", "security", "staff", "support", "sysadmin", "system", "undefined", "webmaster"),
 }
 
 
-def _is_a_name(value: str) -> str:
-    if not fullmatch(NAME[1:-1], value):
+def _check_username(value: str) -> str:
+    if not fullmatch(USERNAME_PATTERN[1:-1], value):
         raise ValueError("must be letters, digits, dots, hyphens and underscores, with no dot or hyphen at the start")
     return value
 
 
-def _is_not_reserved(value: str) -> str:
-    if value.lower() in RESERVED:
+def _refuse_reserved(value: str) -> str:
+    if value.lower() in RESERVED_NAMES:
         raise ValueError("is a reserved name: choose another")
     return value
 
 
-def _is_an_address(value: str) -> str:
+def _check_address(value: str) -> str:
     try:
         return validate_email(value, check_deliverability=False).normalized
-    except EmailNotValidError:  # its words repeat what was sent
+    except EmailNotValidError:  # its message repeats the input
         raise ValueError("is not an e-mail address") from None
 
 
 Username = Annotated[
     str,
-    Field(min_length=3, max_length=64, json_schema_extra={"pattern": NAME}, examples=["ada"]),
-    AfterValidator(_is_a_name),
+    Field(min_length=3, max_length=64, json_schema_extra={"pattern": USERNAME_PATTERN}, examples=["ada"]),
+    AfterValidator(_check_username),
 ]
 Email = Annotated[
     str,
     Field(max_length=254, json_schema_extra={"format": "email"}, examples=["ada@example.com"]),
-    AfterValidator(_is_an_address),
+    AfterValidator(_check_address),
 ]
-NFC = BeforeValidator(lambda value: normalize(value) if isinstance(value, str) else value)
-PASSWORD = {"format": "password"}
-Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD), NFC]
+NORMALIZED = BeforeValidator(lambda value: normalize(value) if isinstance(value, str) else value)
+PASSWORD_FORMAT = {"format": "password"}
+Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD_FORMAT), NORMALIZED]
 NewPassword = Annotated[
     StorableText,
-    Field(min_length=MIN_LENGTH, max_length=MAX_LENGTH, json_schema_extra=PASSWORD, examples=["correct horse battery"]),
-    NFC,
+    Field(
+        min_length=MIN_LENGTH,
+        max_length=MAX_LENGTH,
+        json_schema_extra=PASSWORD_FORMAT,
+        examples=["correct horse battery"],
+    ),
+    NORMALIZED,
 ]
 
 
-class NewUser(BaseModel):
+class NewUser(Schema):
     """A user whom the command line adds."""
-
-    model_config = ConfigDict(extra="forbid")
 
     username: Username
     password: NewPassword
@@ -82,20 +86,18 @@ class NamedUser(BaseModel):
 class UserCreate(NewUser):
     """A user who registers. Names that could pass for the service's own are reserved."""
 
-    username: Annotated[Username, AfterValidator(_is_not_reserved)]
+    username: Annotated[Username, AfterValidator(_refuse_reserved)]
 
 
 class UserUpdate(TypedDict, total=False):
-    """The fields that are given change; null clears."""
+    """The given fields change. Null clears a field."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     email: Email | None
 
 
-class PasswordSet(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class PasswordSet(Schema):
     new_password: NewPassword
 
 
@@ -104,24 +106,24 @@ class PasswordChange(PasswordSet):
 
 
 class UserChange(TypedDict, total=False):
-    """What an administrator changes, of the fields that are given."""
+    """An administrator changes the given fields."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
-    is_active: Annotated[bool, Field(strict=True, description="Disabled, a user has no sessions, and cannot log in.")]
+    is_active: Annotated[bool, Field(strict=True, description="A disabled user has no sessions and cannot log in.")]
     is_admin: Annotated[bool, Field(strict=True)]
 
 
 class PasswordReset(PasswordSet):
-    reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD)]
+    reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT)]
 
 
 class ResetSent(BaseModel):
-    expires_in: int = Field(description="Seconds that the token is good for.")
+    expires_in: int = Field(description="Seconds until the token expires.")
 
 
 class ResetToken(ResetSent):
-    reset_token: str = Field(description="Good once, until a newer one is issued or the account changes.")
+    reset_token: str = Field(description="Works once, until a newer token is issued or the account changes.")
 
 
 class UserRead(BaseModel):
@@ -139,6 +141,8 @@ class UserPage(PageOf[UserRead]):
 
 
 class UserQuery(PageQuery):
+    in_every_cursor = frozenset({"username"})
+
     username: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = Field(
-        "", description="What the usernames begin with, in either letter case."
+        "", description="Only usernames that begin with this text. Letter case does not matter."
     )

@@ -1,56 +1,42 @@
 """Accounts in the database: create, list, read, change, recover and delete them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Update, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_login
 from app.auth.counters import Keys, forget
-from app.auth.errors import InvalidResetToken, InvalidToken, WrongPassword
+from app.auth.errors import InvalidToken, WrongPassword
 from app.auth.models import User
-from app.auth.service import end_other_sessions, end_sessions_of, end_sessions_with
+from app.auth.sessions import end_other_sessions, end_sessions_of, end_sessions_with
 from app.auth.usernames import HAS_LOGIN_NAME, normalize_username
 from app.db.constraints import violated_constraint
-from app.db.database import AnyRow, AnySelect
+from app.db.database import AnySelect
 from app.db.types import Text, new_id
 from app.errors import AppError
-from app.pagination.page import Order, Page
+from app.pagination.order import SortOrder
+from app.pagination.page import Page
 from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import UserChange, UserQuery, UserRead, UserUpdate
 
-T = TypeVar("T")
 Returning = ReturningUpdate[*tuple[Any, ...]]
 
 PROFILE_COLUMNS = [getattr(User, name) for name in UserRead.model_fields]
 LAST_CHARACTER = "\x7f"  # sorts after each character of a username
 
 
-def _parse_name(text: str) -> str:
-    """Return the text if it is a username in the form that `BY_NAME` sorts by.
-
-    Raises:
-        ValueError
-    """
-    if not text.isascii() or "\0" in text or normalize_username(text) != text:
-        raise ValueError("not a normalized username")
-    return text
-
-
-LOWER_NAME = func.lower(User.username)
-BY_NAME = Order(LOWER_NAME, id_of=lambda row: normalize_username(row.username), parse_id=_parse_name)
+LOWER_NAME = func.lower(User.username, type_=User.username.type)
+BY_NAME = SortOrder(LOWER_NAME, id_of=lambda row: normalize_username(row.username))
 SELECT_USERS = select(*PROFILE_COLUMNS).where(User.deleted_at.is_(None))
 SELECT_USERS_BY_PREFIX = SELECT_USERS.where(
     LOWER_NAME.between(bindparam("prefix", type_=Text), bindparam("prefix_end", type_=Text))
 )
 SELECT_USER_BY_NAME = SELECT_USERS.where(HAS_LOGIN_NAME)
-SELECT_ACCOUNT = select(
-    *(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at, User.reset_id)
-).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
 
 
 def create_user(
@@ -82,11 +68,6 @@ def require_free_name(connection: Connection, username: str) -> None:
     """Raises UsernameTaken."""
     if connection.execute(SELECT_USER_BY_NAME, {"username": normalize_username(username)}).first():
         raise UsernameTaken
-
-
-def insert_users(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert many users: whole rows of the table."""
-    connection.execute(insert(User), rows)
 
 
 def get_profile(connection: Connection, user: CurrentUser) -> RowMapping:
@@ -127,13 +108,8 @@ def change_password(connection: Connection, user: CurrentUser, old_hash: str, ne
 def list_users(connection: Connection, query: UserQuery) -> Page:
     """Read a page of users, sorted by username."""
     prefix = normalize_username(query.username)
-    return BY_NAME.page(
-        connection,
-        SELECT_USERS_BY_PREFIX,
-        query,
-        "users",
-        {"prefix": prefix, "prefix_end": prefix + LAST_CHARACTER},
-    )
+    values = {"prefix": prefix, "prefix_end": prefix + LAST_CHARACTER}
+    return BY_NAME.page(connection, SELECT_USERS_BY_PREFIX, query, "users", values)
 
 
 def get_user(connection: Connection, user_id: str) -> RowMapping:
@@ -147,8 +123,7 @@ def get_user_by_name(connection: Connection, username: str) -> RowMapping:
     Raises:
         UserNotFound
     """
-    named = connection.execute(SELECT_USER_BY_NAME, {"username": normalize_username(username)}).mappings()
-    return _require(named.one_or_none(), UserNotFound)
+    return _one(connection, SELECT_USER_BY_NAME, UserNotFound, {"username": normalize_username(username)})
 
 
 def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime, counters: Keys) -> RowMapping:
@@ -217,53 +192,18 @@ def delete_user(connection: Connection, user_id: str, now: datetime) -> bool:
     return end_account(connection, user_id, now, UserNotFound)
 
 
-def get_account(connection: Connection, user_id: str, missing: type[AppError] = UserNotFound) -> AnyRow:
-    """Read the fields of an account that a reset token depends on.
-
-    Raises:
-        AppError: of the class `missing`, if there is no such account.
-    """
-    return _require(connection.execute(SELECT_ACCOUNT, {"user_id": user_id}).one_or_none(), missing)
-
-
-def store_reset_id(connection: Connection, user_id: str, reset_id: str) -> None:
-    """Store which reset token is the latest. `updated_at` stays: the token depends on it."""
-    connection.execute(update(User).where(User.id == user_id).values(reset_id=reset_id))
-
-
-def list_hashes(connection: Connection, after_id: str, limit: int) -> Sequence[AnyRow]:
-    """Read id, username and password_hash of the next users who can log in, in the order of their ids."""
-    query = select(User.id, User.username, User.password_hash).where(User.id > after_id, User.is_active)
-    return connection.execute(query.order_by(User.id).limit(limit)).all()
-
-
-def replace_password(connection: Connection, account: AnyRow, new_hash: str, counters: Keys, now: datetime) -> None:
-    """Set the password of an account that has not changed, end every session, and delete the counters.
-
-    Raises:
-        InvalidResetToken: since it was read, the account was changed, disabled or deleted, or got a newer reset token.
-    """
-    is_unchanged = (User.password_hash == account.password_hash, User.updated_at == account.updated_at, User.is_active)
-    is_latest = User.reset_id.is_not_distinct_from(account.reset_id)
-    change = update(User).where(User.id == account.id, *is_unchanged, is_latest)
-    _set_password(connection, change, new_hash, counters, now, InvalidResetToken)
-
-
-def set_password(connection: Connection, user_id: str, new_hash: str, counters: Keys, now: datetime) -> None:
+def set_password(
+    connection: Connection, user_id: str, new_hash: str, counters: Keys, now: datetime, *conditions: ColumnElement[bool]
+) -> None:
     """Set a user's password, end every session, and delete the counters of failed logins.
 
     Raises:
-        UserNotFound
+        UserNotFound: there is no such user, or the user does not meet the conditions.
     """
-    _set_password(connection, update(User).where(*_is(user_id)), new_hash, counters, now, UserNotFound)
-
-
-def _set_password(
-    connection: Connection, change: Update, new_hash: str, counters: Keys, now: datetime, missing: type[AppError]
-) -> None:
-    change = change.values(password_hash=new_hash, reset_id=None, updated_at=now)
-    user = _one(connection, change.returning(User.id), missing)
-    end_sessions_of(connection, user["id"], "password_changed", now)
+    values = {"password_hash": new_hash, "reset_id": None, "updated_at": now}
+    change = update(User).where(*_is(user_id), *conditions).values(values)
+    _one(connection, change.returning(User.id), UserNotFound)
+    end_sessions_of(connection, user_id, "password_changed", now)
     forget(connection, counters)
 
 
@@ -282,13 +222,13 @@ def _keep_an_administrator(connection: Connection, user_id: str) -> None:
 
 
 def _one(
-    connection: Connection, statement: AnySelect | Returning, missing: type[AppError] = InvalidToken
+    connection: Connection,
+    statement: AnySelect | Returning,
+    missing: type[AppError] = InvalidToken,
+    values: Mapping[str, str] | None = None,
 ) -> RowMapping:
     """Return the row of a user. The default error is for a caller whose account was deleted a moment ago."""
-    return _require(connection.execute(statement).mappings().one_or_none(), missing)
-
-
-def _require(row: T | None, missing: type[AppError]) -> T:
+    row = connection.execute(statement, values).mappings().one_or_none()
     if row is None:
         raise missing
     return row

@@ -10,13 +10,12 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from tests.conftest import MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, REALM, bearer, create_task, log_in, refresh, refreshed, register, sign_up
 
 pytestmark = on_one_database
 
 Operation = tuple[str, str]
 
-REALM = 'Bearer realm="bearer-tasks"'
 NOT_VALID = "The access token is not valid"
 ID = "01a208f7-1a8a-7be3-842c-3f4269f2551d"
 
@@ -90,6 +89,10 @@ def assert_refused(client: TestClient, token: str, detail: str = NOT_VALID) -> N
     """On a strict route, and on an optional one: who came with a token must not see the public view."""
     assert_invalid_token(client.get("/tasks/mine", headers=bearer(token)), detail)
     assert_invalid_token(client.get("/tasks/", headers=bearer(token)), detail)
+
+
+def test_the_realm() -> None:
+    assert REALM == 'Bearer realm="bearer-tasks"'
 
 
 def test_the_tables_have_every_operation(client: TestClient) -> None:

@@ -9,12 +9,11 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from tests.conftest import MovableClock, Serve, Sql
-from tests.support.accounts import Login, add_user, bearer, log_in, refreshed, sign_up
+from tests.support.accounts import EVERYTHING, REALM, Login, add_user, bearer, log_in, refreshed, sign_up
 from tests.support.key_pairs import key, private, written
 
 EPOCH = 1_795_424_400  # 2026-11-23T09:00:00Z, where the clock stands
 ISSUER = "http://127.0.0.1:8000"
-REALM = 'Bearer realm="bearer-tasks"'
 
 CODES = {
     "invalid_client": {"not_authenticated"},
@@ -57,7 +56,7 @@ def about(client: TestClient, login: Login) -> tuple[dict[str, Any], dict[str, A
     """What is said of the access token and of the refresh token of a login that was just made."""
     user = client.get("/users/me", headers=login.headers).json()
     common = {"active": True, "username": "ada", "sub": user["id"], "iss": ISSUER, "aud": ISSUER, "iat": EPOCH}
-    common["scope"] = "tasks:read tasks:write account"
+    common["scope"] = EVERYTHING
     access = {"token_type": "bearer", "jti": jti(login.access_token), "exp": EPOCH + 1800}
     return common | access, common | {"jti": jti(login.refresh_token), "exp": EPOCH + 2_592_000}
 
@@ -106,7 +105,7 @@ def test_a_scope_that_its_user_has_no_more_is_not_told(client: TestClient, sql: 
 
     sql("UPDATE users SET is_admin = FALSE")
 
-    assert ask(client, root.access_token, root).json()["scope"] == "tasks:read tasks:write account"
+    assert ask(client, root.access_token, root).json()["scope"] == EVERYTHING
 
 
 def test_a_token_of_a_key_pair_is_told_about_too(serve: Serve) -> None:

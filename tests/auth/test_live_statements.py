@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, bindparam, delete, event, exists, func, insert, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import StatementError
 
 from app.auth.callers import LiveConnection, if_live, insert_if_live
 from app.auth.dependencies import CurrentUser as CheckedUser
@@ -43,7 +44,7 @@ MADE_WITH_A_CHECK: dict[str, Any] = {
 
 @pytest.fixture
 def statements() -> Iterator[list[str]]:
-    """What reaches a database."""
+    """The statements that reach a database."""
     seen: list[str] = []
 
     def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -145,6 +146,14 @@ def test_a_checked_insert_inserts_nothing_after_the_logout(
     assert sql("SELECT * FROM tasks") == []
     other = sign_up(client, "bob")
     assert client.post("/titles", headers=other.headers).json() == ["new"]
+
+
+def test_an_insert_without_the_value_of_a_column_is_an_error(run: Callable[..., TestClient]) -> None:
+    client = run(insert_if_live(insert(Task), INSERTED), dict.fromkeys(set(INSERTED) - {"status"}))
+    ada = sign_up(client)
+
+    with pytest.raises(StatementError, match="A value is required for bind parameter 'status'"):
+        client.post("/titles", headers=ada.headers)
 
 
 def test_a_parameter_cannot_take_the_callers_place(run: Callable[..., TestClient]) -> None:

@@ -10,13 +10,12 @@ from httpx2 import Response
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import MovableClock, Sql
-from tests.support.accounts import PASSWORD, bearer, log_in, register
+from tests.support.accounts import EVERY_SCOPE, EVERYTHING, PASSWORD, REALM, bearer, log_in, register
+from tests.support.oauth_errors import assert_oauth_error
 from tests.support.statements import after_each_statement
 
 LOGIN = {"username": "ada", "password": PASSWORD}
-EVERYTHING = "tasks:read tasks:write account"
 URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -134,7 +133,7 @@ def test_a_refusal_is_the_same_whatever_the_reason(client: TestClient, sql: Sql)
         b'{"detail":"Invalid credentials","code":"invalid_credentials",'
         b'"error":"invalid_grant","error_description":"Invalid credentials"}'
     )
-    assert dict(headers)["www-authenticate"] == 'Bearer realm="bearer-tasks", error="invalid_grant"'
+    assert dict(headers)["www-authenticate"] == f'{REALM}, error="invalid_grant"'
     assert len(traces) == 1
     assert sql("SELECT id FROM sessions") == []
 
@@ -290,7 +289,7 @@ def test_an_administrator_gets_what_is_asked_for(client: TestClient, sql: Sql, s
     sql("UPDATE users SET is_admin = TRUE")
 
     for asked, granted in {
-        "": "tasks:read tasks:write account admin",
+        "": EVERY_SCOPE,
         "admin": "admin",
         "account tasks:read": "tasks:read account",
         "tasks:read tasks:read": "tasks:read",

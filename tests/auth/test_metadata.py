@@ -7,6 +7,7 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 
+from app.auth.schemas import SCOPES
 from tests.conftest import Serve, on_one_database
 from tests.support.accounts import sign_up
 from tests.support.key_pairs import key, private, written
@@ -24,7 +25,7 @@ def metadata(url: str) -> dict[str, Any]:
         "revocation_endpoint": f"{url}/auth/revoke",
         "introspection_endpoint": f"{url}/auth/introspect",
         "service_documentation": f"{url}/docs",
-        "scopes_supported": ["tasks:read", "tasks:write", "account", "admin"],
+        "scopes_supported": [*SCOPES],
         "response_types_supported": [],
         "grant_types_supported": ["password", "refresh_token"],
         "token_endpoint_auth_methods_supported": ["none"],

@@ -16,9 +16,9 @@ from httpx2 import Response
 from app.auth.passwords import QUEUE_LENGTH
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, log_in, register, sign_up
+from tests.support.accounts import EVERYTHING, PASSWORD, log_in, register, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 pytestmark = on_one_database
 
@@ -205,7 +205,7 @@ def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
     assert response.json()["detail"] == "Too many passwords are being hashed"
     assert response.headers["Retry-After"] == "1"
     jobs.clear()
-    assert log_in(client).scope == "tasks:read tasks:write account"
+    assert log_in(client).scope == EVERYTHING
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"])

@@ -13,8 +13,8 @@ from argon2 import low_level
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from app.auth.errors import HashingQueueFull, WeakPassword
+from app.auth.hashing_queue import FairQueue
 from app.auth.passwords import NICENESS, QUEUE_LENGTH, THREADS, Cost, Passwords, Verdict, normalize
-from app.auth.queue import FairQueue
 from tests.conftest import CHEAP
 from tests.support.hashing import CORRUPT, RIGHT, Library
 

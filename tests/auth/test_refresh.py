@@ -10,9 +10,19 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from sqlalchemy import Engine, event
 
-from app.testing import assert_oauth_error
 from tests.conftest import SECRET, MovableClock, Serve, Sql
-from tests.support.accounts import PASSWORD, Login, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import (
+    EVERY_SCOPE,
+    EVERYTHING,
+    PASSWORD,
+    Login,
+    log_in,
+    refresh,
+    refreshed,
+    register,
+    sign_up,
+)
+from tests.support.oauth_errors import assert_oauth_error
 
 REUSED = "The session was ended because a replaced refresh token was used again"
 NOT_VALID = "The refresh token is not valid"
@@ -70,7 +80,7 @@ def test_the_answer_is_that_of_a_login(client: TestClient) -> None:
         "refresh_token": body["refresh_token"],
         "token_type": "bearer",
         "expires_in": 1800,
-        "scope": "tasks:read tasks:write account",
+        "scope": EVERYTHING,
     }
     assert response.headers["Cache-Control"] == "no-store"
 
@@ -457,7 +467,7 @@ def test_an_administrator_stays_one(client: TestClient, sql: Sql) -> None:
 
     first, again = refreshed(client, login.refresh_token), refreshed(client, login.refresh_token)
 
-    assert first.scope == again.scope == login.scope == "tasks:read tasks:write account admin"
+    assert first.scope == again.scope == login.scope == EVERY_SCOPE
 
 
 def test_a_former_administrator_gets_no_more_than_others(client: TestClient, sql: Sql) -> None:
@@ -468,5 +478,5 @@ def test_a_former_administrator_gets_no_more_than_others(client: TestClient, sql
 
     for refused in refresh(client, login.refresh_token, scope="admin"), refresh(client, admin_only.refresh_token):
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
-    assert refreshed(client, login.refresh_token).scope == "tasks:read tasks:write account"
+    assert refreshed(client, login.refresh_token).scope == EVERYTHING
     assert sql("SELECT generation FROM sessions ORDER BY scope DESC") == [(2,), (1,)]

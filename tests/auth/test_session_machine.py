@@ -38,11 +38,11 @@ from app.db.connect import connect
 from app.db.database import AnySelect, Database
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock
-from tests.support.accounts import PASSWORD, bearer, refresh, register
+from tests.support.accounts import EVERYTHING, PASSWORD, bearer, refresh, register
 from tests.support.machines import LONG, SHORT
 
 NAMES = ("ada", "bob", "eve")
-SCOPES = ("tasks:read", "tasks:write", "account")
+SCOPES = tuple(EVERYTHING.split())
 GRACE, ACCESS_TTL, SESSION_TTL = 10, 1800, 30 * 86_400
 FRESH = timedelta(seconds=300)
 STALE = "insufficient_user_authentication"
@@ -54,6 +54,7 @@ TABLES: dict[str, AnySelect] = {
         LoginSession.expires_at,
         LoginSession.ended_at,
         LoginSession.end_reason,
+        LoginSession.has_every_scope,
     ),
     "unused": select(LoginSession.id, LoginSession.unused_generation).where(
         LoginSession.unused_generation.is_not(None)
@@ -154,6 +155,7 @@ class Login:
     id: str
     person: Person
     scopes: frozenset[str]
+    has_every_scope: bool
     created_at: datetime
     rotated_at: datetime
     generation: int = 1
@@ -169,7 +171,7 @@ class Login:
     @property
     def row(self) -> tuple[Any, ...]:
         head = (self.id, self.person.id, self.generation, spell(self.scopes), self.created_at, self.rotated_at)
-        return (*head, self.expires_at, self.ended_at, self.end_reason)
+        return (*head, self.expires_at, self.ended_at, self.end_reason, self.has_every_scope)
 
 
 @dataclass(eq=False, repr=False)
@@ -238,7 +240,7 @@ class Sessions(RuleBasedStateMachine):
             self.saw("log in", response, 400, "invalid_scope")
             return
         self.saw("log in", response, 200)
-        login = Login(claims_of(response.json()["access_token"])["sid"], person, asked, self.now, self.now)
+        login = Login(claims_of(response.json()["access_token"])["sid"], person, asked, not scope, self.now, self.now)
         assert login.id not in {other.id for other in self.logins}
         self.logins.append(login)
         self.issued(response, login, asked)

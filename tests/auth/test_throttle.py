@@ -16,15 +16,15 @@ from httpx2 import Response
 
 from app.auth.errors import HashingQueueFull, TooManyAttempts
 from app.auth.forms import PasswordForm
-from app.auth.guesses import REMEMBERED, TURN_SECONDS, Guesses
+from app.auth.local_throttle import REMEMBERED, TURN_SECONDS, LocalThrottle
 from app.auth.throttle import Limiter
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, add_user, bearer, register
 from tests.support.hashing import Library
 from tests.support.loops import MovableLoop
+from tests.support.oauth_errors import assert_oauth_error
 from tests.support.statements import after_each_statement
 
 PROXY = "10.0.0.1"
@@ -493,7 +493,7 @@ def test_right_logins_at_once_are_no_failures(start: Serve, library: Library) ->
 
 
 def test_a_guess_that_waits_too_long_is_told_to_retry() -> None:
-    turns = Guesses()
+    turns = LocalThrottle()
 
     async def wait() -> None:
         loop = asyncio.get_running_loop()
@@ -607,10 +607,10 @@ def test_ten_thousand_refused_addresses_are_remembered(settings: Settings, clock
     limits = [limiter.refused_refresh(f"10.0.{n // 250}.{n % 250}") for n in range(REMEMBERED + 1)]
 
     for limit in limits:
-        with pytest.raises(TooManyAttempts), limiter.guesses.once_a_second(limit.key, clock()):
+        with pytest.raises(TooManyAttempts), limiter.local.once_a_second(limit.key, clock()):
             raise TooManyAttempts({limit.key: clock() + limit.window}, clock())
 
-    with limiter.guesses.once_a_second(limits[0].key, clock()):
+    with limiter.local.once_a_second(limits[0].key, clock()):
         pass
-    with pytest.raises(TooManyAttempts), limiter.guesses.once_a_second(limits[-1].key, clock()):
+    with pytest.raises(TooManyAttempts), limiter.local.once_a_second(limits[-1].key, clock()):
         pytest.fail("asked again")

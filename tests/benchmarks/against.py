@@ -1,10 +1,10 @@
-"""What a page of 20 tasks with a bearer token costs here, and on what people would pick instead.
+"""The cost of a page of 20 tasks with a bearer token, here and on the frameworks that people would pick instead.
 
     python -m tests.benchmarks.against [--rounds N] [--seconds S]
 
-Each peer is a minimal app of ours on its library, with the settings of its documentation (`peers/`), installed from the
-registry into a folder of its own that is kept for the next time. All of them stay up, on PostgreSQL with the same
-users and tasks, and are driven in turn with `compare.py`'s method. None of the peers looks at a session.
+Each peer is a minimal app of ours on its library, with the settings of its documentation (`peers/`). It is installed
+from the registry into its own folder, which the next run uses again. All of them stay up, on PostgreSQL with the same
+users and tasks, and are driven in turn with `compare.py`'s method. None of the peers checks a session.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def peer(name: str, url: URL) -> Iterator[tuple[Server, list[bytes]]]:
 
 
 def wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
-    """It refuses who has no token."""
+    """Wait until it answers 401 to a request without a token."""
     while process.poll() is None:
         with suppress(httpx2.TransportError):
             if httpx2.get(url).status_code == 401:

@@ -1,4 +1,4 @@
-"""What each kind of request costs, against the floor: the same answers without a framework (`floor.py`).
+"""The cost of each kind of request, against the floor: the same answers without a framework (`floor.py`).
 
     python -m tests.benchmarks.compare [--rounds N] [--seconds S] [--plot FILE] [--only WORK]
 

@@ -1,11 +1,11 @@
-"""What a flood of logins does to everybody else: GET /tasks/ with and without it, and the service's memory.
+"""The effect of a flood of logins on other requests: GET /tasks/ with and without it, and the service's memory.
 
     python -m tests.benchmarks.flood [PAIRS] [SECONDS]
 
-The service has the first core; its clients, PostgreSQL and the flood, 16 users' logins with a wrong password in flight
-from a process of its own, have the second. Quiet and flooded runs take turns; the table shows medians. Logins of 16
-users with the right password, alone, then take turns with a bare loop of the hash on the service's core; their medians
-stand below the table. The machine should have nothing else to do.
+The service has the first core. Its clients, PostgreSQL and the flood have the second. The flood is a process that keeps
+16 logins with a wrong password in flight. Quiet and flooded runs take turns, and the table shows medians. Then logins
+of 16 users with the right password take turns with a bare loop of the hash on the service's core. Their medians stand
+below the table. The machine should have nothing else to do.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""The yardstick: what the same answers cost without a framework. A bare ASGI app on the driver's own queries.
+"""The yardstick: a bare ASGI app on the driver's own queries, which gives the same answers without a framework.
 
-It reads the same database, verifies the same tokens and answers with the same bodies; but it knows no bad input, no
-errors, no limits and no log. Where the service must do better than this, it has found a bug here.
+It reads the same database, verifies the same tokens and answers with the same bodies. It knows no bad input, no errors,
+no limits and no log. If the service beats it, the floor has a bug.
 """
 
 import asyncio

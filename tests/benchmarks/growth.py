@@ -1,11 +1,11 @@
-"""What requests cost as the tables grow: the time of each at 1,000 tasks, and how many times that with more.
+"""The cost of requests as the tables grow: the time of each at 1,000 tasks, and how many times that with more.
 
     python -m tests.benchmarks.growth [TASKS …]
 
-For each size a database is filled, a tenth as many users with a session each, one of whom has a tenth of the tasks, and
-a service started. All of them stay up and are asked in turn, over one connection. The figures are medians of the time
-that an answer takes, database and all; the ratios are to the first size. The plans are ANALYZEd PostgreSQL's own, and
-SQLite's without statistics, as the service runs them.
+Each size has its own database and service. There are a tenth as many users as tasks, each with a session, and one user
+has a tenth of the tasks. All services stay up and are asked in turn, over one connection. The figures are medians of
+the time that an answer takes, database included. The ratios are to the first size. PostgreSQL is ANALYZEd, and SQLite
+has no statistics, as the service runs it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Work = Callable[[Sequence[Person]], Script]
 
 
 def listing(path: str, **query: str) -> Work:
-    """Ask for a page of the first user's tasks, who has many, or of the public ones."""
+    """Ask for a page of the public tasks, or of the first user's, which are many."""
 
     def ask_for_it(people: Sequence[Person]) -> Script:
         headers = bearer(people[0].access_token)
@@ -114,7 +114,7 @@ def show(kind: str, sizes: Sequence[int], places: Sequence[URL]) -> None:
 
 
 def deep(name: str, server: Server, people: Sequence[Person]) -> Work:
-    """The page so deep in a list, or the last one where it is not so long: by following the links once."""
+    """Follow the links once to the page at that depth, or to the last one of a shorter list."""
     path = MINE if name.startswith("mine") else PUBLIC
     cursor = ""
     with httpx2.Client(base_url=f"http://127.0.0.1:{server.port}", headers=bearer(people[0].access_token)) as client:

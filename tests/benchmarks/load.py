@@ -1,4 +1,4 @@
-"""What a benchmark drives servers with, and measures them by: raw HTTP/1.1 over kept connections, CPU from /proc."""
+"""Drives the servers of a benchmark and measures them: raw HTTP/1.1 over kept connections, CPU from /proc."""
 
 import asyncio
 import os
@@ -17,11 +17,11 @@ ALL_CORES = os.sched_getaffinity(0)
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 Script = Generator[bytes, bytes, None]
-"""What one connection asks: it yields a request and is sent the body of its answer, and so on without end."""
+"""The requests of one connection. It yields a request and is sent the body of the answer, without end."""
 
 
 class Load(NamedTuple):
-    """What came of asking for a while. Times are in seconds."""
+    """The results of asking for a while. Times are in seconds."""
 
     requests: int
     errors: int
@@ -36,7 +36,7 @@ class Load(NamedTuple):
 
 @contextmanager
 def on(cores: set[int]) -> Iterator[None]:
-    """What starts meanwhile runs on these cores, where the machine has them."""
+    """Run processes that start inside on these cores, if the machine has them."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores & ALL_CORES or ALL_CORES)
     try:
@@ -53,7 +53,7 @@ def request(method: str, path: str, headers: Mapping[str, str] = {}, body: bytes
 
 
 def ask(port: int, script_of: Callable[[int], Script], connections: int, seconds: float) -> Load:
-    """Ask over so many connections at once, each time as soon as the last is answered."""
+    """Ask over so many connections at once. Each asks again as soon as it has its answer."""
     times: list[float] = []
     errors: list[bytes] = []
     deadline = time.perf_counter() + seconds
@@ -94,7 +94,7 @@ def resident(pid: int) -> float:
 
 
 class _Connection(asyncio.Protocol):
-    """Plays a script. An answer that is no 2xx counts as an error; a lost connection ends the script with one."""
+    """Plays a script. An answer other than 2xx is an error. A lost connection is one and ends the script."""
 
     def __init__(
         self, script: Script, times: list[float], errors: list[bytes], deadline: float, over: "asyncio.Future[None]"

@@ -1,10 +1,10 @@
-"""Many at once, through two processes on one database, as a table: what came of each race, and whether it was right.
+"""Races of many requests through two processes on one database: prints the outcome of each, and whether it is right.
 
     python -m tests.benchmarks.races
     python -m tests.benchmarks.races 100
 
-It ends with exit code 1 where an invariant is not held. More logins at once than two processes may queue, 32 for each
-core and process, are 503, and so not held.
+It ends with exit code 1 if an invariant does not hold. Two processes queue 32 logins for each core and process. More
+logins at once are 503, and break the invariant.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     at_once: int
 
     def rows(self, what: str) -> int:
-        """What a `SELECT count(*)` of it says."""
+        """Count the rows with `SELECT count(*)`."""
         ((number,),) = execute(self.database, f"SELECT count(*) FROM {what}")
         return int(number)
 

@@ -1,4 +1,4 @@
-"""Databases to measure on: as many users, each with a session and tasks, as are wanted."""
+"""Databases to measure on: as many users as you ask for, each with a session and tasks."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -94,7 +94,7 @@ class Rows:
 
 
 async def seed(url: URL, users: int, tasks_each: int, people: int = 200, many: int = 0) -> list[Person]:
-    """Fill an empty database; the first so many of its users. `many`: tasks of the first beyond what each has."""
+    """Fill an empty database, and return its first users. The first user has `many` tasks more than the others."""
     await migrate(url)
     hashing = Passwords(Cost())
     rows = Rows(users, tasks_each, many, utc_now(), await hashing.hash(PASSWORD, "", None, ""))

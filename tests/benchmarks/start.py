@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.start [TIMES]
 
-From the start of `python -m app serve` on a database that is up to date to its first `GET /health/ready` that is 200;
-the memory a second later; and the CPU time to import `app.main` alone. Medians.
+It measures three things and prints medians: the time from the start of `python -m app serve`, on a database that is up
+to date, to the first `GET /health/ready` that is 200; the memory a second later; the CPU time to import `app.main`.
 """
 
 import asyncio

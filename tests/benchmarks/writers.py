@@ -1,9 +1,9 @@
-"""SQLite with several processes that write at once: what becomes of the writes, and of who only reads.
+"""SQLite with several processes that write at once: the rates of the writers and of the readers.
 
     python -m tests.benchmarks.writers [SECONDS]
 
-So many services share one file, synchronous=FULL and all. Each is sent new tasks over four connections, and the first
-is read from over four more. The machine should have nothing else to do.
+Several services share one file, with synchronous=FULL. Each gets new tasks over four connections, and the first also
+answers reads over four more. The machine should have nothing else to do.
 """
 
 import asyncio

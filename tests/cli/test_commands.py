@@ -17,7 +17,7 @@ from app.cli.run import run_with
 from app.config import Settings
 from app.db.database import Database, DatabaseUnavailable
 from tests.conftest import SECRET, execute, on_one_database
-from tests.support.accounts import PASSWORD, log_in
+from tests.support.accounts import EVERY_SCOPE, PASSWORD, log_in
 from tests.support.command_line import run
 from tests.support.processes import environment
 
@@ -28,7 +28,7 @@ def test_the_first_administrator_is_made_here(client: TestClient, database_url: 
     added = run("users", "add", "root", "--admin", stdin=f"{PASSWORD}\n", database_url=database_url, secret_key=SECRET)
 
     assert (added.exit_code, added.stdout) == (0, "Added root.\n")
-    assert log_in(client, "root").scope == "tasks:read tasks:write account admin"
+    assert log_in(client, "root").scope == EVERY_SCOPE
 
 
 @pytest.mark.parametrize(

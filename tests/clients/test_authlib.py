@@ -10,6 +10,8 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.integrations.requests_client import OAuth2Session
 
+from tests.support.accounts import EVERYTHING
+
 Connect = Callable[..., Any]
 
 # Authlib takes a token for expired a minute before its end: with this it uses one of half a minute.
@@ -52,7 +54,7 @@ def test_any_client_id_logs_in_and_lists_tasks(
 
     token = session.fetch_token(**ada)
 
-    assert token["scope"] == "tasks:read tasks:write account"
+    assert token["scope"] == EVERYTHING
     assert titles(session.get(f"{url}/tasks/mine")) == ["Water the plants"]
 
 

@@ -16,10 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from app.db.connect import connect
 from app.db.ddl import add_column, rebuild_table
 from app.db.types import Base, Id
+from app.tasks.triggers import TRIGGERS
 from tests.support.accounts import create_task, sign_up
 
 InMigration = Callable[[Callable[[Connection], object]], None]
 
+ADVICE = """The triggers of the search are gone, or they have changed.
+A migration has rebuilt the table of tasks: use rebuild_table of app.db.ddl in place of op.batch_alter_table."""
 PROJECT = "00000000-0000-7000-8000-000000000000"
 
 
@@ -48,8 +51,13 @@ def in_migration(database_url: str) -> InMigration:
 
 def assert_search_has_its_triggers(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
-        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
-        assert {*found} == {"tasks_insert", "tasks_update", "tasks_delete"}, "the triggers of the search are gone"
+        found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").all()
+        assert dict(found) == TRIGGERS, ADVICE
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_migrations_keep_the_triggers_of_the_search(in_migration: InMigration) -> None:
+    in_migration(assert_search_has_its_triggers)
 
 
 def add_projects() -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event, make_url
 
 from app.db.types import Base
 from app.tasks.search import FEW
-from app.tasks.service import FILTERS, ORDERS
+from app.tasks.service import FILTERS, SORT_ORDERS
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
 from tests.support.task_lists import create_many
@@ -62,7 +62,7 @@ def ada(client: TestClient, clock: MovableClock) -> Login:
 def test_each_page_is_a_range_of_an_index(
     client: TestClient, ada: Login, database_url: str, statements: Statements, path: str
 ) -> None:
-    for sort, names in product(ORDERS, FILTERED):
+    for sort, names in product(SORT_ORDERS, FILTERED):
         query = {"sort": sort, "limit": "2"} | {name: VALUES[name] for name in names}
         page = client.get(path, params=query, headers=ada.headers).json()
         while cursor := page["next_cursor"]:
@@ -94,7 +94,7 @@ def test_a_search_uses_the_index_of_words_or_walks_the_list(
     owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
     create_many(database_url, clock, owner_id, count, title=others)
     statements.clear()
-    for sort, names in product(ORDERS, FILTERED):
+    for sort, names in product(SORT_ORDERS, FILTERED):
         query = {"sort": sort, "limit": "2", "q": "plants"} | {name: VALUES[name] for name in names}
         page = client.get(path, params=query, headers=ada.headers).json()
         if cursor := page["next_cursor"]:

@@ -12,10 +12,10 @@ from httpx2 import Response
 
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, SECRET, Serve
 from tests.support.accounts import PASSWORD, create_task, log_in, refresh, sign_up
 from tests.support.key_pairs import key, private, written
+from tests.support.oauth_errors import assert_oauth_error
 from tests.support.processes import services
 from tests.support.raw import Connection
 

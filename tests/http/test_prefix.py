@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.auth.schemas import SCOPES
 from app.config import Settings
 from app.main import create_app
-from app.testing import assert_oauth_error
 from tests.conftest import CHEAP, MovableClock, Serve, on_one_database
 from tests.support.accounts import PASSWORD, bearer, create_task, register, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 pytestmark = on_one_database
 
@@ -77,7 +78,7 @@ def test_the_docs_log_in_behind_the_prefix(client: TestClient) -> None:
         scheme = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]
         flow = scheme["flows"]["password"]
         assert (flow["tokenUrl"], flow["refreshUrl"]) == ("auth/token", "auth/token")
-        assert [*flow["scopes"]] == ["tasks:read", "tasks:write", "account", "admin"]
+        assert [*flow["scopes"]] == [*SCOPES]
 
 
 @pytest.mark.parametrize(

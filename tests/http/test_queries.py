@@ -12,11 +12,12 @@ from pydantic import BaseModel, Field
 
 from app.auth.dependencies import get_current_user
 from app.config import Settings
-from app.http.query import StrictRoute
+from app.http.router import SafeRoute
 from app.main import create_app
-from app.testing import assert_bearer_error, assert_oauth_error
+from app.testing import assert_bearer_error
 from tests.conftest import CHEAP, MovableClock, Sql, on_one_database
-from tests.support.accounts import PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.accounts import EVERY_SCOPE, PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 pytestmark = on_one_database
 
@@ -43,7 +44,7 @@ def ada(client: TestClient, sql: Sql) -> Login:
     """She is an administrator."""
     register(client)
     sql("UPDATE users SET is_admin = TRUE")
-    return log_in(client, scope="tasks:read tasks:write account admin")
+    return log_in(client, scope=EVERY_SCOPE)
 
 
 def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -167,7 +168,7 @@ def get_sizes(size: Annotated[list[int] | None, Query()] = None) -> list[int]:
 @pytest.fixture
 def plants(settings: Settings, clock: MovableClock) -> Iterator[TestClient]:
     """A product's own routes: `/plants` is open; `/kept/plants` is for users, as its room is included."""
-    router = APIRouter(route_class=StrictRoute)
+    router = APIRouter(route_class=SafeRoute)
 
     @router.get("/plants")
     def read_plants(kinds: Annotated[Kinds, Query()], sizes: Annotated[list[int], Depends(get_sizes)]) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from starlette.responses import StreamingResponse
 from starlette.types import Message
@@ -70,6 +70,30 @@ def test_a_line_has_the_route_and_who_asked_never_what(client: TestClient, lines
         line("GET", None, 404),
         line("PUT", "/tasks", 405),
         line("GET", "/docs/files/{path}", 200),
+    ]
+
+
+@on_one_database
+def test_the_route_is_named_as_it_is_included_and_mounted(settings: Settings, lines: Lines) -> None:
+    app, mounted, router = create_app(settings, password_cost=CHEAP), FastAPI(), APIRouter(prefix="/plants")
+    router.get("/{name}")(lambda name: name)
+    app.get("/own/{name}")(lambda name: name)
+    mounted.get("/own/{name}")(lambda name: name)
+    mounted.include_router(router, prefix="/v1")
+    app.include_router(router, prefix="/v2")
+    app.mount("/mounted", mounted)
+    holder = APIRouter()
+    holder.mount("/held", mounted)
+    app.include_router(holder, prefix="/v3")
+
+    with TestClient(app) as client:
+        for path in "/own", "/mounted/own", "/mounted/v1/plants", "/v2/plants", "/v3/held/own":
+            assert client.get(f"{path}/{CANARY}").status_code == 200
+        client.get(f"/mounted/{CANARY}")
+
+    assert [line["route"] for line in lines()] == [
+        *("/own/{name}", "/mounted/own/{name}", "/mounted/v1/plants/{name}", "/v2/plants/{name}"),
+        *("/v3/held/own/{name}", "/mounted/{path}"),
     ]
 
 

@@ -6,11 +6,22 @@ from typing import Any
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app import SLUG
+from app.auth.schemas import SCOPES
 from app.db.types import new_id
 from app.testing import PASSWORD, Login, add_user, bearer, log_in, register
 from tests.conftest import MovableClock, Sql
 
 __all__ = ["PASSWORD", "Login", "add_user", "bearer", "log_in", "register"]
+
+EVERYTHING = " ".join(scope for scope in SCOPES if scope != "admin")
+"""The scopes of an ordinary user's login. tests/auth/test_scopes.py has the words."""
+
+EVERY_SCOPE = " ".join(SCOPES)
+"""The scopes of an administrator's login."""
+
+REALM = f'Bearer realm="{SLUG}"'
+"""The beginning of each challenge. tests/auth/test_bearer.py has the words."""
 
 
 def refresh(client: TestClient, refresh_token: str, **fields: str) -> Response:

@@ -3,14 +3,18 @@
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 from unicodedata import category
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from sqlalchemy.exc import IntegrityError
 
-from app.tasks.schemas import VISIBLE
+from app.tasks.models import Task
+from app.tasks.schemas import VISIBLE, TaskRead
+from app.tasks.service import INSERT_TASK, INSERTED
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, sign_up
 from tests.support.hostile import BAD_JSON
@@ -32,8 +36,7 @@ def test_a_task_needs_no_more_than_a_title(client: TestClient) -> None:
     assert response.status_code == 201
     assert response.headers["Location"] == f"/tasks/{task['id']}"
     assert response.headers["ETag"] == '"1"'
-    assert task == {
-        "id": task["id"],
+    assert task == task | {
         "title": "Water the plants",
         "description": None,
         "status": "todo",
@@ -60,7 +63,52 @@ def test_a_task_has_every_field_that_is_given(client: TestClient, clock: Movable
     task = create_task(client, login, **fields)
 
     moment = "2026-11-23T09:00:00.123456Z"
-    assert task == fields | {"id": task["id"], "owner": "Ada.Lovelace", "created_at": moment, "updated_at": moment}
+    assert task == task | fields | {"owner": "Ada.Lovelace", "created_at": moment, "updated_at": moment}
+    assert client.get(f"/tasks/{task['id']}", headers=login.headers).json() == task
+
+
+@pytest.fixture
+def trigger(sql: Sql, database_url: str) -> Iterator[Callable[[str, str], None]]:
+    """Let each INSERT of a task do something else: a statement of SQLite's, or of PostgreSQL's."""
+    is_sqlite = database_url.startswith("sqlite")
+
+    def make(on_sqlite: str, on_postgresql: str) -> None:
+        if is_sqlite:
+            sql(f"CREATE TRIGGER spoil BEFORE INSERT ON tasks BEGIN {on_sqlite}; END")
+        else:
+            body = f"BEGIN {on_postgresql}; RETURN new; END"
+            sql(f"CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
+            sql("CREATE TRIGGER spoil BEFORE INSERT ON tasks FOR EACH ROW EXECUTE FUNCTION spoil()")
+
+    yield make
+    sql("DROP TRIGGER IF EXISTS spoil" if is_sqlite else "DROP FUNCTION IF EXISTS spoil CASCADE")
+
+
+def test_the_answer_is_the_stored_task(client: TestClient, trigger: Callable[[str, str], None]) -> None:
+    trigger("SELECT 1", "new.title := 'stored'; new.due_at := '2026-12-01T12:00:00Z'")
+    ada = sign_up(client)
+
+    task = create_task(client, ada, "sent", due_at=None)
+
+    assert client.get(f"/tasks/{task['id']}", headers=ada.headers).json() == task
+
+
+def test_a_constraint_that_nobody_expected_is_no_bad_token(
+    client: TestClient, trigger: Callable[[str, str], None]
+) -> None:
+    trigger("SELECT RAISE(ABORT, 'no')", "RAISE 'no' USING ERRCODE = 'foreign_key_violation'")
+    ada = sign_up(client)
+
+    with pytest.raises(IntegrityError):
+        client.post("/tasks/", json={"title": "Water"}, headers=ada.headers)
+
+
+def test_each_column_is_stored_and_each_field_is_shown() -> None:
+    columns = set(Task.__table__.columns.keys())
+
+    assert set(INSERTED) == columns - {"version"}
+    for statement in INSERT_TASK.values():
+        assert {*TaskRead.model_fields, "version"} == set(statement.exported_columns.keys())
 
 
 def test_ids_are_ordered_by_creation_to_the_microsecond(client: TestClient, clock: MovableClock) -> None:

@@ -14,7 +14,6 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.tasks.schemas import TaskQuery
 from app.tasks.search import FEW, index_text
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, register, sign_up
@@ -339,12 +338,6 @@ def test_a_cursor_is_good_for_its_own_words_only(client: TestClient) -> None:
     for query in {"q": "two"}, {"q": ""}, {}:
         response = client.get("/tasks/", params=query | {"cursor": cursor}, headers=ada.headers)
         assert faults(response) == [["query", "cursor"]]
-
-
-def test_a_cursor_from_before_there_was_a_search_stays_good() -> None:
-    before = '{"sort":"-created_at","status":null,"due_before":null,"due_after":null}'
-
-    assert [TaskQuery(q=q).context("public") for q in (None, "")] == [f"public{before}"] * 2
 
 
 def test_changes_at_once_lose_no_words(client: TestClient, database_url: str) -> None:

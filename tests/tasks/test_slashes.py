@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.conftest import on_one_database
-from tests.support.accounts import PASSWORD, create_task, log_in, register, sign_up
+from tests.support.accounts import EVERYTHING, PASSWORD, create_task, log_in, register, sign_up
 
 pytestmark = on_one_database
 
@@ -59,7 +59,7 @@ def test_a_user_is_made_on_either(client: TestClient, url: str) -> None:
     response = client.post(url, json={"username": "ada", "password": PASSWORD})
 
     assert response.status_code == 201
-    assert log_in(client, "ada").scope == "tasks:read tasks:write account"
+    assert log_in(client, "ada").scope == EVERYTHING
 
 
 @pytest.mark.parametrize("url", ["/auth/sessions", "/auth/sessions/"])

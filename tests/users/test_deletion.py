@@ -26,7 +26,7 @@ COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (
 
 @pytest.fixture(autouse=True)
 def _batches_are_small_and_nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.users.deletion.AT_ONCE", 2)
+    monkeypatch.setattr("app.users.deletion.ROWS_AT_ONCE", 2)
     monkeypatch.setattr("app.db.batches.FIRST", 2)
     monkeypatch.setattr("app.db.background.START", 3600)
     monkeypatch.setattr("app.db.background.PERIOD", 0.01)

@@ -6,13 +6,13 @@ from httpx2 import Response
 
 from app.testing import assert_bearer_error
 from tests.conftest import MovableClock, Serve
-from tests.support.accounts import PASSWORD, faults, log_in, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, REALM, faults, log_in, refreshed, register, sign_up
 
 
 def assert_stale(response: Response, max_age: int) -> None:
     assert_bearer_error(response, "insufficient_user_authentication")
     assert response.headers["WWW-Authenticate"] == (
-        'Bearer realm="bearer-tasks", error="insufficient_user_authentication", '
+        f'{REALM}, error="insufficient_user_authentication", '
         f'max_age="{max_age}", error_description="The login is too old for this: log in again"'
     )
 
@@ -162,6 +162,6 @@ def test_an_account_is_closed_to_a_token_without_its_scope(client: TestClient, s
     ]
 
     assert [answer.status_code for answer in answers] == [403 if scope else 401] * 4
-    expected = 'error="insufficient_scope", scope="account"' if scope else 'Bearer realm="bearer-tasks"'
+    expected = 'error="insufficient_scope", scope="account"' if scope else REALM
     assert all(answer.headers["WWW-Authenticate"].endswith(expected) for answer in answers)
     assert client.get("/users/me", headers=log_in(client).headers).json() == user

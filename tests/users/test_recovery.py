@@ -16,8 +16,7 @@ from app.auth.throttle import Limiter
 from app.config import Settings
 from app.db.connect import connect
 from app.db.database import AnyRow
-from app.users.recovery import Reset
-from app.users.service import get_account, replace_password
+from app.users.recovery import Reset, read_account, replace_password
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
 from tests.support.reset_hook import fail, sent
@@ -131,18 +130,19 @@ def test_a_change_during_the_reset_voids_the_token(
     user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
     counted = Limiter(settings, SECRET).account(user_id)
 
-    async def read_account() -> AnyRow:
+    async def read() -> AnyRow | None:
         async with connect(settings.database) as database:
-            return await database.read(get_account, user_id)
+            return await database.read(read_account, user_id)
 
-    async def reset_late(account: AnyRow) -> None:
+    async def replace(account: AnyRow) -> None:
         async with connect(settings.database) as database:
             await database.write(replace_password, account, "a new hash", counted, clock())
 
-    account = asyncio.run(read_account())
+    account = asyncio.run(read())
+    assert account is not None
     sql(f"UPDATE users SET {change}")
     with pytest.raises(InvalidResetToken):
-        asyncio.run(reset_late(account))
+        asyncio.run(replace(account))
 
     assert sql("SELECT count(*) FROM users WHERE password_hash = 'a new hash'") == [(0,)]
 
@@ -259,7 +259,8 @@ def test_a_newer_token_voids_one_that_is_being_used(
     async def replace() -> None:
         async with connect(settings.database) as database:
             user_id = client.get("/users/me", headers=ada.headers).json()["id"]
-            account = await database.read(get_account, user_id)
+            account = await database.read(read_account, user_id)
+            assert account is not None
             issue(client, root, ada)
             counted = Limiter(settings, SECRET).account(user_id)
             await database.write(replace_password, account, "a new hash", counted, clock())

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import Serve, Sql
-from tests.support.accounts import PASSWORD, faults, log_in, register
+from tests.support.accounts import PASSWORD, faults, log_in, register, sign_up
 
 COUNT = "SELECT count(*) FROM users"
 
@@ -141,3 +142,17 @@ def test_text_that_cannot_be_sent_back_is_refused(client: TestClient, sql: Sql) 
 
     assert faults(response) == [["body", "username"], ["body", "password"], ["body", "email"]]
     assert sql(COUNT) == [(0,)]
+
+
+@pytest.mark.parametrize("method", ["post", "patch"])
+def test_another_violated_constraint_is_no_taken_name(client: TestClient, sql: Sql, method: str) -> None:
+    """A team may make addresses unique, for example. The service must not call that error something else."""
+    register(client, email="ada@example.com")
+    bob = sign_up(client, "bob")
+    sql("CREATE UNIQUE INDEX one_owner ON users (email)")
+    body = {"email": "ada@example.com"} | ({"username": "eve", "password": PASSWORD} if method == "post" else {})
+    try:
+        with pytest.raises(IntegrityError):
+            client.request(method, "/users" if method == "post" else "/users/me", json=body, headers=bob.headers)
+    finally:
+        sql("DROP INDEX one_owner")

@@ -1,4 +1,4 @@
-"""Guesses as this process sees them, so that it need not ask the database each time."""
+"""The part of the throttle that a process keeps in memory, so that it need not ask the database each time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -14,8 +14,8 @@ SECOND: Final = timedelta(seconds=1)
 REMEMBERED: Final = 10_000  # addresses
 
 
-class Guesses:
-    """Attempts at one name from one network come one by one. A network that is refused is refused for a second more."""
+class LocalThrottle:
+    """Attempts at one name from one network take turns. A refused network is refused again for a second."""
 
     def __init__(self) -> None:
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -23,10 +23,10 @@ class Guesses:
 
     @asynccontextmanager
     async def turn(self, name: str, network: str) -> AsyncIterator[None]:
-        """Let attempts in one by one: several right logins at once are not several failures.
+        """Let one attempt in at a time, so that several right logins at once do not count as several failures.
 
         Raises:
-            HashingQueueFull: there are too many before this one.
+            HashingQueueFull: too many attempts wait.
         """
         turn = self._turns.setdefault((name, network), asyncio.Lock())
         try:
@@ -41,7 +41,9 @@ class Guesses:
 
     @contextmanager
     def once_a_second(self, key: str, now: datetime) -> Iterator[None]:
-        """Refuse under the key of an address again for a second: a flood shall not take the database from the others.
+        """Repeat a refusal for a second without the database, so that a flood does not take it from the others.
+
+        `key` is the key of an address.
 
         Raises:
             TooManyAttempts
@@ -55,5 +57,5 @@ class Guesses:
             if key in refusal.over:
                 if len(self._refused) == REMEMBERED:
                     self._refused.clear()
-                self._refused[key] = now, refusal.over  # the error would keep the request, by its traceback
+                self._refused[key] = now, refusal.over  # not the error: its traceback would keep the request
             raise

@@ -1,0 +1,114 @@
+"""Sessions: one row for each login. A refresh moves the row's generation on by one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
+
+from app.auth.callers import CurrentUser
+from app.auth.claims import SessionClaims
+from app.auth.errors import SessionNotFound
+from app.auth.models import LoginSession
+from app.pagination.order import SortOrder
+from app.pagination.page import Page, PageQuery
+
+TOKEN_COLUMNS = (
+    LoginSession.id,
+    LoginSession.user_id,
+    LoginSession.generation,
+    LoginSession.scope,
+    LoginSession.has_every_scope,
+    LoginSession.rotated_at,
+    LoginSession.expires_at,
+)
+"""The columns that tokens are made from."""
+
+IS_LIVE_OF_USER = (
+    LoginSession.user_id == bindparam("user_id"),
+    LoginSession.ended_at.is_(None),
+    LoginSession.expires_at > bindparam("now"),
+)
+SELECT_LIVE_SESSIONS = select(
+    *(LoginSession.id, LoginSession.created_at, LoginSession.rotated_at.label("last_used_at"), LoginSession.expires_at),
+    *(LoginSession.user_agent, LoginSession.ip),
+).where(*IS_LIVE_OF_USER)
+SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns(
+    (LoginSession.id == bindparam("session_id")).label("current"),
+)
+BY_LOGIN = SortOrder(LoginSession.id, descending=True)
+
+FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
+SELECT_IDS_AFTER = (
+    select(LoginSession.id)
+    .where(LoginSession.id > bindparam("after_id"))
+    .order_by(LoginSession.id)
+    .limit(bindparam("limit"))
+)
+
+
+def list_live(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
+    """Read a page of a user's live sessions, the latest login first."""
+    return BY_LOGIN.page(connection, SELECT_LIVE_SESSIONS, query, "sessions", {"user_id": user_id, "now": now})
+
+
+def list_sessions(connection: Connection, user: CurrentUser, query: PageQuery, now: datetime) -> Page:
+    """Read a page of the caller's live sessions. `current` marks the session of the request."""
+    values = {"user_id": user.user_id, "session_id": user.session_id, "now": now}
+    return BY_LOGIN.page(connection, SELECT_OWN_SESSIONS, query, "sessions", values)
+
+
+def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
+    """End the session of a token. Return whether it was live."""
+    return _end(connection, [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub], reason, now)
+
+
+def end_own_session(connection: Connection, user_id: str, session_id: str, now: datetime) -> None:
+    """End one session of a user.
+
+    Raises:
+        SessionNotFound: the user has no live session of that id.
+    """
+    own = [LoginSession.id == session_id, LoginSession.user_id == user_id, LoginSession.expires_at > now]
+    if not _end(connection, own, "revoked", now):
+        raise SessionNotFound
+
+
+def end_sessions_of(connection: Connection, user_id: str, reason: str, now: datetime) -> None:
+    """End every session of a user."""
+    _end(connection, [LoginSession.user_id == user_id], reason, now)
+
+
+def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: str, now: datetime) -> None:
+    """End the sessions of a user that name a scope."""
+    names_scope = (literal(" ") + LoginSession.scope + " ").contains(f" {scope} ")
+    _end(connection, [LoginSession.user_id == user_id, names_scope], reason, now)
+
+
+def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, now: datetime) -> None:
+    """End every session of the caller but the one of the request."""
+    _end(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
+
+
+def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:
+    """Look at `limit` sessions, those with the next ids, and delete the ones that were over before a moment.
+
+    Return the last id, None at the end, and the number of deleted sessions.
+    """
+    ids = connection.execute(SELECT_IDS_AFTER, {"after_id": after_id, "limit": limit}).scalars().all()
+    if not ids:
+        return None, 0
+    is_over = (LoginSession.ended_at < before) | (LoginSession.expires_at < before)
+    purged = connection.execute(delete(LoginSession).where(LoginSession.id.between(ids[0], ids[-1]), is_over))
+    return ids[-1], purged.rowcount
+
+
+def has_sessions(connection: Connection) -> bool:
+    """Return whether the table has any session, live or over."""
+    return connection.execute(select(LoginSession.id).limit(1)).one_or_none() is not None
+
+
+def _end(connection: Connection, which: Sequence[ColumnElement[bool]], reason: str, now: datetime) -> bool:
+    """End the sessions that are not ended yet. Return whether there were any."""
+    end = update(LoginSession).where(*which, LoginSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
+    return bool(connection.execute(end).rowcount)

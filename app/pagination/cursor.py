@@ -1,0 +1,134 @@
+"""Cursors: the position where a page of a list ended, as text that a client sends back."""
+
+import hashlib
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Enum, Integer, SmallInteger, String, Uuid
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.clock import EPOCH, MICROSECOND
+from app.db.types import Text, UTCDateTime
+from app.errors import InvalidInput
+
+Column = InstrumentedAttribute[Any] | ColumnElement[Any]
+
+MAX_CURSOR: Final = 2048  # characters
+MAX_TEXT: Final = 240  # characters of a column. JSON may need six bytes for one, and base64 a third more
+
+
+class BadCursor(InvalidInput):
+    code = "bad_cursor"
+
+    def __init__(self) -> None:
+        super().__init__(("query", "cursor"), "is not a cursor of this list, sort and filter")
+
+
+class Codec(NamedTuple):
+    """How a cursor holds the values of a column."""
+
+    dump: Callable[[Any], Any]
+    parse: Callable[[Any], Any]
+    """Raises ValueError, TypeError or OverflowError for a value that the column cannot have."""
+
+
+class Position(NamedTuple):
+    """The last row of a page: its key, None where that is NULL or the order has none, and its id."""
+
+    key: Any
+    id: Any
+
+
+def encode_cursor(context: str, position: Position, key: Codec | None, id_: Codec) -> str:
+    """Write a position as a cursor that is good for `context` only: a list, its sort and its filters."""
+    dumped_key = None if key is None or position.key is None else key.dump(position.key)
+    return _encode(context, dumped_key, id_.dump(position.id))
+
+
+def decode_cursor(context: str, cursor: str, key: Codec | None, id_: Codec) -> Position:
+    """Read a position.
+
+    Raises:
+        BadCursor
+    """
+    try:
+        _, dumped_key, dumped_id = json.loads(urlsafe_b64decode(cursor + "=="))
+        if _encode(context, dumped_key, dumped_id) != cursor or (key is None and dumped_key is not None):
+            raise BadCursor
+        return Position(key.parse(dumped_key) if key and dumped_key is not None else None, id_.parse(dumped_id))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise BadCursor from error
+
+
+def codec_of(column: Column) -> Codec:
+    """Find how a cursor holds the values of a column, by its type.
+
+    Raises:
+        TypeError: no cursor can hold them.
+    """
+    match column.type:
+        case UTCDateTime():
+            return TIME
+        case Uuid():
+            return UUID_TEXT
+        case Boolean():
+            return BOOLEAN
+        case Integer() as type_:
+            bits = 16 if isinstance(type_, SmallInteger) else 64 if isinstance(type_, BigInteger) else 32
+            return Codec(int, lambda value: _parse_integer(value, bits))
+        case Text() | String() as type_ if not isinstance(type_, Enum) and type_.length and type_.length <= MAX_TEXT:
+            return TEXT
+    raise TypeError(
+        f"a list cannot be sorted by {column} of type {column.type!r}: a cursor holds a time, a UUID, a boolean, an "
+        f"integer, or text of at most {MAX_TEXT} characters. case() ranks values, type_coerce() gives a type"
+    )
+
+
+def _encode(context: str, key: Any, id_: Any) -> str:
+    digest = hashlib.sha256(context.encode()).hexdigest()[:16]
+    content = json.dumps([digest, key, id_], ensure_ascii=False).encode()
+    return urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _dump_time(value: datetime | str) -> int:
+    """SQLite's times come as text where they go into JSON as they are."""
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return (time - EPOCH) // MICROSECOND
+
+
+def _parse_time(value: Any) -> datetime:
+    return EPOCH + _parse_integer(value, 64) * MICROSECOND
+
+
+def _parse_integer(value: Any, bits: int) -> int:
+    if type(value) is not int or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+        raise ValueError("no integer of the column's")
+    return value
+
+
+def _parse_boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("no boolean")
+    return value
+
+
+def _parse_uuid(value: Any) -> str:
+    if str(UUID(str(value))) != value:
+        raise ValueError("not the one spelling of a UUID")
+    return str(value)
+
+
+def _parse_text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("no text that the databases can store")
+    return value
+
+
+TIME: Final = Codec(_dump_time, _parse_time)
+UUID_TEXT: Final = Codec(str, _parse_uuid)
+BOOLEAN: Final = Codec(bool, _parse_boolean)
+TEXT: Final = Codec(str, _parse_text)

@@ -1,0 +1,132 @@
+"""Sort orders, and their pages. A page is read by its position in the order: page 1,000 costs what page 1 costs."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import Integer, bindparam, func, tuple_
+
+from app.db.database import AnyConnection, AnyRow, AnySelect
+from app.pagination.cursor import Codec, Column, Position, codec_of, decode_cursor, encode_cursor
+from app.pagination.page import MAX_BYTES, Page, PageQuery
+
+CHUNK = 32  # rows that are read before their size is looked at
+
+
+class IndexRange(NamedTuple):
+    """A part of a sort order that is one range of an index on (…, key, id)."""
+
+    has_key: bool
+    """Whether its rows have a key. Else it has those whose key is NULL, or all rows of an order without a key."""
+    after_cursor: bool
+    """Whether it begins after the position of a cursor, or with the first row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SortOrder:
+    """An order of rows: by a key and then by id, or by id alone. Rows whose key is NULL come last in either direction.
+
+    The key is any column, or expression, that a cursor can hold: see `codec_of`. Make an order once, as a constant: the
+    queries for it are kept.
+
+    Raises:
+        TypeError: no cursor can hold the key or the id.
+    """
+
+    id: Column
+    key: Column | None = None
+    descending: bool = False
+    has_nulls: bool | None = None
+    """Whether there may be rows without a key. By default the column says so."""
+    id_of: Callable[[AnyRow], Any] = attrgetter("id")
+    """Reads the id from a row."""
+    key_of: Callable[[AnyRow], Any] | None = None
+    """Reads the key from a row. By default it is the row's value of the column."""
+    _codecs: tuple[Codec | None, Codec] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_codecs", (None if self.key is None else codec_of(self.key), codec_of(self.id)))
+        if self.key is None:
+            return
+        if self.has_nulls is None:
+            object.__setattr__(self, "has_nulls", getattr(self.key, "nullable", True))
+        if self.key_of is None:
+            name = getattr(self.key, "key", None)
+            if name is None:
+                raise TypeError(f"a row has no value of {self.key}: say how to read it, by `key_of`")
+            object.__setattr__(self, "key_of", attrgetter(name))
+
+    def page(
+        self,
+        connection: AnyConnection,
+        rows_of: AnySelect,
+        query: PageQuery,
+        name: str,
+        values: Mapping[str, object],
+        size_of: Callable[[AnyRow], int] = lambda _: 0,
+        *,
+        skip_nulls: bool = False,
+        avoid_order_index: bool = False,
+    ) -> Page:
+        """Read one page of the list of this name: of the rows of a query, with the values of its parameters.
+
+        `size_of` estimates the bytes of a row from below: rows beyond MAX_BYTES are not read. The last two are for
+        speed. `skip_nulls`: the query finds no rows without a key. `avoid_order_index`: hide from the planner that an
+        index has this order, so that it finds the rows first and sorts them.
+
+        Raises:
+            BadCursor: the cursor is not of this list in this order with these filters.
+        """
+        context = query.context(name)
+        after = decode_cursor(context, query.cursor, *self._codecs) if query.cursor is not None else None
+        position = {"after_key": after.key, "after_id": after.id} if after else {}
+        rows: list[AnyRow] = []
+        size = 0
+
+        def cursor_after(row: AnyRow) -> str:
+            return encode_cursor(context, Position(self.key_of and self.key_of(row), self.id_of(row)), *self._codecs)
+
+        for part in self._ranges(after, skip_nulls=skip_nulls):
+            statement = _range(self, rows_of, part, connection.dialect.name, avoid_order_index)
+            limit = {"limit": query.limit + 1 - len(rows)}
+            found = connection.execute(statement, {**values, **position, **limit})
+            while size <= MAX_BYTES:
+                chunk = found.fetchmany(CHUNK)
+                rows += chunk
+                if len(chunk) < CHUNK:
+                    break
+                size += sum(map(size_of, chunk))
+            found.close()
+            if len(rows) > query.limit or size > MAX_BYTES:
+                return Page(rows[: query.limit], False, cursor_after)
+        return Page(rows, True, cursor_after)
+
+    def _ranges(self, after: Position | None, *, skip_nulls: bool) -> Iterator[IndexRange]:
+        after_cursor = after is not None
+        if self.key is None or (after and after.key is None):
+            yield IndexRange(has_key=False, after_cursor=after_cursor)
+        else:
+            yield IndexRange(has_key=True, after_cursor=after_cursor)
+            if self.has_nulls and not skip_nulls:
+                yield IndexRange(has_key=False, after_cursor=False)
+
+
+@lru_cache(512)
+def _range(order: SortOrder, rows_of: AnySelect, part: IndexRange, dialect: str, avoid_order_index: bool) -> AnySelect:
+    """Make the query for a part of an order, once: to make it takes longer than to run it."""
+    columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]
+    if order.key is not None and not (part.has_key and part.after_cursor):
+        rows_of = rows_of.where(order.key.is_not(None) if part.has_key else order.key.is_(None))
+    if part.after_cursor:
+        ranged = columns if part.has_key else [order.id]
+        names = ["after_key", "after_id"][-len(ranged) :]
+        position = tuple_(*(bindparam(name, type_=column.type) for name, column in zip(names, ranged, strict=True)))
+        rows_of = rows_of.where(tuple_(*ranged) < position if order.descending else tuple_(*ranged) > position)
+    if order.key is not None and not part.has_key and dialect == "sqlite":
+        columns = [order.id]  # SQLite would sort by a key that is NULL; PostgreSQL would sort without it
+    if avoid_order_index:
+        columns = [func.coalesce(column, column) for column in columns]
+    ordered = rows_of.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
+    return ordered.limit(bindparam("limit", type_=Integer))
