@@ -25,7 +25,7 @@ from tests.support.transport import quicken
 
 __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"]
 
-pytest_plugins = ["app.testing", "pytester", "tests.support.rfc"]
+pytest_plugins = ["app.testing", "pytester", "tests.support.rfc", "tests.support.statement_cache"]
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 
