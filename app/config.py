@@ -1,6 +1,7 @@
 """Settings: read once from the environment or a .env file, checked, frozen, passed down."""
 
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from inspect import iscoroutinefunction
@@ -144,7 +145,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
     cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()
     root_path: Annotated[str, AfterValidator(_is_prefix)] = ""
-    log_format: LogFormat = "json"
+    log_format: LogFormat = Field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")
     log_requests: bool = True
     metrics: bool = False
 

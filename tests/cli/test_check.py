@@ -26,7 +26,7 @@ def app(database_url: str) -> Run:
 
 
 def faults(app: Run, **settings: str) -> list[str]:
-    """What is said to be wrong, each with what to do about it."""
+    """The faults that `check` prints, each with its remedy."""
     result = app("check", **settings)
     lines = result.stdout.splitlines()
     if result.exit_code == 0:

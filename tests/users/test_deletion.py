@@ -40,7 +40,7 @@ def root(client: TestClient) -> Login:
 
 @pytest.fixture
 def ada(client: TestClient, root: Login, clock: MovableClock) -> Login:
-    """Who has more rows than go with one request: two older sessions go first."""
+    """A user with more rows than one request deletes. Two older sessions go first."""
     register(client, "ada", email="ada@example.com")
     log_in(client)
     log_in(client)

@@ -1,4 +1,4 @@
-"""What a caller may do is looked at in the transaction that does it: PostgreSQL, where others go on meanwhile.
+"""The transaction that does a thing checks whether the caller may do it. PostgreSQL runs others beside it.
 
 A connection of the test's own holds a row, so that a request waits in the middle. Nothing sleeps: the test looks at
 which requests wait for a lock.
@@ -42,7 +42,7 @@ def wait_for(sql: Sql, count: int, *requests: "Future[Response]") -> None:
     """Until so many requests wait for a lock; none of these is answered."""
     while sql(WAITING) != [(count,)]:
         assert not any(request.done() for request in requests)
-        sql("SELECT pg_stat_clear_snapshot()")  # which is one of the transaction's
+        sql("SELECT pg_stat_clear_snapshot()")  # it belongs to the transaction
 
 
 @pytest.mark.parametrize("ending", ["session", "user"])
