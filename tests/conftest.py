@@ -4,7 +4,9 @@ import asyncio
 import gc
 import inspect
 import os
+import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +31,8 @@ pytest_plugins = ["app.testing", "pytester", "tests.support.rfc", "tests.support
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 
+MEMORY = Path("/dev/shm")
+
 CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
 
 on_one_database = pytest.mark.on_one_database
@@ -36,7 +40,13 @@ on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
+sys.dont_write_bytecode = False  # or every worker compiles every module again, which takes seconds
+
+
 def pytest_configure() -> None:
+    """Keep the tests' databases in memory where there is room: SQLite waits for the disk at each commit."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     usual = inspect.signature(httpx2.Client).parameters["timeout"].default
     usual.connect = usual.read = usual.write = usual.pool = CLIENT_SECONDS
 
