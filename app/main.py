@@ -34,7 +34,7 @@ from app.http.middleware import (
     RequestIdAndHeaders,
     RequestLimits,
 )
-from app.http.openapi import OTHER_ERROR, complete
+from app.http.openapi import UNEXPECTED, complete
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, add_metrics_route
 from app.observe.requests import RequestLog
@@ -54,10 +54,10 @@ ROUTERS: Final = (
 )
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 TAGS: Final = {
-    "auth": "Log in, refresh, log out; sessions.",
-    "users": "Accounts: registration, your own, and everybody's for administrators.",
-    "tasks": "Your tasks, and everybody's public ones.",
-    "health": "Whether the service works.",
+    "auth": "Log in, refresh and revoke tokens, and see where you are logged in.",
+    "users": "Make and change your account. Administrators manage all accounts here.",
+    "tasks": "Create and change your tasks, and read everyone's public tasks.",
+    "health": "Check that the service works.",
 }
 
 
@@ -82,10 +82,10 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app = FastAPI(
         title=NAME,
         version=__version__,
-        description="Tasks behind OAuth2's password flow, with login done right.",
+        description=docs.DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        responses={"default": OTHER_ERROR},
+        responses={"default": UNEXPECTED},
         servers=[{"url": settings.root_path or "/"}],
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=[{"name": name, "description": words} for name, words in TAGS.items()],

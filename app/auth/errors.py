@@ -163,7 +163,7 @@ class WeakPassword(InvalidInput):
     code = "weak_password"
 
     def __init__(self, message: str) -> None:
-        super().__init__(("body",), message)
+        super().__init__(detail=message)
 
 
 class WrongPassword(Forbidden):

@@ -5,6 +5,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -22,10 +23,9 @@ MAX_TEXT: Final = 240  # characters of a column. JSON may need six bytes for one
 
 
 class BadCursor(InvalidInput):
+    loc = ("query", "cursor")
+    detail = "is not a cursor of this list, sort and filter"
     code = "bad_cursor"
-
-    def __init__(self) -> None:
-        super().__init__(("query", "cursor"), "is not a cursor of this list, sort and filter")
 
 
 class Codec(NamedTuple):
@@ -64,6 +64,7 @@ def decode_cursor(context: str, cursor: str, key: Codec | None, id_: Codec) -> P
         raise BadCursor from error
 
 
+@lru_cache(512)
 def codec_of(column: Column) -> Codec:
     """Find how a cursor holds the values of a column, by its type.
 

@@ -29,16 +29,16 @@ class TaskChanged(PreconditionFailed):
 
 
 class IdempotencyKeyReused(InvalidInput):
+    loc = ("header", "Idempotency-Key")
+    detail = "was used with another body"
     code = "idempotency_key_reused"
-
-    def __init__(self) -> None:
-        super().__init__(("header", "Idempotency-Key"), "was used with another body")
 
 
 class ReadOnlyField(InvalidInput):
     """A read-only field was sent that differs from the task's."""
 
+    detail = "is read-only and not what the task has now: leave it out, or read it again"
     code = "read_only_field"
 
     def __init__(self, name: str) -> None:
-        super().__init__(("body", name), "is read-only and not what the task has now: leave it out, or read it again")
+        super().__init__(("body", name))

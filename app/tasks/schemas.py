@@ -37,7 +37,7 @@ Title = Annotated[
     Field(min_length=1, max_length=200, examples=["Water the plants"], json_schema_extra=HAS_VISIBLE),
     AfterValidator(_has_something_visible),
 ]
-Description = Annotated[StorableText, Field(max_length=10_000)]
+Description = Annotated[StorableText, Field(max_length=10_000, examples=["Twice a week in summer."])]
 TaskStatus = TypeAliasType("TaskStatus", Literal["todo", "doing", "done"])
 IsPublic = Annotated[bool, Field(strict=True, description="Whether everyone may read it.")]
 TaskSort = TypeAliasType(
@@ -62,7 +62,9 @@ class TaskUpdate(TypedDict, total=False):
     A client may send the read-only fields back as it read them.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="forbid", json_schema_extra={"examples": [{"status": "done"}]}
+    )
 
     title: Title
     description: Description | None
