@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from app.auth.passwords import Cost
 from app.auth.services import open_services
@@ -21,6 +21,7 @@ from app.pagination.page import Page, PageQuery
 from app.tasks.search import BACKFILL
 from app.users.accounts import Administration
 from app.users.deletion import delete_ended
+from app.users.service import get_user_by_name
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=PageQuery)
@@ -41,6 +42,17 @@ def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float
             return await f(Administration(services, database, utc_now()))
 
     return with_database(settings, run, wait)
+
+
+def with_account(name: str, f: Callable[[Administration, RowMapping], Awaitable[object]], wait: float = WAIT) -> str:
+    """Run `f` on the account of a user. Return the username as it was registered."""
+
+    async def run(administration: Administration) -> str:
+        user = await administration.db.read(get_user_by_name, name)
+        await f(administration, user)
+        return str(user["username"])
+
+    return with_administration(run, wait)
 
 
 def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: float = WAIT) -> T:

@@ -81,11 +81,7 @@ class Accounts:
         log_event("password_reset", user_id=account.id)
 
     async def delete(self, db: CallerDatabase) -> None:
-        """Delete the caller's account. Its rows are deleted in the background.
-
-        Raises:
-            StaleLogin, LastAdministrator
-        """
+        """Delete the caller's account. Its rows are deleted in the background. Raises StaleLogin, LastAdministrator."""
         has_rows = await db.write(service.delete_profile, self.now)
         log_event("user_deleted")
         if has_rows:
