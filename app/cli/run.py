@@ -1,4 +1,4 @@
-"""How a command works on the database, and on accounts."""
+"""Helpers for commands that work on the database or on accounts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,9 +28,9 @@ Query = TypeVar("Query", bound=PageQuery)
 
 
 def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float = WAIT) -> T:
-    """Run `f` on the accounts in the database of the settings.
+    """Run `f` with the rules of accounts, on the database of the settings.
 
-    Its events go to standard error, as the service would log them, with "command line" in the place of a request's id.
+    Events go to standard error, as in the service, with "command line" in the place of the id of a request.
     """
     settings = read_settings()
     configure_logging(settings.log_format)

@@ -92,7 +92,7 @@ class Accounts:
 class Administration:
     """Actions on any account, by administrators and the command line.
 
-    The database is in the hands of an administrator, which each transaction checks, or else of the command line.
+    `db` is the database of an administrator, which checks the caller in each transaction, or that of the command line.
     """
 
     services: Services
@@ -100,7 +100,7 @@ class Administration:
     now: datetime
 
     async def add(self, fields: NewUser, *, is_admin: bool) -> None:
-        """Make an account, be registration open or not. Raises WeakPassword, UsernameTaken."""
+        """Make an account, even if registration is closed. Raises WeakPassword, UsernameTaken."""
         await _create(self.services, fields, self.now, network="", is_admin=is_admin)
 
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:

@@ -1,4 +1,4 @@
-"""python -m app: what goes wrong is one line and an exit code."""
+"""python -m app: every error is one line and an exit code."""
 
 import asyncio
 import os
@@ -151,7 +151,7 @@ def test_a_number_that_is_out_of_range_is_refused(words: str) -> None:
 def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) -> None:
     environ = environment(database_url=postgres_url, secret_key=SECRET)
     words = [sys.executable, "-m", "app", "demo", "--tasks", "1000000"]
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child is deaf to it where its parent ignores it
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child ignores the signal if its parent does
     try:
         process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     finally:
@@ -169,7 +169,7 @@ def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) 
 
 @on_one_database
 def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings) -> None:
-    """As asyncpg does at some moments."""
+    """asyncpg does so at some moments."""
 
     async def interrupted(_: Database) -> None:
         task = asyncio.current_task()
@@ -182,7 +182,7 @@ def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings)
 
 
 def wait_for_tasks(url: str, process: "subprocess.Popen[str]") -> None:
-    """Until the tasks are being made."""
+    """Wait until the command makes tasks."""
     while execute(make_url(url), "SELECT count(*) FROM tasks") == [(0,)]:
         assert process.poll() is None, process.communicate()[0]
 

@@ -1,4 +1,4 @@
-"""/users and /users/{id}: what administrators do with everyone's accounts."""
+"""/users and /users/{id}: administrators manage everybody's accounts."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -231,7 +231,7 @@ def test_the_last_administrator_stays(client: TestClient, root: Login) -> None:
     bob = sign_up(client, "bob")
     bob_id = id_of(client, bob)
     change(client, root, bob_id, is_admin=True)
-    change(client, root, bob_id, is_active=False)  # who is disabled does not count
+    change(client, root, bob_id, is_active=False)  # a disabled administrator does not count
 
     refused = [
         change(client, root, root_id, is_admin=False),

@@ -1,4 +1,4 @@
-"""Reset tokens: issued by an administrator, good once within an hour, and only for the hash they were made for."""
+"""An administrator issues reset tokens. A token works once, within an hour, and only for one hash."""
 
 import asyncio
 import logging
@@ -108,7 +108,7 @@ def test_a_password_change_voids_a_reset_token(client: TestClient, root: Login) 
 def test_a_disabled_and_enabled_account_voids_a_reset_token(
     client: TestClient, root: Login, clock: MovableClock
 ) -> None:
-    """Who was disabled and is let in again, say, because somebody else had the token."""
+    """An administrator may have disabled the user because somebody else had the token."""
     ada = sign_up(client)
     user_id = client.get("/users/me", headers=ada.headers).json()["id"]
     token = issue(client, root, ada)
@@ -126,7 +126,7 @@ def test_a_disabled_and_enabled_account_voids_a_reset_token(
 def test_a_change_during_the_reset_voids_the_token(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql, change: str
 ) -> None:
-    """No request can be held between the check of its token and the change, so the change is run by itself."""
+    """The test cannot stop a request between the check of its token and the change, so it runs the change alone."""
     user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
     counted = Limiter(settings, SECRET).account(user_id)
 
@@ -237,7 +237,7 @@ def test_a_newer_one_voids_the_older(client: TestClient, root: Login, clock: Mov
 
 
 def test_a_reset_token_of_the_old_version_works(client: TestClient, root: Login, sql: Sql) -> None:
-    """That version noted no token in the user's row. A newer token voids it."""
+    """That version stored no token in the user's row. A newer token voids it."""
     ada = sign_up(client)
     tokens = [issue(client, root, ada)]
     sql("UPDATE users SET reset_id = NULL")
@@ -252,7 +252,7 @@ def test_a_reset_token_of_the_old_version_works(client: TestClient, root: Login,
 def test_a_newer_token_voids_one_that_is_being_used(
     client: TestClient, root: Login, settings: Settings, clock: MovableClock
 ) -> None:
-    """No request can be held between the check of its token and the change, so the change is run by itself."""
+    """The test cannot stop a request between the check of its token and the change, so it runs the change alone."""
     ada = sign_up(client)
     issue(client, root, ada)
 
