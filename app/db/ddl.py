@@ -62,6 +62,6 @@ def rebuild_table(table: str) -> Iterator[BatchOperations]:
 def read_ondelete(connection: Connection, constraints: set[ForeignKeyConstraint]) -> None:
     """Set the ON DELETE of constraints read from SQLite: SQLAlchemy overlooks it in columns that were added later."""
     for constraint in constraints:
-        found = connection.exec_driver_sql(DELETE_ACTIONS, (constraint.table.name,))
+        found = connection.exec_driver_sql(DELETE_ACTIONS, (constraint.table.name,)).all()
         (own,) = constraint.column_keys
         constraint.ondelete = next((action for column, action in found if column == own), None)

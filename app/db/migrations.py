@@ -14,7 +14,9 @@ from app.errors import Unavailable
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-FOLDER = Path(__file__).parents[2] / "alembic"
+APP = Path(__file__).parents[1]
+FOLDER = next(folder for folder in (APP / "alembic", APP.parent / "alembic") if folder.is_dir())
+"""The migrations: inside the package where a wheel has installed it, and beside it in a clone."""
 VERSION = text("SELECT version_num FROM alembic_version")
 PATIENCE = 24 * 3600  # seconds that a migration, or another statement of an operator's, may take or wait
 
