@@ -1,6 +1,7 @@
 """The settings. A process reads them once, from the environment or a .env file, and never changes them."""
 
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from inspect import iscoroutinefunction
@@ -144,7 +145,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[CommaSeparated, AfterValidator(_check_hosts)] = ()
     cors_origins: Annotated[CommaSeparated, AfterValidator(_check_origins)] = ()
     root_path: Annotated[str, AfterValidator(_check_prefix)] = ""
-    log_format: LogFormat = "json"
+    log_format: LogFormat = Field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")
     log_requests: bool = True
     metrics: bool = False
 

@@ -46,12 +46,14 @@ class AppError(Exception):
 
 class InvalidInput(AppError):
     status_code = 422
-    kind = "value_error"
+    detail = "A part of the request is not valid"
     code = "invalid_input"
+    kind = "value_error"
+    loc: tuple[str, ...] = ("body",)
 
-    def __init__(self, loc: tuple[str, ...], message: str) -> None:
-        self.loc = loc
-        self.detail = message
+    def __init__(self, loc: tuple[str, ...] | None = None, detail: str | None = None) -> None:
+        self.loc = loc or self.loc
+        self.detail = detail or self.detail
 
 
 class NotFound(AppError):

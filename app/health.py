@@ -1,4 +1,4 @@
-"""/health: whether the process serves, and whether it can do its work."""
+"""/health: for probes of load balancers and supervisors."""
 
 from typing import Literal
 
@@ -17,13 +17,16 @@ class Health(BaseModel):
 
 @router.get("/live")
 async def live() -> Health:
-    """Answer while the process serves."""
+    """Check that the process serves."""
     return Health()
 
 
 @router.get("/ready")
 async def ready(db: Db) -> Health:
-    """Answer 200 when the database does and its schema is at the newest migration; else 503, saying which."""
+    """Check that the service can do its work.
+
+    It can if the database answers and its schema is at the newest migration. If not, the answer is 503 with the reason.
+    """
     if not await db.read(is_current):
         raise SchemaBehind
     return Health()

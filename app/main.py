@@ -34,9 +34,9 @@ from app.http.middleware import (
     RequestIdAndHeaders,
     RequestLimits,
 )
-from app.http.openapi import OTHER_ERROR, complete
+from app.http.openapi import UNEXPECTED, complete
 from app.observe.logs import configure_logging
-from app.observe.metrics import Metrics, install
+from app.observe.metrics import Metrics, add_metrics_route
 from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
@@ -44,12 +44,20 @@ from app.tasks.search import BACKFILL
 from app.users import router as users
 from app.users.deletion import delete_ended
 
+ROUTERS: Final = (
+    tasks.router,
+    auth.oauth_router,
+    auth.router,
+    auth.well_known,
+    users.router,
+    health.router,
+)
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 TAGS: Final = {
-    "auth": "Log in, refresh, log out; sessions.",
-    "users": "Accounts: registration, your own, and everybody's for administrators.",
-    "tasks": "Your tasks, and everybody's public ones.",
-    "health": "Whether the service works.",
+    "auth": "Log in, refresh and revoke tokens, and see where you are logged in.",
+    "users": "Make and change your account. Administrators manage all accounts here.",
+    "tasks": "Create and change your tasks, and read everyone's public tasks.",
+    "health": "Check that the service works.",
 }
 
 
@@ -64,8 +72,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_services(settings, app.state.clock, database, deletions, app.state.password_cost) as services:
             app.state.services = services
             usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}
-            showing = app.state.metrics.showing(**usages) if settings.metrics else nullcontext()
-            async with showing, services.deletions.running():
+            sampling = app.state.metrics.sampling(**usages) if settings.metrics else nullcontext()
+            async with sampling, services.deletions.running():
                 yield
 
 
@@ -74,10 +82,10 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app = FastAPI(
         title=NAME,
         version=__version__,
-        description="Tasks behind OAuth2's password flow, with login done right.",
+        description=docs.DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        responses={"default": OTHER_ERROR},
+        responses={"default": UNEXPECTED},
         servers=[{"url": settings.root_path or "/"}],
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=[{"name": name, "description": words} for name, words in TAGS.items()],
@@ -88,13 +96,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.settings = settings
     app.state.clock = clock
     app.state.password_cost = password_cost
-    for room in tasks.router, auth.oauth_router, auth.router, auth.well_known, users.router, health.router:
-        app.include_router(room)
+    for router in ROUTERS:
+        app.include_router(router)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS)
     docs.install(app)
     app.state.metrics = Metrics() if settings.metrics else None
     if settings.metrics:
-        install(app, app.state.metrics)
+        add_metrics_route(app, app.state.metrics)
     errors = ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
     _wrap(app, settings, errors)
     return app

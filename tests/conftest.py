@@ -41,7 +41,7 @@ def pytest_configure() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that has a database on both; what depends little on it, on the other one at length."""
+    """Run each test with a database on both. If it depends little on the database, PostgreSQL is for `-m long`."""
     own_marks = metafunc.definition.iter_markers("parametrize")
     if "database_url" in metafunc.fixturenames and not any("database_url" in mark.args[0] for mark in own_marks):
         marks = [pytest.mark.long] if metafunc.definition.get_closest_marker("on_one_database") else []
@@ -49,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What there is by now stays: to search it for garbage again and again is a tenth of the time."""
+    """Exempt all objects made so far from garbage collection. To search them again takes a tenth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

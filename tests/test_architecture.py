@@ -39,7 +39,7 @@ LAYERS = [
     {"callers", "deletion", "plans", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "hashing_queue", "local_throttle"},
-    {"models", "networks", "triggers", "usernames"},
+    {"models", "networks", "triggers", "usernames", "words"},
     {"claims", "scopes"},
     {"schemas"},
     {"errors"},

@@ -52,7 +52,7 @@ FAILING = "CREATE TRIGGER failing_{0}_{1} BEFORE {1} ON {0} BEGIN SELECT RAISE(A
 
 
 def forms(secret: bytes) -> set[bytes]:
-    """As it is, and as it would be in a URL, in hexadecimal, in base64 within anything, in JSON, a repr or HTML."""
+    """The secret, and its forms in a URL, in hexadecimal, in base64 within other bytes, in JSON, a repr or HTML."""
     found = {secret, secret.hex().encode(), secret.hex().upper().encode()}
     found |= {spelled.encode() for spelled in (quote(secret), quote(secret, safe=""), quote_plus(secret))}
     for before in range(3):
@@ -148,7 +148,7 @@ class Stage:
     def dump(self) -> bytes:
         if self.url.drivername == "sqlite":
             files = [path.read_bytes() for path in Path.cwd().glob("tasks.db*") if path.suffix != ".secret"]
-            readable = "type = 'table' AND name <> 'task_words'"  # which keeps no text
+            readable = "type = 'table' AND name <> 'task_words'"  # it keeps no text
             tables = execute(self.url, f"SELECT name FROM sqlite_master WHERE {readable}")
             rows = [execute(self.url, f'SELECT * FROM "{name}"') for (name,) in tables]
             return b"\n".join([*files, repr(rows).encode()])
@@ -224,7 +224,7 @@ def serving(log: Path, **settings: object) -> Iterator[str]:
 
 
 def use(visitor: Visitor) -> None:
-    """Everything as it is meant to be, and some of it wrong."""
+    """Use every endpoint in the right way, and some in a wrong way."""
     ask = visitor.ask
     ask("POST", "/users", json={"username": "ada", "password": PASSWORD, "email": "ada@example.com"})
     ask("POST", "/users", json={"username": "ADA", "password": PASSWORD})

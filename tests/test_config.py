@@ -33,7 +33,7 @@ DEFAULTS = {
     "allowed_hosts": (),
     "cors_origins": (),
     "root_path": "",
-    "log_format": "json",
+    "log_format": "json",  # standard error is no terminal here
     "log_requests": True,
     "metrics": False,
 }

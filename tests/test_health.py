@@ -1,4 +1,4 @@
-"""What /health says, where the database is there but not as it should be. test_database_away.py has it away."""
+"""/health with a database that answers but is not right. test_database_away.py has none that answers."""
 
 import pytest
 from fastapi.testclient import TestClient

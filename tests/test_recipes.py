@@ -20,15 +20,10 @@ def of_app(files: set[Path], project: Path) -> list[str]:
     return sorted(str(file.relative_to(project)) for file in files if not file.is_relative_to(project / "tests"))
 
 
-def test_recipe_of_a_resource_works(project: Path) -> None:
-    files = of_app(follow("A resource", project), project)
+def test_recipes_for_a_field_and_a_resource_work(project: Path) -> None:
+    field = of_app(follow("A field of tasks", project), project)
+    resource = of_app(follow("A resource", project), project)
 
-    assert len(files) <= 7, files
+    assert len(field) <= 4, field
+    assert len(resource) <= 7, resource
     run(STYLE, project)
-
-
-@pytest.mark.long
-def test_recipes_leave_the_projects_tests_green(project: Path) -> None:
-    follow("A resource", project)
-
-    run(".venv/bin/pytest", project)

@@ -27,7 +27,7 @@ def key_file(text: str, mode: int) -> Path:
 
 
 def kept_secret(text: str, mode: int) -> Path:
-    """Where the secret of the SQLite database is kept that a test has."""
+    """Write the secret file of the test's SQLite database."""
     path = Path("tasks.db.secret").absolute()
     path.write_text(text)
     path.chmod(mode)

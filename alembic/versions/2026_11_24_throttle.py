@@ -1,4 +1,4 @@
-"""What throttling counts.
+"""The counters of throttling.
 
 Revision: 0002
 Revises: 0001

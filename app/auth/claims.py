@@ -39,7 +39,7 @@ class SessionClaims(Claims):
 
     @cached_property
     def generation(self) -> int:
-        """It ends `jti`: the version before refuses unknown claims. Tokens of that version count as the first's."""
+        """The end of `jti`, because older versions refuse unknown claims. A token without it counts as the first."""
         found = GENERATION.search(self.jti)
         return int(found[1]) if found else 1
 
@@ -61,4 +61,4 @@ class ResetClaims(Claims):
     algorithms = frozenset({"HS256"})
 
     pwd: Annotated[str, Field(max_length=64)]
-    """Of the password hash that it replaces, and of no other."""
+    """The fingerprint of the only password hash that the token may replace."""

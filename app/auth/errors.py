@@ -1,4 +1,4 @@
-"""Why someone is not let in.
+"""The refusals of logins, tokens and sessions.
 
 AppError
 ├── OAuthError                the form endpoints' 400 (RFC 6749 §5.2)
@@ -6,11 +6,11 @@ AppError
 │   │   └── FieldRequired
 │   ├── UnsupportedGrantType
 │   ├── InvalidScope
-│   ├── InvalidGrant          a refresh token that is not good, with the reason
+│   ├── InvalidGrant          a refused refresh token, with the reason
 │   │   └── TokenReused
 │   └── InvalidCredentials    401: unknown, wrong and disabled alike
 ├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
-├── NotAuthenticated          401, without an `error`: no token came
+├── NotAuthenticated          401, without an `error`: there is no token
 ├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
 ├── StaleLogin                401, `insufficient_user_authentication` (RFC 9470 §3)
 ├── InsufficientScope         403, `insufficient_scope`
@@ -31,8 +31,8 @@ from app import SLUG
 from app.errors import AppError, Forbidden, InvalidInput, NotFound, TooManyRequests, Unavailable
 
 SESSION_EXPIRED = "The session has expired"
-SESSION_OVER = "The session is over"  # for a reason that only a newer version knows
-END_REASONS = {
+SESSION_OVER = "The session is over"
+END_REASONS = {  # a newer version may know more: then the text is SESSION_OVER
     "revoked": "The session was signed out",
     "password_changed": "The password was changed",
     "disabled": "The user was disabled",
@@ -40,6 +40,12 @@ END_REASONS = {
     "reuse": "The session was ended because a replaced refresh token was used again",
     "too_many": "The session was ended because the account had too many: it was used longest ago",
 }
+
+
+def _challenge(error: str | None = None, **more: str) -> dict[str, str]:
+    """The header that says why a bearer token is refused (RFC 6750 §3)."""
+    members = {"realm": SLUG, **({"error": error} if error else {}), **more}
+    return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in members.items())}
 
 
 class OAuthError(AppError):
@@ -73,7 +79,7 @@ class UnsupportedGrantType(OAuthError):
 
 class InvalidScope(OAuthError):
     error = "invalid_scope"
-    detail = "The scope does not exist or may not be had"
+    detail = "Unknown scope, or not allowed for this user"
     code = "invalid_scope"
 
 
@@ -84,7 +90,7 @@ class InvalidGrant(OAuthError):
 
 
 class TokenReused(InvalidGrant):
-    """It was replaced, and somebody has a copy."""
+    """A replaced refresh token came again, so somebody has a copy."""
 
     detail = END_REASONS["reuse"]
     code = "token_reused"
@@ -97,7 +103,7 @@ class InvalidCredentials(OAuthError):
     error = "invalid_grant"
     detail = "Invalid credentials"
     code = "invalid_credentials"
-    headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}", error="invalid_grant"'}  # noqa: RUF012
+    headers = _challenge("invalid_grant")
 
 
 class RepeatedCredentials(AppError):
@@ -105,14 +111,14 @@ class RepeatedCredentials(AppError):
     detail = "Several Authorization headers"
     error = "invalid_request"
     code = "repeated_credentials"
-    headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}", error="invalid_request"'}  # noqa: RUF012
+    headers = _challenge("invalid_request")
 
 
 class NotAuthenticated(AppError):
     status_code = 401
     detail = "Not authenticated"
     code = "not_authenticated"
-    headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}"'}  # noqa: RUF012
+    headers = _challenge()
 
 
 class InvalidToken(AppError):
@@ -123,9 +129,7 @@ class InvalidToken(AppError):
 
     def __init__(self, detail: str = detail) -> None:
         self.detail = detail
-        self.headers = {
-            "WWW-Authenticate": f'Bearer realm="{SLUG}", error="{self.error}", error_description="{detail}"'
-        }
+        self.headers = _challenge(self.error, error_description=detail)
 
 
 class StaleLogin(AppError):
@@ -135,8 +139,7 @@ class StaleLogin(AppError):
     detail = "The login is too old for this: log in again"
 
     def __init__(self, max_age: int) -> None:
-        challenge = f'Bearer realm="{SLUG}", error="{self.error}", max_age="{max_age}"'
-        self.headers = {"WWW-Authenticate": f'{challenge}, error_description="{self.detail}"'}
+        self.headers = _challenge(self.error, max_age=str(max_age), error_description=self.detail)
 
 
 class InsufficientScope(Forbidden):
@@ -146,13 +149,13 @@ class InsufficientScope(Forbidden):
 
     def __init__(self, needed: str) -> None:
         self.detail = f"The access token lacks the scope {needed}"
-        self.headers = {"WWW-Authenticate": f'Bearer realm="{SLUG}", error="{self.error}", scope="{needed}"'}
+        self.headers = _challenge(self.error, scope=needed)
 
 
 class InvalidResetToken(AppError):
     status_code = 400
     error = "invalid_token"
-    detail = "The reset token is not valid, or no longer"
+    detail = "The reset token is invalid or has expired"
     code = "invalid_reset_token"
 
 
@@ -160,7 +163,7 @@ class WeakPassword(InvalidInput):
     code = "weak_password"
 
     def __init__(self, message: str) -> None:
-        super().__init__(("body",), message)
+        super().__init__(detail=message)
 
 
 class WrongPassword(Forbidden):
@@ -178,7 +181,7 @@ class TooManyAttempts(TooManyRequests):
     code = "too_many_attempts"
 
     def __init__(self, over: Mapping[str, datetime], now: datetime) -> None:
-        """`over`: the keys of the limits that are, and when each of them begins anew."""
+        """`over`: the keys of the reached limits, and the time when each counter starts again."""
         self.over = over
         super().__init__(max(ceil((max(over.values()) - now).total_seconds()), 1))
 
@@ -190,5 +193,5 @@ class HashingQueueFull(Unavailable):
 
 class ClockBehind(Unavailable):
     code = "clock_behind"
-    detail = "This host's clock is behind: it says that the refresh token is not issued yet"
+    detail = "The clock of this host is behind: by it, the refresh token is not issued yet"
     headers = {"Retry-After": "30"}  # noqa: RUF012

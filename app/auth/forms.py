@@ -1,4 +1,8 @@
-"""The form endpoints: what RFC 6749 §3.2 and appendix B ask of a form, which form parsers let pass."""
+"""The forms of the OAuth endpoints (RFC 6749 §3.2 and appendix B).
+
+We do not use `Depends()` on FastAPI's form. Its parser accepts files, repeated fields and other text than UTF-8, which
+RFC 6749 forbids, and its errors are 422, without the `error` that OAuth clients read.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -13,81 +17,87 @@ from starlette.types import Message
 
 from app.auth.errors import FieldRequired, InvalidRequest, InvalidScope
 from app.auth.schemas import SCOPES
-from app.db.types import StorableText
+from app.http.fields import StorableText
 
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
+NOT_A_FORM: Final = "The body must be a whole form, urlencoded or multipart"
 NOT_TEXT: Final = "The form must be UTF-8 text without NUL"
 NOT_UTF_8: Final = "A form that is not all ASCII must be UTF-8: its Content-Type has another charset"
 TOO_MUCH: Final = "The form must have a few short text fields only"
 
-
-# For the document: what is not so has errors of its own.
-Text = StorableText
-Secret = Annotated[Text, Field(json_schema_extra={"format": "password"})]
-GRANT_TYPE: Final[dict[str, Any]] = {
-    "description": "`password`, the default, or `refresh_token`.",
-    "pattern": "^(password|refresh_token)?$",
-}
-WORD: Final = f"({'|'.join(SCOPES)})"
-SCOPE: Final[dict[str, Any]] = {
-    "description": "Separated by single spaces; none asks for all.",
-    "pattern": f"^({WORD}( {WORD})*)?$",
-}
+# The models are for the OpenAPI document only. `read_form` has errors of its own.
+Secret = Annotated[StorableText, Field(json_schema_extra={"format": "password"})]
+GrantType = Annotated[
+    StorableText,
+    Field(
+        description="`password`, the default, or `refresh_token`.",
+        json_schema_extra={"pattern": "^(password|refresh_token)?$"},
+    ),
+]
+SCOPE_WORD: Final = f"({'|'.join(SCOPES)})"
+Scope = Annotated[
+    StorableText,
+    Field(
+        description="Scopes with single spaces between them. An empty one asks for everything.",
+        json_schema_extra={"pattern": f"^({SCOPE_WORD}( {SCOPE_WORD})*)?$"},
+    ),
+]
 
 
 class TokenFields(BaseModel):
     """A username and password, or a refresh token."""
 
-    grant_type: Annotated[Text, Field(json_schema_extra=GRANT_TYPE)] = ""
-    username: Text = ""
+    grant_type: GrantType = ""
+    username: StorableText = ""
     password: Secret = ""
     refresh_token: Secret = ""
-    scope: Annotated[Text, Field(json_schema_extra=SCOPE)] = ""
-    client_id: Text = ""
+    scope: Scope = ""
+    client_id: StorableText = ""
     client_secret: Secret = ""
 
 
 class TokenField(BaseModel):
-    """The token in question."""
+    """The token to revoke or to introspect."""
 
-    token: Annotated[Text, Field(min_length=1, description="An access or refresh token.")]
-    token_type_hint: Annotated[Text, Field(description="Not needed: a token says itself what it is.")] = ""
+    token: Annotated[StorableText, Field(min_length=1, description="An access or refresh token.")]
+    token_type_hint: Annotated[StorableText, Field(description="Not needed: the token itself says its type.")] = ""
 
 
-REQUIRED: Final = {
+FIELDS: Final = TokenFields.model_fields | TokenField.model_fields
+REQUIRED_FIELDS: Final = {
     "": ("username", "password"),
     "password": ("username", "password"),
     "refresh_token": ("refresh_token",),
 }
-FIELDS: Final = TokenFields.model_fields | TokenField.model_fields
+"""The required fields of each grant type."""
 
 
 def form_of(fields: type[BaseModel]) -> dict[str, Any]:
-    """A form as a request's body, for the document."""
+    """Describe a form as a request body, for the OpenAPI document."""
     schema = fields.model_json_schema()
-    del schema["title"]  # it would name the class in generated clients
+    del schema["title"]  # generated clients would take it as the name of a class
     content = {kind: {"schema": schema} for kind in ("application/x-www-form-urlencoded", "multipart/form-data")}
     return {"requestBody": {"content": content, "required": "required" in schema}}
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """Read a well-formed form. Empty is absent (RFC 6749 §3.2). A charset makes no difference to what is all ASCII.
+    """Read a form. An empty field counts as absent (RFC 6749 §3.2). A charset does not matter to ASCII text.
 
     Raises:
-        InvalidRequest: it is not one, is cut off, not UTF-8, has too many or too long fields, a file, or a field twice.
+        InvalidRequest: the body is no whole form, or not UTF-8. Or it has a file, a field twice, or too much text.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
-    body = await request.body()
+    body, boundary = await request.body(), options.get(b"boundary", b"")
     is_utf_8 = options.get(b"charset", b"utf-8").lower() in {b"utf-8", b"utf8"}
     try:
         if kind == b"application/x-www-form-urlencoded":
-            items = _urlencoded(body.decode())
-        elif kind == b"multipart/form-data" and body.rstrip().endswith(b"--%b--" % options.get(b"boundary", b"")):
-            body.decode()  # the parser would take what is not UTF-8 for Latin-1
-            items = await _multipart(options.get(b"boundary", b""), body)
+            items = _parse_urlencoded(body.decode())
+        elif kind == b"multipart/form-data" and body.rstrip().endswith(b"--%b--" % boundary):
+            body.decode()  # the parser would take other bytes for Latin-1
+            items = await _parse_multipart(boundary, body)
         else:
-            raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
+            raise InvalidRequest(NOT_A_FORM)
     except UnicodeDecodeError as error:
         raise InvalidRequest(NOT_TEXT if is_utf_8 else NOT_UTF_8) from error
     if not (is_utf_8 or (body.isascii() and all(name.isascii() and value.isascii() for name, value in items))):
@@ -106,7 +116,7 @@ FormFields = Annotated[Mapping[str, str], Depends(read_form)]
 
 
 class PasswordForm(OAuth2PasswordRequestForm):
-    """FastAPI's password form, with the refresh grant's field beside it."""
+    """FastAPI's password form, with the field of the refresh grant."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         values = {name: fields.get(name, "") for name in TokenFields.model_fields}
@@ -116,24 +126,19 @@ class PasswordForm(OAuth2PasswordRequestForm):
         # FastAPI splits at any white space, and takes white space alone for no scope.
         self.scopes = values["scope"].split(" ") if values["scope"] else []
 
-    def require(self, *names: str) -> None:
-        """Check what a grant needs: these fields, and a scope that exists.
-
-        Raises:
-            FieldRequired: for the first of the fields that is missing.
-            InvalidScope: it is malformed, or unknown.
-        """
-        for name in names:
-            if not getattr(self, name):
-                raise FieldRequired(name)
-        if not SCOPES.keys() >= set(self.scopes):
-            raise InvalidScope
-
 
 async def get_token_form(fields: FormFields) -> PasswordForm:
-    """Raise FieldRequired or InvalidScope where the form lacks what its grant needs."""
+    """Check that the form has the fields of its grant type, and that its scopes exist.
+
+    Raises:
+        FieldRequired, InvalidScope
+    """
     form = PasswordForm(fields)
-    form.require(*REQUIRED.get(form.grant_type or "", ()))
+    for name in REQUIRED_FIELDS.get(form.grant_type or "", ()):
+        if not getattr(form, name):
+            raise FieldRequired(name)
+    if not SCOPES.keys() >= set(form.scopes):
+        raise InvalidScope
     return form
 
 
@@ -147,7 +152,7 @@ TokenForm = Annotated[PasswordForm, Depends(get_token_form)]
 FormToken = Annotated[str, Depends(get_form_token)]
 
 
-def _urlencoded(body: str) -> list[tuple[str, str]]:
+def _parse_urlencoded(body: str) -> list[tuple[str, str]]:
     """Raises UnicodeDecodeError, InvalidRequest."""
     if body.count("&") >= MAX_FIELDS:
         raise InvalidRequest(TOO_MUCH)
@@ -157,8 +162,8 @@ def _urlencoded(body: str) -> list[tuple[str, str]]:
     return items
 
 
-async def _multipart(boundary: bytes, body: bytes) -> list[tuple[str, str]]:
-    """Parse the parts as UTF-8, whatever the charset of the Content-Type.
+async def _parse_multipart(boundary: bytes, body: bytes) -> list[tuple[str, str]]:
+    """Parse the parts as UTF-8, whatever charset the Content-Type names.
 
     Raises:
         InvalidRequest

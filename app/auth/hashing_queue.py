@@ -1,4 +1,4 @@
-"""A queue for a few threads in which networks take turns: one that asks a lot does not keep the others waiting."""
+"""A queue for a few threads. Networks take turns in it, so that one with many jobs does not keep the others waiting."""
 
 import threading
 from collections.abc import Callable
@@ -14,20 +14,20 @@ Job = Callable[[], Any]
 
 
 class FairQueue:
-    """Runs one job of each network in turn. One network may fill the queue, until another has fewer jobs in it."""
+    """Runs one job of each network in turn. A network may fill the queue. It makes room for one with fewer jobs."""
 
     def __init__(self, threads: Executor, workers: int, length: int) -> None:
         self.jobs: set[Future[Any]] = set()
-        """Those that run or wait."""
+        """The jobs that run or wait."""
         self._threads = threads
         self._idle = workers
         self._length = length
         self._waiting: dict[str, dict[Future[Any], Job]] = {}
-        """The jobs of each network that has any, in the order of their turns."""
+        """The waiting jobs of each network, in the order of the networks' turns."""
         self._lock = threading.RLock()
 
     def submit(self, network: str, job: Callable[[], T]) -> Future[T]:
-        """Have a job run in its network's turn.
+        """Queue a job of a network.
 
         Raises:
             HashingQueueFull: the queue is full, and no other network has more jobs in it.
@@ -45,7 +45,7 @@ class FairQueue:
         return future
 
     def _make_room(self, needed: int) -> None:
-        """Refuse the latest job of the network that waits for most, if that is more than the newcomer's will."""
+        """Refuse the latest job of the network with the most waiting jobs, if these are more than `needed`."""
         most = max(self._waiting.values(), key=len, default={})
         if len(most) <= needed:
             raise HashingQueueFull
@@ -62,17 +62,17 @@ class FairQueue:
     def _work(self) -> None:
         while taken := self._next():
             future, job = taken
-            with suppress(InvalidStateError):  # it was cancelled at this very moment
+            with suppress(InvalidStateError):  # somebody cancelled the job at this moment
                 future.set_running_or_notify_cancel()
                 try:
                     result = job()
-                except BaseException as error:  # noqa: BLE001 - it is raised where the job is waited for
+                except BaseException as error:  # noqa: BLE001 - the future raises it
                     future.set_exception(error)
                 else:
                     future.set_result(result)
 
     def _next(self) -> tuple[Future[Any], Job] | None:
-        """Take the first job of the network whose turn it is, which then goes to the end."""
+        """Take the first job of the first network. The network goes to the end of the order."""
         with self._lock:
             if not self._waiting:
                 self._idle += 1

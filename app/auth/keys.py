@@ -1,4 +1,4 @@
-"""Where the keys come from: the secret, kept in a file when nobody gives one, and the key pairs of a PEM file."""
+"""The keys of the settings: the secret, or the file of a generated one, and the key pairs of a PEM file."""
 
 import os
 import re
@@ -27,7 +27,7 @@ MIN_RSA_BITS = 2048
 
 
 def load_tokens(settings: Settings) -> Tokens:
-    """Make what signs and verifies, with the keys that the settings name.
+    """Load the keys of the settings.
 
     Raises:
         BadSettings: a file of keys is damaged, open to everybody, or cannot be read or made.
@@ -36,7 +36,7 @@ def load_tokens(settings: Settings) -> Tokens:
 
 
 def add_key_pair(path: Path) -> str:
-    """Make a key pair for ES256, the last of a file of them: it signs where it is the only one. Its `kid`.
+    """Add a key pair for ES256 to the end of a file. Return its `kid`. It signs if it is the only one.
 
     Raises:
         BadSettings: as `load_tokens`.
@@ -49,7 +49,7 @@ def add_key_pair(path: Path) -> str:
 
 
 def use_key_pair(path: Path, kid: str) -> bool:
-    """Have the key pair of that `kid` sign, as the first of the file; whether there is one with its private half.
+    """Move a key pair to the beginning of the file, so that it signs. Return whether the file has its private half.
 
     Raises:
         BadSettings: as `load_tokens`.
@@ -62,7 +62,7 @@ def use_key_pair(path: Path, kid: str) -> bool:
 
 
 def signing_secrets(settings: Settings) -> list[str]:
-    """The secret that signs, then those that only verify."""
+    """Return the secret that signs, then those that only verify."""
     given = [secret.get_secret_value() for secret in (settings.secret_key, settings.secret_key_previous) if secret]
     return given if settings.secret_key else [_kept_secret(secret_file(settings)), *given]
 
@@ -72,12 +72,12 @@ def new_secret() -> str:
 
 
 def secret_file(settings: Settings) -> Path:
-    """Beside the SQLite file."""
+    """Return the path of the generated secret, beside the SQLite file."""
     return Path(f"{settings.database.database}.secret")
 
 
 def _kept_secret(path: Path) -> str:
-    """Read the secret. The first process makes it: a hard link appears whole or not at all, and only once."""
+    """Read the generated secret. The first process makes it, by a hard link: that appears whole, and only once."""
     try:
         if not path.exists():
             draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
@@ -92,7 +92,7 @@ def _kept_secret(path: Path) -> str:
         secret = strip_secret(path.read_text("utf-8"))
     except OSError as error:
         raise BadSettings(f"{path} cannot be read or made: {error.strerror}. Mend that, or set SECRET_KEY") from error
-    except UnicodeDecodeError as error:  # its words show some of the file
+    except UnicodeDecodeError as error:  # the text of the error shows a part of the file
         raise BadSettings(f"{path} is damaged: it must be UTF-8 text") from error
     try:
         check_secret(secret)
@@ -102,7 +102,7 @@ def _kept_secret(path: Path) -> str:
 
 
 def key_pairs(path: Path | None) -> list[PEMKey]:
-    """The key pair that signs, then those that only verify, of which the public half is enough.
+    """Return the key pair that signs, then those that only verify. Of these the public half is enough.
 
     Raises:
         BadSettings: as `load_tokens`.
@@ -117,7 +117,7 @@ def key_pairs(path: Path | None) -> list[PEMKey]:
         raise BadSettings(f"{name} cannot be read: {error.strerror}") from error
     try:
         pairs = [_key_pair(*block) for block in _pem_blocks(text.decode())]
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # their words could show what the file holds
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # the texts of these errors may show the keys
         raise BadSettings(f"{name} must hold PEM keys for ES256 (P-256) or RS256 (2048 bits or more)") from error
     if not pairs or not pairs[0].is_private:
         raise BadSettings(f"{name} must begin with a private key: it signs")
@@ -125,7 +125,7 @@ def key_pairs(path: Path | None) -> list[PEMKey]:
 
 
 def _write_key_pairs(path: Path, keys: Sequence[PEMKey]) -> None:
-    """All of them or none, for those to read who may read what was there: of a new file, its owner alone."""
+    """Write the whole file or nothing. It keeps its owner and mode; only the owner may read a new file."""
     path = path.resolve()
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
@@ -140,7 +140,7 @@ def _write_key_pairs(path: Path, keys: Sequence[PEMKey]) -> None:
 
 
 def _write_secretly(path: Path, text: str) -> None:
-    """Write a new file that only its owner may read, down to the disk."""
+    """Write a new file that only its owner may read, and sync it to the disk."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
@@ -154,11 +154,11 @@ def _refuse_open(path: Path, name: str) -> None:
 
 
 def _pem_blocks(text: str) -> list[tuple[str, str]]:
-    """Each block, and its label."""
+    """Return each block and its label."""
     blocks: list[tuple[str, str]] = PEM_BLOCK.findall(text)
     if text.count("-----BEGIN ") != len(blocks):
         raise ValueError("a block without its end")
-    return [(pem, label) for pem, label in blocks if label != "EC PARAMETERS"]  # which openssl may write before a key
+    return [(pem, label) for pem, label in blocks if label != "EC PARAMETERS"]  # openssl may write it before a key
 
 
 def _key_pair(pem: str, label: str) -> PEMKey:

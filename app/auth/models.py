@@ -12,7 +12,7 @@ class User(Base):
     __tablename__ = "users"
 
     id: Mapped[PrimaryKey]
-    username: Mapped[str] = mapped_column(Text(64), doc="On PostgreSQL with collation C: ordered by its characters.")
+    username: Mapped[str] = mapped_column(Text(64), doc="PostgreSQL sorts it by its characters: collation C.")
     email: Mapped[str | None] = mapped_column(Text(254))
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=true())
@@ -22,7 +22,7 @@ class User(Base):
     )
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
-    deleted_at: Mapped[datetime | None] = mapped_column(doc="Such an account is gone. Its rows are being deleted.")
+    deleted_at: Mapped[datetime | None] = mapped_column(doc="The account is gone, and its rows are being deleted.")
 
 
 Index("uq_users_username", func.lower(User.username), unique=True)
@@ -32,17 +32,17 @@ Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_
 
 
 class LoginSession(Base):
-    """One login: however often it is refreshed, it is one row, and no token is stored anywhere."""
+    """One login. It stays one row, however often it is refreshed. No token is stored."""
 
     __tablename__ = "sessions"
 
     id: Mapped[PrimaryKey]
     user_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"))
     generation: Mapped[int] = mapped_column(server_default="1")
-    unused_generation: Mapped[int | None] = mapped_column(doc="The current one, while no token of it has been seen.")
+    unused_generation: Mapped[int | None] = mapped_column(doc="The generation, while its tokens are unused.")
     scope: Mapped[str] = mapped_column(Text(255), doc="The scopes at the login.")
     has_every_scope: Mapped[bool] = mapped_column(
-        server_default=false(), doc="The login asked for everything, so later scopes are its own too."
+        server_default=false(), doc="The login asked for everything, so the session has later scopes too."
     )
     created_at: Mapped[datetime]
     rotated_at: Mapped[datetime]
@@ -51,7 +51,7 @@ class LoginSession(Base):
     end_reason: Mapped[str | None] = mapped_column(Text(32))
     user_agent: Mapped[str] = mapped_column(Text(255))
     ip: Mapped[str] = mapped_column(Text(45))
-    network: Mapped[str | None] = mapped_column(Text(45), doc="What throttling counts `ip` as; older rows have none.")
+    network: Mapped[str | None] = mapped_column(Text(45), doc="The network of `ip`. Older rows have none.")
 
     __table_args__ = (Index(None, "user_id", "id"),)
 
@@ -68,10 +68,10 @@ Index(
 
 
 class Throttle(Base):
-    """What has been counted under a key, until the count begins anew."""
+    """A counter, until it starts again."""
 
     __tablename__ = "throttle"
 
-    key: Mapped[str] = mapped_column(String(64), primary_key=True, doc="An HMAC: nobody's name is in this table.")
+    key: Mapped[str] = mapped_column(String(64), primary_key=True, doc="An HMAC: the table has no names.")
     hits: Mapped[int]
     resets_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,16 +1,16 @@
-"""The network of a client: an IPv4 address, or the /64 that an IPv6 customer has."""
+"""The network of a client: its IPv4 address, or the /64 of its IPv6 address. A customer usually has a whole /64."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-# In these an IPv6 address ends in the IPv4 address that it stands for: NAT64 (RFC 6052 §2.1), SIIT (RFC 2765 §2.1).
+# Addresses of these networks end in the IPv4 address that they stand for: NAT64 (RFC 6052 §2.1), SIIT (RFC 2765 §2.1).
 TRANSLATED: Final = IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96")
 TRANSLATED_HERE: Final = IPv6Network("64:ff9b:1::/48")
 """NAT64 for local use (RFC 8215)."""
 
 
 def network_of(ip: str) -> str:
-    """Return the network of an address. A text that is no address is a network of its own."""
+    """Return the network of an address. Any other text is its own network."""
     try:
         address = ip_address(ip)
     except ValueError:

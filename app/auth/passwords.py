@@ -1,7 +1,7 @@
 """Hashing and checking passwords: the only importer of passlib.
 
-Argon2id at OWASP's cost, 19 MiB and some 20 ms a hash, on threads of its own: as many as there are cores, which bounds
-the memory, and at a low priority, so that logins cannot starve the event loop. The queue for them is bounded and fair.
+A hash is Argon2id at OWASP's cost: 19 MiB and about 20 ms. There is one thread for each core, which bounds the memory.
+The threads have a low priority, so that logins cannot starve the event loop. Their queue is bounded and fair.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ with warnings.catch_warnings():  # passlib 1.7.4 imports `crypt`, which is depre
 MIN_LENGTH: Final = 8
 MAX_LENGTH: Final = 128
 THREADS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""One for each core that the process may use: two that share one take a tenth longer, for its caches."""
+"""One for each core that the process may use. Two on one core take a tenth longer, because they share its caches."""
 QUEUE_LENGTH: Final = 32 * THREADS
 NICENESS: Final = 10
 
@@ -42,13 +42,13 @@ class Cost:
 class Verdict(NamedTuple):
     is_right: bool
     new_hash: str | None = None
-    """A hash at today's cost, where the password is right and its stored hash is weaker."""
+    """A hash at today's cost, if the password is right and its stored hash is weaker."""
     is_corrupt: bool = False
-    """Whether what is stored is no hash, so that no password is right."""
+    """Whether the stored text is no hash, so that no password is right."""
 
 
 class Passwords:
-    """Hashes and verifies off the event loop; equal work for every way in which a password can be wrong."""
+    """Hashes and verifies off the event loop. All wrong passwords cost the same work."""
 
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
@@ -64,7 +64,7 @@ class Passwords:
         self._threads.submit(_common_passwords)  # the first registration does not wait for the list
 
     async def hash(self, password: str, username: str, email: str | None, network: str) -> str:
-        """Hash a new password, in the turn of the network that asks.
+        """Hash a new password in the network's turn.
 
         Raises:
             WeakPassword: it is common, the username, or the e-mail address.
@@ -74,9 +74,7 @@ class Passwords:
         return await asyncio.wrap_future(hashed)
 
     async def verify(self, password: str, stored: str | None, network: str) -> Verdict:
-        """Check a password against its stored hash, in the turn of the network that asks.
-
-        Against None, which nobody has, it is wrong at the same cost.
+        """Check a password against its stored hash in the network's turn. Against None it is wrong, at the same cost.
 
         Raises:
             HashingQueueFull
@@ -84,7 +82,7 @@ class Passwords:
         return await asyncio.wrap_future(self._queue.submit(network, partial(self._verify, password, stored)))
 
     def usage(self) -> tuple[int, int]:
-        """How many passwords are hashed or wait for it, and how many may."""
+        """Return how many passwords are being hashed or wait for it, and how many may."""
         return len(self._jobs), QUEUE_LENGTH
 
     def close(self) -> None:
@@ -109,7 +107,7 @@ class Passwords:
             text, stored = "", None
         try:
             is_right = self._argon2.verify(text, self._dummy if stored is None else stored)
-        except Exception:  # noqa: BLE001 - a corrupt hash, of which passlib raises several
+        except Exception:  # noqa: BLE001 - passlib raises several for a corrupt hash
             self._argon2.verify("", self._dummy)
             return Verdict(False, is_corrupt=True)
         if not is_right or stored is None:
@@ -118,9 +116,9 @@ class Passwords:
 
 
 def is_weak(stored: str, cost: Cost = Cost()) -> bool:
-    """Whether a hash is not Argon2id's, or is cheaper than today's; a login with the right password makes that anew.
+    """Return whether a hash is not Argon2id, or cheaper than today's. A login with the right password replaces it.
 
-    Unlike passlib's `needs_update`, not for a hash that is stronger than today's.
+    passlib's `needs_update` would also replace a hash that is stronger than today's.
     """
     try:
         old = argon2.from_string(stored)
@@ -131,21 +129,22 @@ def is_weak(stored: str, cost: Cost = Cost()) -> bool:
 
 
 def normalize(password: str) -> str:
-    """NFC, so that an é is the same from every keyboard (NIST SP 800-63B §5.1.1.2).
+    """Return the NFC form, in which an é is the same from every keyboard (NIST SP 800-63B §5.1.1.2).
 
-    It makes four characters into one at most, and takes time by the square of the length: what is too long stays so.
+    NFC joins four characters at most, and its time grows with the square of the length. A text that stays too long even
+    so is returned unchanged.
     """
     return unicodedata.normalize("NFC", password) if len(password) <= 4 * MAX_LENGTH else password
 
 
 @lru_cache(1)
 def _common_passwords() -> frozenset[str]:
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 - some 10 MiB that only this needs
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 - it takes 10 MiB
 
     return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_LENGTH)
 
 
 def _lower_priority() -> None:
-    with suppress(AttributeError, OSError):  # where threads have no priority of their own
+    with suppress(AttributeError, OSError):  # some systems have no priority for threads
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -23,8 +23,8 @@ from app.auth.forms import FormFields, FormToken, TokenField, TokenFields, Token
 from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation, SessionPage, TokenResponse
 from app.auth.sessions import list_sessions
 from app.clock import Now
-from app.db.types import PathId
 from app.http.error_responses import NO_STORE
+from app.http.fields import PathId
 from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router

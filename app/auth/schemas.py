@@ -1,4 +1,4 @@
-"""What the auth endpoints answer, and the scopes."""
+"""The scopes, and the answers of the auth endpoints."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -21,7 +21,7 @@ class TokenResponse(BaseModel):
     access_token: str
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105
-    expires_in: int = Field(description="Seconds that the access token is good for.")
+    expires_in: int = Field(description="Seconds until the access token expires.")
     scope: str = Field(description="The scopes of the access token, separated by spaces.")
 
 
@@ -32,7 +32,7 @@ class SessionRead(BaseModel):
     expires_at: datetime
     user_agent: str
     ip: str
-    current: bool = Field(description="Whether it is the session of this request's token.")
+    current: bool = Field(description="Whether this request's token belongs to the session.")
 
 
 class SessionPage(PageOf[SessionRead]):
@@ -40,11 +40,11 @@ class SessionPage(PageOf[SessionRead]):
 
 
 class Revocation(BaseModel):
-    """RFC 7009 §2.2 has nothing to say. An empty object is for clients that parse each answer."""
+    """An empty object, for clients that parse each answer. RFC 7009 §2.2 defines no members."""
 
 
 class Introspection(BaseModel):
-    """RFC 7662 §2.2: of a token that is not active, or not the caller's to ask about, nothing but that."""
+    """RFC 7662 §2.2. If the token is not active, or the caller may not ask about it, there is only `active`."""
 
     active: bool
     scope: str | None = None
@@ -65,7 +65,7 @@ class Metadata(BaseModel):
     token_endpoint: str
     revocation_endpoint: str
     introspection_endpoint: str
-    jwks_uri: str | None = Field(None, description="Where tokens are signed with a key pair.")
+    jwks_uri: str | None = Field(None, description="Present if a key pair signs the access tokens.")
     service_documentation: str
     scopes_supported: list[str]
     response_types_supported: list[str]

@@ -1,8 +1,8 @@
 """Access, refresh and reset tokens: signing and verifying. The only importer of jose.
 
-jose checks signatures and little else: it takes several spellings of one token, duplicate members, any `typ` and `crit`
-and a missing `exp`, and fails in other ways than its own error. So the form of a token is checked before jose sees it,
-the claims after, and whatever jose raises is one error here: `BadToken`.
+jose checks signatures and little else. It accepts several encodings of one token, duplicate members, any `typ` and
+`crit` and a missing `exp`, and it raises other errors than its own. So this module checks the form of a token before
+jose sees it and the claims afterwards, and raises one error for all that jose raises: `BadToken`.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ SEGMENTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 class BadToken(Exception):
-    """Not a token of ours, or not of the kind that is wanted."""
+    """Not a token of ours, or not of the wanted kind."""
 
 
 class ExpiredToken(BadToken):
-    """A token of ours whose time is over."""
+    """A token of ours that has expired."""
 
 
 class EarlyToken(BadToken):
@@ -44,7 +44,7 @@ OF_SESSIONS: Final = {kind.typ: kind for kind in (AccessClaims, RefreshClaims)}
 
 
 class _Header(BaseModel):
-    """Exactly these members: no `crit`, and nothing that says where to fetch a key."""
+    """Exactly these members: no `crit`, and no member that says where to fetch a key."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class _Header(BaseModel):
 
 
 class PEMKey(NamedTuple):
-    """A key of a PEM file, and the one algorithm that it is for."""
+    """A key of a PEM file, and its only algorithm."""
 
     algorithm: str
     pem: str
@@ -62,7 +62,7 @@ class PEMKey(NamedTuple):
 
 
 class KeyUse(NamedTuple):
-    """A key by its `kid`, and what it signs, for people to read."""
+    """The `kid` of a key, and the tokens that it signs, for people to read."""
 
     id: str
     algorithm: str
@@ -78,33 +78,33 @@ class _Key(NamedTuple):
 
 
 class Tokens:
-    """Signs with the first of its keys and verifies with each: a token names its own by `kid`.
+    """Signs with the first key, and verifies with the key that the token's `kid` names.
 
-    Key pairs, where there are any, sign access tokens. The others are for nobody but us to read, and are always signed
-    with the secret: HMAC gives the same bytes for the same claims.
+    The first key pair signs access tokens, if there is one. Only this service reads the other tokens, so the first
+    secret signs them. HMAC gives the same bytes for the same claims.
     """
 
     def __init__(self, issuer: str, secrets: Sequence[str], pems: Sequence[PEMKey] = ()) -> None:
         self.issuer = issuer
         symmetric, pairs = [_from_secret(secret) for secret in secrets], [_from_pem(pem) for pem in pems]
         self._keys = {key.id: key for key in (*symmetric, *pairs)}
-        self._verified = lru_cache(REMEMBERED)(self._verify)  # to verify one takes a third of a page's time
-        self._signing = {RefreshClaims: symmetric[0], ResetClaims: symmetric[0], AccessClaims: (pairs or symmetric)[0]}
+        self._verified = lru_cache(REMEMBERED)(self._verify)  # verifying takes a third of the time of a page
+        self._own_key, self._access_key = symmetric[0], (pairs or symmetric)[0]
         self.public_keys = [key.public for key in self._keys.values() if key.public]
-        """The key pairs' public halves, as JWKs (RFC 7517 §4)."""
+        """The public halves of the key pairs, as JWKs (RFC 7517 §4)."""
 
     @property
     def uses(self) -> list[KeyUse]:
-        """Every key; each verifies what it could have signed."""
-        kinds = {AccessClaims: "access tokens", RefreshClaims: "refresh tokens", ResetClaims: "reset tokens"}
+        """Every key, and the tokens that it signs. Each key verifies all tokens that it could have signed."""
+        kinds = (AccessClaims, "access tokens"), (RefreshClaims, "refresh tokens"), (ResetClaims, "reset tokens")
         return [
-            KeyUse(key.id, key.algorithm, [words for kind, words in kinds.items() if self._signing[kind] is key])
+            KeyUse(key.id, key.algorithm, [words for kind, words in kinds if self._signer(kind) is key])
             for key in self._keys.values()
         ]
 
     def sign(self, claims: Claims) -> str:
-        """Make the token that says `claims`."""
-        key = self._signing[type(claims)]
+        """Make the token of some claims."""
+        key = self._signer(type(claims))
         header = {"typ": claims.typ, "kid": key.id}
         return jws.sign(claims.model_dump(), key.signer, headers=header, algorithm=key.algorithm)
 
@@ -112,22 +112,22 @@ class Tokens:
         """Verify a token of that kind.
 
         Raises:
-            ExpiredToken: it was good until `exp`, which is not after `now` (RFC 7519 §4.1.4).
-            EarlyToken: it is a refresh token that was issued after `now`.
-            BadToken: anything else is wrong with it.
+            ExpiredToken: `exp` is not after `now` (RFC 7519 §4.1.4).
+            EarlyToken: the refresh token was issued after `now`.
+            BadToken: anything else is wrong with the token.
         """
-        claims = self._verified(kind, token) if kind is AccessClaims else self._verify(kind, token)
-        # By a clock that is behind, no session should move on. Against what else a token is for, `iat` says nothing.
-        if kind is RefreshClaims:
+        claims = self._verified(kind, token) if issubclass(kind, AccessClaims) else self._verify(kind, token)
+        # A host whose clock is behind must not move a session on. For other tokens, `iat` does not matter.
+        if issubclass(kind, RefreshClaims):
             _check_issue(claims, now)
         _check_expiry(claims, now)
         return claims
 
     def verify_session_token(self, token: str, now: datetime | None = None) -> SessionClaims:
-        """Verify that a token is a session's, access or refresh; without `now`, of whichever age.
+        """Verify an access or refresh token. Without `now` its age does not matter.
 
         Raises:
-            BadToken: it is not.
+            BadToken
         """
         kind = OF_SESSIONS.get(_read_header(token).typ)
         if kind is None:
@@ -137,6 +137,9 @@ class Tokens:
             _check_issue(claims, now)
             _check_expiry(claims, now)
         return claims
+
+    def _signer(self, kind: type[Claims]) -> _Key:
+        return self._access_key if issubclass(kind, AccessClaims) else self._own_key
 
     def _verify(self, kind: type[AnyClaims], token: str) -> AnyClaims:
         header = _read_header(token)
@@ -148,8 +151,8 @@ class Tokens:
             claims = kind.model_validate(_parse(payload))
         except Exception as error:  # jose raises more than its own errors: security depends on catching them all
             raise BadToken from error
-        # A refresh token is for nobody but us: its key and its session say enough, and PUBLIC_URL may change.
-        if kind is not RefreshClaims and (claims.iss != self.issuer or claims.aud != self.issuer):
+        # PUBLIC_URL may change. Only this service reads a refresh token, and its key and session say enough.
+        if not issubclass(kind, RefreshClaims) and (claims.iss != self.issuer or claims.aud != self.issuer):
             raise BadToken("another issuer or audience")
         return claims
 
@@ -165,7 +168,7 @@ def _check_expiry(claims: Claims, now: datetime) -> None:
 
 
 def _read_header(token: str) -> _Header:
-    """Read the header of a token in the one canonical form that RFC 7515 §3.1 gives it."""
+    """Read the header of a token, which must have the canonical form of RFC 7515 §3.1."""
     try:
         if len(token) > MAX_TOKEN_LENGTH or not SEGMENTS.fullmatch(token):
             raise BadToken("not three segments")
@@ -180,7 +183,7 @@ def _read_header(token: str) -> _Header:
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    """Parse an object, refusing duplicate members (RFC 8725 §2.4)."""
+    """Parse an object. Duplicate members are an error (RFC 8725 §2.4)."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
@@ -198,7 +201,7 @@ def _from_secret(secret: str) -> _Key:
 
 
 def key_id(key: PEMKey) -> str:
-    """The `kid` of a key pair: its thumbprint (RFC 7638)."""
+    """Return the `kid` of a key pair: its thumbprint (RFC 7638)."""
     return _from_pem(key).id
 
 

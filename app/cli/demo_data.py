@@ -15,8 +15,8 @@ from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
 from app.db.database import Database
 from app.db.types import new_id
-from app.tasks.search import index_text
 from app.tasks.service import insert_tasks
+from app.tasks.words import index_text
 
 ROWS_AT_ONCE = 500
 A_YEAR = timedelta(days=365)

@@ -1,18 +1,30 @@
 """python -m app serve, migrate."""
 
+import os
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from app.cli.terminal import failure
+
 if TYPE_CHECKING:
+    import socket
+
+    from app.config import Settings
     from app.db.database import Database
 
 LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
-EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - to tell, not to bind
+EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - these are recognized, not bound
+
+ANNOUNCEMENT = """\
+Serving on {url}, docs at {url}/docs. Register, then log in:
+  curl {url}/users -H 'Content-Type: application/json' -d '{{"username": "ada", "password": "correct horse battery"}}'
+  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'"""
 
 cli = typer.Typer()
 
@@ -21,36 +33,34 @@ cli = typer.Typer()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
-    reload: Annotated[bool, typer.Option("--reload", help="Start anew when the code changes.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="The number of processes that share the port.")] = 1,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes.")] = False,
 ) -> None:
     """Start the service."""
     from app.auth.keys import load_tokens
     from app.cli.run import with_database
-    from app.config import read_settings
+    from app.config import read_settings, unknown_names
     from app.observe.logs import configure_logging
     from app.server import run
 
     settings = read_settings()
-    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
-        typer.echo("warning: PUBLIC_URL is not https: passwords and tokens cross the network in clear", err=True)
-    elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
-        typer.echo("warning: PUBLIC_URL is for this host alone, and others reach it: give the URL they see", err=True)
+    url = f"http://{_reachable(host)}:{port}"
+    if "public_url" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"public_url": url})
+    for warning in (*unknown_names(), *_warnings(settings, host)):
+        typer.echo(f"warning: {warning}", err=True)
     load_tokens(settings)
+    listeners = _bind(host, port)
     typer.echo(with_database(settings, _prepare))
-    here = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-    url = f"http://{here}:{port}{settings.root_path}"
-    typer.echo(f"Serving on {url}, docs at {url}/docs. Register, then log in:")
-    body = '{"username": "ada", "password": "correct horse battery"}'
-    typer.echo(f"  curl {url}/users -H 'Content-Type: application/json' -d '{body}'")
-    typer.echo(f"  curl {url}/auth/token -F username=ada -F 'password=correct horse battery'")
     configure_logging(settings.log_format)
-    run.serve(host, port, workers, reload=reload, metrics=settings.metrics)
+    os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
+    announcement = ANNOUNCEMENT.format(url=url + settings.root_path)
+    run.serve(listeners, workers, announcement, reload=reload, metrics=settings.metrics)
 
 
 @cli.command()
 def migrate() -> None:
-    """Bring the database's schema to the newest migration, and let searches find what older versions have made."""
+    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
     from app.cli.run import with_database
     from app.config import read_settings
     from app.db.migrations import PATIENCE
@@ -63,15 +73,40 @@ def migrate() -> None:
 
 
 def is_local(host: str) -> bool:
-    """Whether this host alone reaches a server of that name."""
+    """Whether only this machine reaches a server of that name."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
+def _reachable(host: str) -> str:
+    """The host as a URL of this machine has it."""
+    if host in EVERY_ADDRESS:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _warnings(settings: "Settings", host: str) -> Iterator[str]:
+    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+        yield "PUBLIC_URL is not https: passwords and tokens cross the network in clear"
+    elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
+        yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
+
+
+def _bind(host: str, port: int) -> "list[socket.socket]":
+    import asyncio
+
+    from app.server import run
+
+    try:
+        return asyncio.run(run.bind(host, port))
+    except OSError as error:
+        raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
+
+
 async def _prepare(database: "Database") -> str:
-    """Before the workers start say of PostgreSQL's schema what is to be done."""
+    """Say whether the schema is current, and what to do if it is not."""
     from app.db.database import DatabaseUnavailable
     from app.db.migrations import is_current
 

@@ -1,14 +1,11 @@
-"""What every table is declared with: the column types that PostgreSQL and SQLite share, and ids."""
+"""The types of columns, which SQLite and PostgreSQL share, ids, and the base of the tables."""
 
-import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Path
-from pydantic import BeforeValidator, Field
 from sqlalchemy import (
     CHAR,
     DateTime,
@@ -27,7 +24,7 @@ from app.clock import EPOCH, MICROSECOND
 
 
 class Text(TypeDecorator[str]):
-    """Text that is the same on both: PostgreSQL cannot store NUL, so neither does."""
+    """Text that is the same on both databases: PostgreSQL cannot store NUL, so NUL is refused on both."""
 
     impl = String
     cache_ok = True
@@ -38,24 +35,8 @@ class Text(TypeDecorator[str]):
         return value
 
 
-WITHOUT_NUL: Final = r"^[^\x00]*$"
-StorableText = Annotated[str, Field(pattern=WITHOUT_NUL)]
-"""What `Text` takes, for schemas."""
-
-
-def _is_decimal(value: object) -> object:
-    """pydantic takes underscores, spaces and `1.0` too."""
-    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,19}", value):
-        raise ValueError("must be a whole number, in digits")
-    return value
-
-
-Digits = Annotated[int, BeforeValidator(_is_decimal)]
-"""A whole number in a URL."""
-
-
 class UTCDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC; on SQLite the text `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sorts as the times do."""
+    """An aware time in UTC. On SQLite it is the text `YYYY-MM-DDTHH:MM:SS.ffffffZ`, which sorts as the times do."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -73,7 +54,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:  # noqa: ARG002
-        """None where the driver's values are right already: a function that did nothing would be called for each."""
+        """Return None where the driver's values are right, because SQLAlchemy calls a function for each value."""
         return self.from_text if dialect.name == "sqlite" else None
 
     def from_text(self, value: str | None) -> Any:
@@ -81,7 +62,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class JSONTime(UTCDateTime):
-    """A time on its way into JSON: SQLite's text goes out as it is, in the form that a datetime is given there."""
+    """A time for JSON. SQLite's text is in the form that JSON wants, so it is not parsed."""
 
     cache_ok = True
 
@@ -90,17 +71,12 @@ class JSONTime(UTCDateTime):
 
 
 def as_json(column: InstrumentedAttribute[Any]) -> SQLColumnExpression[Any]:
-    """A column whose values go into JSON as the database has them: see `JSONTime`."""
+    """Select a column for JSON, times as `JSONTime`."""
     return type_coerce(column, JSONTime) if isinstance(column.type, UTCDateTime) else column
 
 
 Id = Uuid(as_uuid=False).with_variant(CHAR(36), "sqlite")
-"""A UUID, in Python its 36 characters; native on PostgreSQL."""
-
-PathId = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"})
-]
-"""An id in a URL: the one spelling that we send out."""
+"""A UUID. In Python it is a text of 36 characters."""
 
 PrimaryKey = Annotated[str, mapped_column(Id, primary_key=True)]
 
@@ -113,7 +89,7 @@ def new_id(now: datetime) -> str:
 
 
 class Base(DeclarativeBase):
-    """Declares the tables; there is no ORM session, and no row is ever an entity."""
+    """The base of the tables. Statements return plain rows: there is no ORM session."""
 
     metadata = MetaData(
         naming_convention={

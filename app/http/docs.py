@@ -3,14 +3,25 @@
 Every address is relative to the page, so that both work behind a prefix.
 """
 
-from typing import Any
+from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
-from starlette.responses import HTMLResponse, Response
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app import NAME
 
+DESCRIPTION: Final = """Tasks behind OAuth2's password flow.
+
+- **Log in**: make an account with `POST /users`, then press *Authorize*. Programs send `username` and `password` as a
+  form to `POST /auth/token`, and then `Authorization: Bearer` with the access token.
+- **Stay logged in**: an access token is valid for `expires_in` seconds. Before that, or after a 401, send the refresh
+  token to the same URL with `grant_type=refresh_token`. The answer has new tokens.
+- **Scopes**: the lock of an operation names the scope that it needs. Without it the answer is 403.
+- **Pages**: a list has `items` and a `next_cursor`. Send it as `cursor` to get the next page. On the last it is null.
+- **Errors**: each has a `detail` for people and a `code` for programs. 422 names each fault and its place.
+- **Try again later**: 429 and 503 have `Retry-After`, in seconds.
+"""
 PAGE = f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -23,6 +34,7 @@ SWAGGER_UI = f"""{PAGE}<link rel="stylesheet" href="docs/files/swagger-ui.css">
 <script src="docs/files/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>
 """
+# A reload forgets the login: persistAuthorization would keep the tokens in localStorage, for any script to read.
 START = """SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -51,9 +63,14 @@ class Files(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Serve the pages, and the files of the fastapi-offline wheel that they are made of."""
+    """Serve the pages, and their files from the fastapi-offline wheel."""
     app.include_router(router)
     app.mount("/docs/files", Files(packages=[("fastapi_offline", "static")]))
+
+
+@router.get("/")
+async def redirect_to_docs(request: Request) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get("/docs")

@@ -84,12 +84,9 @@ class ErrorHandlers:
         headers: Mapping[str, str] = {},
         oauth_code: str | None = None,
     ) -> Response:
-        body = {"detail": detail, "code": code}
         if not self.is_form(request):
-            return JSONResponse(body, status, headers)
-        error = oauth_code or OAUTH_CODES.get(status, "invalid_request")
-        body |= {"error": error, "error_description": NOT_IN_DESCRIPTION.sub("'", detail)}
-        return JSONResponse(body, status, {**headers, **NO_STORE})
+            return JSONResponse({"detail": detail, "code": code}, status, headers)
+        return JSONResponse(oauth_body(status, detail, code, oauth_code), status, {**headers, **NO_STORE})
 
     def allowed_methods(self, request: Request) -> str:
         """The methods of every route at this path; Starlette would name the first route's only.
@@ -101,7 +98,13 @@ class ErrorHandlers:
         return ", ".join(["GET", "HEAD", *allowed[1:]] if "GET" in allowed or not allowed else allowed)
 
     def is_form(self, request: Request) -> bool:
-        return request.scope["path"] in self.form_paths
+        return request.scope["path"].rstrip("/") in self.form_paths
+
+
+def oauth_body(status: int, detail: str, code: str, error: str | None) -> dict[str, str]:
+    """Make the body of an error of a form endpoint: RFC 6749 §5.2, with our own keys beside it."""
+    error = error or OAUTH_CODES.get(status, "invalid_request")
+    return {"detail": detail, "code": code, "error": error, "error_description": NOT_IN_DESCRIPTION.sub("'", detail)}
 
 
 def _without_input(fault: Mapping[str, Any]) -> dict[str, Any]:

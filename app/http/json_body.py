@@ -22,11 +22,9 @@ TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
 
 
 class InvalidJSON(InvalidInput):
+    detail = "must be JSON in UTF-8, no member twice"
     kind = "json_invalid"
     code = "invalid_json"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(("body",), message)
 
 
 class JSONRequest(Request):
@@ -70,13 +68,13 @@ def parse(body: bytes) -> Any:
         InvalidJSON: not JSON (RFC 8259) in UTF-8 (§8.1), of too many parts, or with a member that stands twice (§4).
     """
     if body.startswith(BOM_UTF8):
-        raise InvalidJSON("must not begin with a byte order mark")
+        raise InvalidJSON(detail="must not begin with a byte order mark")
     if any(islice(TOKEN.finditer(body), MAX_TOKENS, None)):
-        raise InvalidJSON("has too many members and elements")
+        raise InvalidJSON(detail="has too many members and elements")
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except ValueError as error:
-        raise InvalidJSON("must be JSON in UTF-8, no member twice") from error
+        raise InvalidJSON from error
 
 
 @lru_cache(128)

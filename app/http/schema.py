@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, field_validato
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from app.db.types import WITHOUT_NUL
+from app.http.fields import WITHOUT_NUL
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_TEXT = {"pattern", "format", "enum", "const"}

@@ -1,6 +1,6 @@
-"""Security events: one line of JSON each, with the request that they belong to.
+"""Security events: each is one log line, with the request that it belongs to.
 
-A line never holds a password or a token, nor a name that somebody typed (it may have been a password).
+A line never holds a password or a token. It holds no name that somebody typed either, which may have been a password.
 """
 
 import logging
@@ -38,7 +38,7 @@ Event = Literal[
 
 
 class RequestContext(NamedTuple):
-    """Whose request, and from where, as far as it is known."""
+    """The request that is being answered: its id, the client's address, and the caller once a token was verified."""
 
     request_id: str = ""
     ip: str = ""
@@ -49,18 +49,20 @@ class RequestContext(NamedTuple):
 request_context: ContextVar[RequestContext] = ContextVar("request_context", default=RequestContext())  # noqa: B039 - a tuple
 
 listener: ContextVar[Callable[[Event], object] | None] = ContextVar("listener", default=None)
-"""Who else is told of the request's events."""
+"""A function that is told of each event of the request: the metrics count them."""
 
 
 def bind_caller(user_id: str, session_id: str) -> None:
-    """Have the request's events name who sent it."""
+    """Name the caller in the log lines of this request."""
     request_context.set(request_context.get()._replace(user_id=user_id, session_id=session_id))
 
 
 def log_event(event: Event, **facts: str | None) -> None:
-    """Log that it happened: `user_id`, `session_id` where they are not the request's own, and `reason`.
+    """Log an event, with the ids of the request's caller and a `reason`.
 
-    Where an administrator did it to somebody, they are `target_id`. A task that was removed is `task_id`.
+    Args:
+        facts: `user_id` and `session_id` if they are not the caller's; `target_id`, the user to whom an administrator
+            did it; `task_id`, the task that was removed.
     """
     logger.info(Line({"time": utc_now().isoformat(), "event": event, **request_context.get()._asdict(), **facts}))
     if listen := listener.get():

@@ -1,6 +1,6 @@
-"""What a process writes to standard error: a line each, of JSON for machines, or for people.
+"""The log on standard error: a line of JSON for each message, or a line for people.
 
-What is not printable is escaped in both, so that nobody's words can begin a line of their own.
+Both escape what is not printable, so that nothing that was sent can begin a line of its own.
 """
 
 import json
@@ -11,41 +11,49 @@ from datetime import UTC, datetime
 from app.config import LogFormat
 
 PLAIN = re.compile(r"[!#-<>-~]+")
+MAX_SEGMENT = 40
 
 
 class Line(dict[str, object]):
-    """What happened, as a message for `logging`: its text is JSON. It has a `time` and an `event`."""
+    """A message for `logging`: its text is JSON. It begins with a `time` and an `event`."""
+
+    path = ""
+    """The path that was sent, where no route matched. Only people see it, and only its first segment."""
 
     def __str__(self) -> str:
         return json.dumps(self)
 
 
 class JSONFormatter(logging.Formatter):
-    """Lines as they are; of what others log, the same: `time`, `level`, `logger`, `message`, `traceback`."""
+    """Writes a `Line` as JSON, and the messages of others with `time`, `level`, `logger`, `message`, `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.msg, Line):
             return str(record.msg)
-        said = {
-            "time": _time(record),
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage().rstrip(),
         }
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said)
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Lines as `time event name=value …`; the lines of a traceback are indented."""
+    """Writes a `Line` as `time event name=value …`. The lines of a traceback are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
+        time = self.formatTime(record, "%H:%M:%S")
         if isinstance(record.msg, Line):
-            time, event, *facts = record.msg.items()
+            _, (_, event), *facts = record.msg.items()
+            if record.msg.path:
+                segment = record.msg.path.lstrip("/").partition("/")[0]
+                facts.append(("path", f"/{segment[:MAX_SEGMENT]}"))
             named = [f"{name}={_value(str(value))}" for name, value in facts if value not in {None, ""}]
-            return " ".join([str(time[1]), str(event[1]), *named])
-        message = f"{_time(record)} {record.levelname} {record.name}: {_printable(record.getMessage().rstrip())}"
+            return " ".join([time, str(event), *named])
+        message = f"{time} {record.levelname} {record.name}: {_printable(record.getMessage().rstrip())}"
         traceback = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n    ".join([message, *map(_printable, traceback.splitlines())])
 
@@ -54,9 +62,9 @@ FORMATTERS: dict[LogFormat, type[logging.Formatter]] = {"json": JSONFormatter, "
 
 
 def configure_logging(log_format: LogFormat) -> None:
-    """Write to standard error what the service logs, and uvicorn in the same way, less the URLs that it would.
+    """Write the messages of the service and of uvicorn to standard error, but not uvicorn's lines with URLs.
 
-    Where the root logger has handlers, by uvicorn's `--log-config`, it is somebody else's to say.
+    If the root logger has handlers, uvicorn's `--log-config` has configured it, and it stays so.
     """
     logging.getLogger("app").setLevel(logging.INFO)
     if logging.getLogger().handlers:
@@ -67,10 +75,6 @@ def configure_logging(log_format: LogFormat) -> None:
     for uvicorn in logging.getLogger("uvicorn"), logging.getLogger("uvicorn.access"):
         uvicorn.handlers.clear()
     logging.getLogger("uvicorn").propagate = True
-
-
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat()
 
 
 def _value(text: str) -> str:

@@ -1,7 +1,7 @@
-"""/metrics: what a process counts, or all that share a port, in Prometheus' text format.
+"""/metrics, in Prometheus' text format: the counts of one process, or of all workers that share a port.
 
-Several processes count in files of one folder, for which prometheus-client looks at PROMETHEUS_MULTIPROC_DIR when it is
-imported; any of them answers for all. Each label has a closed set of values: nothing that was sent becomes one.
+Workers count in files of one folder, and each of them answers for all. prometheus-client finds the folder in
+PROMETHEUS_MULTIPROC_DIR when it is imported. Each label has a fixed set of values: nothing that was sent becomes one.
 """
 
 import asyncio
@@ -13,14 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from fastapi import FastAPI
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
@@ -33,29 +26,31 @@ SAMPLE_SECONDS = 1
 METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 GAUGES = {
-    "hashing_queue": "Passwords that are hashed or wait for it",
+    "hashing_queue": "Passwords that are being hashed or wait for it",
     "database_connections": "Connections to the database",
 }
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # each would be a series of its own, that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the number of series
 
 Usage = Callable[[], tuple[int, int]]
-"""Tells how much of something is in use, and how much there is."""
+"""Returns how much of a resource is in use, and how much there is."""
 
 
 class Metrics:
-    """The counts of one process; `text` is what it and those beside it have counted."""
+    """The counts of this process. `text` adds those of the other workers."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "http_request_duration_seconds",
-            "From the head of a request to the end of its answer",
+            "Time from the head of a request to the end of its answer",
             ["method", "route", "status"],
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._events = Counter("security_events", "As the log names them", ["event"], registry=self._registry)
+        self._events = Counter(
+            "security_events", "Security events, by their names in the log", ["event"], registry=self._registry
+        )
         for event in get_args(Event):
             self._events.labels(event)
         self._gauges = {
@@ -65,7 +60,7 @@ class Metrics:
         self._usages: dict[str, Usage] = {}
 
     def count_request(self, method: str, route: str | None, status: int | None, seconds: float) -> None:
-        """`route`: as it was declared; None where the path has none, as `status` where nobody was answered."""
+        """Count a request. `route` is None if none matched, and `status` if no answer began."""
         known = method if method in METHODS else "other"
         self._seconds.labels(known, route or "none", status or "none").observe(seconds)
 
@@ -78,17 +73,17 @@ class Metrics:
                 gauge.set(value)
 
     @asynccontextmanager
-    async def showing(self, **usages: Usage) -> AsyncIterator[None]:
-        """Show these, by the names in `GAUGES`; the processes beside this one know them as of the last second."""
+    async def sampling(self, **usages: Usage) -> AsyncIterator[None]:
+        """Sample these once a second, by their names in `GAUGES`, for the workers that answer for this one."""
         self._usages = usages
-        sampler = asyncio.create_task(self._sample_for_ever())
+        sampler = asyncio.create_task(self._keep_sampling())
         try:
             yield
         finally:
             sampler.cancel()
 
     def text(self) -> bytes:
-        """In Prometheus' text format. It takes milliseconds: not for the event loop."""
+        """The answer to Prometheus. It takes milliseconds, too long for the event loop."""
         self._sample()
         folder = os.environ.get(FOLDER)
         if folder is None:
@@ -103,13 +98,13 @@ class Metrics:
     def _gauge(self, name: str, words: str) -> Gauge:
         return Gauge(name, words, multiprocess_mode="livesum", registry=self._registry)
 
-    async def _sample_for_ever(self) -> None:
+    async def _keep_sampling(self) -> None:
         while True:
             self._sample()
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
-def install(app: FastAPI, metrics: Metrics) -> None:
+def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", include_in_schema=False)
     def read_metrics() -> Response:  # not async: FastAPI runs it on a thread
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -117,7 +112,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
 @contextmanager
 def shared_folder() -> Iterator[None]:
-    """Have the processes that are started meanwhile count together."""
+    """Let the processes that start inside this block count together."""
     with TemporaryDirectory(prefix=f"{SLUG}-") as folder:
         os.environ[FOLDER] = folder
         yield

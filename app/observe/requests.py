@@ -1,4 +1,4 @@
-"""What became of each request: a line in the log, and a place in the metrics."""
+"""The outcome of each request, as a line in the log and in the metrics."""
 
 import logging
 from contextvars import ContextVar
@@ -14,19 +14,17 @@ from app.observe.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-ROUTINE = {"/health/live", "/health/ready", "/metrics"}
-"""Routes whose success is nothing to tell: they are asked every few seconds, by machines."""
+PROBED = {"/health/live", "/health/ready", "/metrics"}
+"""Routes that machines ask every few seconds: they are logged only when they fail."""
 
 matched_route: ContextVar[str | None] = ContextVar("matched_route", default=None)
-"""The path of the route that the request has found, as it was declared: of what was sent nothing is in it."""
+"""The path of the route that the request matched, as the code declares it. It has nothing of what was sent."""
 
 
 class RequestLog:
-    """Log each request when it is over, and count it. `status` is None where nobody was answered.
+    """Logs and counts each request when it ends.
 
-    A route that is declared with a slash at its end and without is one.
-
-    An answer that did not get to its end, because the server's time was up, is "broken off".
+    `status` is None if no answer began. An answer that was not sent to its end is "broken off".
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None, *, logs: bool) -> None:
@@ -57,24 +55,26 @@ class RequestLog:
             await self.app(scope, receive, send_and_see)
         finally:
             seconds = perf_counter() - began
-            route = (matched_route.get() or "").rstrip("/") or None
+            route = matched_route.get()
             if self.metrics:
                 self.metrics.count_request(scope["method"], route, status, seconds)
-            is_routine = status == HTTPStatus.OK and route in ROUTINE
-            if self.logs and logger.isEnabledFor(logging.INFO) and not is_routine:
-                self._log(scope["method"], route, status, seconds, is_whole=is_whole)
+            is_good_probe = status == HTTPStatus.OK and route in PROBED
+            if self.logs and logger.isEnabledFor(logging.INFO) and not is_good_probe:
+                self._log(scope, route, status, seconds, is_whole=is_whole)
 
-    def _log(self, method: str, route: str | None, status: int | None, seconds: float, *, is_whole: bool) -> None:
-        line: dict[str, object] = {
-            "time": utc_now().isoformat(),
-            "event": "request",
-            "method": method,
-            "route": route,
-            "status": status,
-            "ms": round(seconds * 1000, 1),
+    def _log(self, scope: Scope, route: str | None, status: int | None, seconds: float, *, is_whole: bool) -> None:
+        line = Line(
+            time=utc_now().isoformat(),
+            event="request",
+            method=scope["method"],
+            route=route,
+            status=status,
+            ms=round(seconds * 1000, 1),
             **request_context.get()._asdict(),
-        }
+        )
+        if route is None:
+            line.path = scope["path"]
         if not is_whole:
             line["reason"] = "broken off"
-        # What `logger.info` does, but for looking up who calls it, which is a sixth of it all.
-        logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, Line(line), (), None))
+        # `logger.info` would also look up its caller, which takes a sixth of the time of a log line.
+        logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, (), None))

@@ -22,10 +22,9 @@ MAX_TEXT: Final = 240  # characters of a column. JSON may need six bytes for one
 
 
 class BadCursor(InvalidInput):
+    loc = ("query", "cursor")
+    detail = "is not a cursor of this list, sort and filter"
     code = "bad_cursor"
-
-    def __init__(self) -> None:
-        super().__init__(("query", "cursor"), "is not a cursor of this list, sort and filter")
 
 
 class Codec(NamedTuple):

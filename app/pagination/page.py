@@ -1,4 +1,4 @@
-"""Pages of a list: which page a client asks for, and the page as an answer."""
+"""Pages of a list: the query for a page, and the page as an answer."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from app.db.database import AnyRow
-from app.db.types import Digits, StorableText
+from app.http.fields import Digits, StorableText
 from app.http.openapi import describe, header
 from app.pagination.cursor import MAX_CURSOR, BadCursor
 
@@ -24,7 +24,7 @@ PAGE = {200: NEXT, **describe(BadCursor)}
 
 
 class PageQuery(BaseModel):
-    """Which page of a list to read. Lists with filters and sorts derive from it."""
+    """The page of a list that a client asks for. Lists with filters and sorts derive from it."""
 
     model_config = ConfigDict(frozen=True)  # requests without a query share one
 
@@ -42,7 +42,7 @@ class PageQuery(BaseModel):
     )
 
     def context(self, name: str) -> str:
-        """What a cursor is good for: the list of this name, in the same order, through the same filters."""
+        """Name the list, its order and its filters: a cursor is good for nothing else."""
         fields = type(self).model_fields
         changed = {field for field in self.model_fields_set if getattr(self, field) != fields[field].default}
         return name + self.model_dump_json(include={*self.in_every_cursor, *changed} - {"limit", "cursor"})

@@ -1,4 +1,4 @@
-"""How many files this process may have open: each connection is one."""
+"""The number of files that this process may have open. Each connection is one."""
 
 import logging
 import sys
@@ -32,16 +32,16 @@ def limit() -> int:
 class Warner:
     """Warns when connections run out, at most once a minute.
 
-    The event loop closes the connections beyond the limit, and says nothing. A process gets the lowest number that is
-    free, so that a new connection with one of the last numbers means that there are hardly any more.
+    The event loop closes connections beyond the limit, and logs nothing. A new file gets the lowest free number, so a
+    connection with one of the last numbers means that almost all are taken.
     """
 
     def __init__(self) -> None:
         self._next = 0.0
 
     def see(self, number: int, now: float) -> None:
-        """See the number of a new connection's file."""
+        """Look at the file number of a new connection."""
         most = limit()
         if number >= most - RESERVE and now >= self._next:
             self._next = now + WARNING_SECONDS
-            logger.warning("connections run out: this process may open %d files, see LimitNOFILE or ulimit -n", most)
+            logger.warning("connections run out: the limit is %d open files; raise LimitNOFILE or ulimit -n", most)

@@ -1,4 +1,4 @@
-"""The HTTP protocol of a connection: uvicorn's, with an end to what one client can make the service hold."""
+"""The HTTP protocol of a connection: uvicorn's, with limits on what one client can make the service hold."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.errors import InvalidHTTPRequest
 from app.server.open_files import Warner
-from app.server.transport import CoalescingTransport
+from app.server.transport import CoalescingTransport, ReaderWatch
 
 PIECE_BYTES: Final = 1024
 TURNS_BETWEEN: Final = 4
 MAX_UNREAD_BYTES: Final = 64 * 1024
 UNREAD_SECONDS: Final = 10
-UPGRADE: Final = {b"upgrade", b"http2-settings"}
+UPGRADE_HEADERS: Final = {b"upgrade", b"http2-settings"}
 
 _warner = Warner()
 
@@ -25,29 +25,30 @@ _warner = Warner()
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, with limits, and with an answer to each request in its turn.
 
-    - The protocol parses what comes in pieces. It neither parses nor reads on while a request waits for its turn, so
-      that a connection holds one piece's requests at most, and what was read at once.
-    - Heads, trailers and what there is around chunks have `MAX_UNREAD_BYTES`, and `UNREAD_SECONDS` while nothing is
-      being answered. So has the rest of a body that nobody reads, in time.
-    - A client that has read nothing of its answer for `UNREAD_SECONDS` is cut off.
-    - What is no HTTP request gets a 400, after the answers to the requests before it. Then the connection ends.
-    - A client that closes its sending side gets the answers to what it has sent.
-    - When the server stops, an idle connection ends as idle ones always do, or with the next answer, which says so: the
-      next request may be on its way, and its client could not tell whether it was carried out (RFC 9112 §9.3.1).
+    - Data is parsed in pieces. Parsing and reading stop while a request waits for its turn, so a connection holds the
+      requests of one piece at most, and the data of one read.
+    - Heads, trailers and the lines around chunks may have `MAX_UNREAD_BYTES`. They may take `UNREAD_SECONDS` while no
+      request is being answered, and so may the rest of a body that the application does not read.
+    - A client that reads nothing of its answer for `UNREAD_SECONDS` is cut off.
+    - Data that is not HTTP gets a 400, after the answers to the requests before it. Then the connection ends.
+    - A client that closes its sending side gets the answers to the requests that it has sent.
+    - When the server stops, an idle connection stays until its timeout or its next answer: a request may be on its
+      way, and its client could not tell whether it was carried out (RFC 9112 §9.3.1).
     """
 
     _unparsed = b""
-    _answered: RequestResponseCycle | None = None  # or being answered; `cycle` is the last one that was parsed
+    _answered: RequestResponseCycle | None = None  # the request in its turn; `cycle` is the one that was parsed last
     _is_in_body = False
     _is_refused = False
     _is_ended = False
     _is_last = False
     _unread = 0
     _deadline: asyncio.TimerHandle | None = None
-    _look: asyncio.TimerHandle | None = None
+    _reader_watch: ReaderWatch
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
+        self._reader_watch = ReaderWatch(transport, self.loop, UNREAD_SECONDS)
         self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
         _warner.see(transport.get_extra_info("socket").fileno(), self.loop.time())
 
@@ -64,13 +65,13 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
-        self._look_later(None)
+        self._reader_watch.stop()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.pipeline.clear()
         if self._answered is not None:
             _disconnect(self._answered)
-        # A request that still waits for its turn refers to this protocol: together they would wait to be collected.
+        # A request that waits for its turn refers to this protocol: the garbage collector would have to find both.
         self._answered = None
         self.cycle = None  # type: ignore[assignment]
 
@@ -86,7 +87,7 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._look_later(self.transport.get_write_buffer_size())
+        self._reader_watch.start()
 
     def on_headers_complete(self) -> None:
         if not self.parser.should_upgrade():
@@ -97,7 +98,7 @@ class Protocol(HttpToolsProtocol):
                 self._answered = self.cycle
             if self._is_last:
                 self.cycle.keep_alive = False
-            self.headers = []  # for trailers, which are no headers: those have been decided on (RFC 9110 §6.5.1)
+            self.headers = []  # trailers go here: they must not become headers (RFC 9110 §6.5.1)
             self._is_in_body = True
         self._end_wait()
 
@@ -121,7 +122,7 @@ class Protocol(HttpToolsProtocol):
             self._end_if_answered()
 
     def _go_on(self, turns: int) -> None:
-        """Begin with what waits, but let other connections have their turns of the loop before."""
+        """Begin the next request, after some turns of the loop for other connections."""
         if turns:
             self.loop.call_soon(self._go_on, turns - 1, context=Context())
         elif not (self.transport.is_closing() or self._is_answering()):
@@ -136,15 +137,15 @@ class Protocol(HttpToolsProtocol):
         own = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         self.transport.write(b"".join([STATUS_LINE[400], *lines, own, body]))
-        # To close it now would reset it where the client has sent more, and take its answers away (RFC 9112 §9.6).
-        with suppress(NotImplementedError):  # TLS has no such thing
+        # To close now would reset the connection if the client has sent more, and lose its answers (RFC 9112 §9.6).
+        with suppress(NotImplementedError):  # TLS cannot close one direction
             self.transport.write_eof()
         self.flow.resume_reading()
         self._end_wait()
         self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
 
     def _parse(self) -> None:
-        """Parse what has come, as far as it is wanted."""
+        """Parse what has arrived until a request waits for its turn."""
         self._unset_keepalive_if_required()
         data, position = self._unparsed, 0
         while position < len(data) and self._wants_more():
@@ -163,13 +164,13 @@ class Protocol(HttpToolsProtocol):
             self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
 
     def _wants_more(self) -> bool:
-        """Whether the next head is wanted, or the rest of the request that is being answered."""
+        """Whether to parse on: the next head, or the body of the request that is being answered."""
         if self.pipeline or self._is_refused or self.transport.is_closing():
             return False
         return self._is_in_body or not self._is_answering()
 
     def _feed(self, data: bytes) -> None:
-        """Give it to the parser. httptools takes all that follows an offer to upgrade for the other protocol's."""
+        """Feed the parser. httptools takes all data behind an offer to upgrade for the other protocol's."""
         while True:
             try:
                 self.parser.feed_data(data)
@@ -187,16 +188,16 @@ class Protocol(HttpToolsProtocol):
                 return
 
     def _without_offer(self) -> bytes:
-        """The head just read, less its offer to upgrade, which a server may ignore (RFC 9110 §7.8)."""
+        """The head without its offer to upgrade, which a server may ignore (RFC 9110 §7.8)."""
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%b: %b" % header for header in self.headers if header[0] not in UPGRADE]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] not in UPGRADE_HEADERS]
         return b"\r\n".join([*lines, b"", b""])
 
     def _refuse(self) -> None:
-        """Parse nothing more, and answer 400 once the requests before are answered.
+        """Parse nothing more, and answer 400 after the answers to the requests before.
 
-        A request that turns out malformed in its body gets the 400 as its only answer; where it has one, it gets none.
+        If the body of a request is malformed, the 400 is its only answer. If its answer has begun, the connection ends.
         """
         if self._is_in_body:
             if self.pipeline:
@@ -214,7 +215,7 @@ class Protocol(HttpToolsProtocol):
             return
         if self._is_refused:
             self.send_400_response(InvalidHTTPRequest.detail)
-        if self._is_ended:  # there is nothing more to come that would reset it
+        if self._is_ended:  # the client sends no more, so closing does not reset the connection
             self._close()
 
     def _is_answering(self) -> bool:
@@ -228,24 +229,12 @@ class Protocol(HttpToolsProtocol):
             self._deadline = None
 
     def _close(self) -> None:
-        """Close it once the client has read its answers, or reads no more."""
+        """Close the connection once the client has read its answers, or reads no more."""
         self.transport.close()
-        self._look_later(self.transport.get_write_buffer_size())
-
-    def _look_later(self, unread: int | None) -> None:
-        if self._look is not None:
-            self._look.cancel()
-        self._look = self.loop.call_later(UNREAD_SECONDS, self._leave_who_reads_nothing, unread) if unread else None
-
-    def _leave_who_reads_nothing(self, unread_before: int) -> None:
-        unread = self.transport.get_write_buffer_size()
-        if unread >= unread_before:
-            self.transport.abort()
-        else:
-            self._look_later(unread)
+        self._reader_watch.start()
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:
-    """Tell the application that there is nobody to answer."""
+    """Tell the application that the client has gone."""
     cycle.disconnected = True
     cycle.message_event.set()

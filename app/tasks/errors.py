@@ -1,4 +1,4 @@
-"""What can be wrong with a task.
+"""The errors of tasks.
 
 AppError
 ├── TaskNotFound          404
@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 
 
 class TaskNotFound(NotFound):
-    """It does not exist, or is another's and not public: nobody outside can tell which."""
+    """The task does not exist, or belongs to another user and is not public. A client cannot tell which."""
 
     detail = "Task not found"
     code = "task_not_found"
@@ -29,16 +29,16 @@ class TaskChanged(PreconditionFailed):
 
 
 class IdempotencyKeyReused(InvalidInput):
+    loc = ("header", "Idempotency-Key")
+    detail = "was used with another body"
     code = "idempotency_key_reused"
-
-    def __init__(self) -> None:
-        super().__init__(("header", "Idempotency-Key"), "was used with another body")
 
 
 class ReadOnlyField(InvalidInput):
-    """A field that nobody can change differs from the task's."""
+    """A read-only field was sent that differs from the task's."""
 
+    detail = "is read-only and not what the task has now: leave it out, or read it again"
     code = "read_only_field"
 
     def __init__(self, name: str) -> None:
-        super().__init__(("body", name), "is read-only and not what the task has now: leave it out, or read it again")
+        super().__init__(("body", name))

@@ -23,19 +23,19 @@ class Task(Base):
     is_public: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
-    version: Mapped[int] = mapped_column(server_default="1", doc="Counts the changes; it is the ETag.")
+    version: Mapped[int] = mapped_column(server_default="1", doc="The number of changes, from 1. It is the ETag.")
     idempotency_key: Mapped[str | None] = mapped_column(Text(255))
     idempotency_hash: Mapped[str | None] = mapped_column(String(64), doc="SHA-256 of the body that came with the key.")
     words: Mapped[str | None] = mapped_column(
         Text().with_variant(TSVECTOR(), "postgresql"),
-        doc="Those of title and description; NULL where a version without search made it.",
+        doc="The words of title and description. NULL if a version without search wrote the row.",
     )
 
     __table_args__ = (CheckConstraint("status IN ('todo', 'doing', 'done')", name="status"),)
 
 
-# One index for each order of each list, and one more for it within a status; those of the public list have public
-# tasks only. A page is one range of one of them, however many tasks there are.
+# Each sort order of each list has an index, and one more that begins with the status. The indexes of the public list
+# have public tasks only. A page is one range of one index, however many tasks there are.
 LIST_KEYS: tuple[tuple[InstrumentedAttribute[Any], ...], ...] = (
     (Task.id,),
     (Task.due_at, Task.id),

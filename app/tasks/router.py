@@ -6,8 +6,8 @@ from pydantic_core import to_json
 from app.auth.dependencies import AppSettings
 from app.clock import Now
 from app.db.database import ANYONE, Db
-from app.db.types import PathId
 from app.http.conditional import ETAG, IfMatch, IfNoneMatch, has_version, validators
+from app.http.fields import PathId
 from app.http.openapi import describe, header
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router

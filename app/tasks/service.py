@@ -1,4 +1,4 @@
-"""Tasks: three lists, and one at a time."""
+"""Read lists of tasks, read a task, create a task."""
 
 import hashlib
 from collections.abc import Sequence
@@ -31,10 +31,11 @@ from app.tasks.models import HAS_KEY, Task
 from app.tasks.plans import HIDDEN_DUE_RANGE, TaskList, hide
 from app.tasks.quota import has_room
 from app.tasks.schemas import TaskCreate, TaskQuery, TaskRead
-from app.tasks.search import NO_SEARCH, index_text, plan_search
+from app.tasks.search import NO_SEARCH, plan_search
+from app.tasks.words import index_text
 
 TaskFields = dict[str, Any]
-"""What TaskRead shows, and the version, and maybe more."""
+"""The fields of a `TaskRead`, the version, and maybe more."""
 
 SORT_ORDERS: Final = {
     "created_at": SortOrder(Task.id),
@@ -170,7 +171,7 @@ def create_task(
 
 
 def insert_tasks(connection: Connection, rows: Sequence[TaskFields]) -> None:
-    """Insert many at once: rows of the table, as they are."""
+    """Insert rows of the table."""
     connection.execute(insert(Task), rows)
 
 
@@ -196,7 +197,7 @@ def _page(connection: AnyConnection, listed: TaskList, query: TaskQuery, owner_i
         values | search.values,
         _size,
         skip_nulls=has_due_range and is_by_due,
-        avoid_order_index=search.are_few,
+        avoid_order_index=search.avoid_order_index,
     )
 
 

@@ -15,7 +15,7 @@ from app.auth.errors import (
     WeakPassword,
     WrongPassword,
 )
-from app.db.types import PathId
+from app.http.fields import PathId
 from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
-from app.db.types import StorableText
+from app.http.fields import StorableText
 from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 
@@ -55,7 +55,11 @@ Email = Annotated[
 ]
 NORMALIZED = BeforeValidator(lambda value: normalize(value) if isinstance(value, str) else value)
 PASSWORD_FORMAT = {"format": "password"}
-Password = Annotated[StorableText, Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD_FORMAT), NORMALIZED]
+Password = Annotated[
+    StorableText,
+    Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD_FORMAT, examples=["correct horse battery"]),
+    NORMALIZED,
+]
 NewPassword = Annotated[
     StorableText,
     Field(
@@ -92,7 +96,9 @@ class UserCreate(NewUser):
 class UserUpdate(TypedDict, total=False):
     """The given fields change. Null clears a field."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="forbid", json_schema_extra={"examples": [{"email": "ada@example.com"}]}
+    )
 
     email: Email | None
 
@@ -108,14 +114,18 @@ class PasswordChange(PasswordSet):
 class UserChange(TypedDict, total=False):
     """An administrator changes the given fields."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="forbid", json_schema_extra={"examples": [{"is_active": True}]}
+    )
 
     is_active: Annotated[bool, Field(strict=True, description="A disabled user has no sessions and cannot log in.")]
     is_admin: Annotated[bool, Field(strict=True)]
 
 
 class PasswordReset(PasswordSet):
-    reset_token: Annotated[StorableText, Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT)]
+    reset_token: Annotated[
+        StorableText, Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"])
+    ]
 
 
 class ResetSent(BaseModel):

@@ -90,7 +90,7 @@ SEVERAL_WRITES = ("log in", "reuse", "change the password", "delete the user", "
 
 
 class Committed:
-    """What another connection sees, and the scene."""
+    """The committed rows, as another connection sees them, and the scene."""
 
     def __init__(self, portal: BlockingPortal, database: Database, client: TestClient, clock: MovableClock) -> None:
         self._portal = portal
@@ -103,7 +103,7 @@ class Committed:
         return self._read([f"SELECT * FROM {table} ORDER BY id" for table in TABLES])
 
     def brief(self) -> list[list[Any]]:
-        """What is the same however often the scene is set."""
+        """The rows that are the same however often the scene is set."""
         return self._read(list(BRIEF.values()))
 
     def set_scene(self) -> Scene:
@@ -129,7 +129,7 @@ class Committed:
 
 @pytest.fixture
 def client(serve: Serve) -> TestClient:
-    """What was cut off stays counted as failed."""
+    """A login that was cut off stays counted as failed."""
     return serve(login_failures=1_000, registration_limit=0)
 
 

@@ -53,7 +53,7 @@ def jti(token: str) -> str:
 
 
 def about(client: TestClient, login: Login) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is said of the access token and of the refresh token of a login that was just made."""
+    """The answers about the access token and the refresh token of a new login."""
     user = client.get("/users/me", headers=login.headers).json()
     common = {"active": True, "username": "ada", "sub": user["id"], "iss": ISSUER, "aud": ISSUER, "iat": EPOCH}
     common["scope"] = EVERYTHING
@@ -100,7 +100,7 @@ def test_a_narrower_scope_is_told(client: TestClient) -> None:
 
 
 def test_a_scope_that_its_user_has_no_more_is_not_told(client: TestClient, sql: Sql) -> None:
-    """Who asks here instead of us would let a former administrator in."""
+    """A service that asks here would let a former administrator in."""
     root = administrator(client)
 
     sql("UPDATE users SET is_admin = FALSE")

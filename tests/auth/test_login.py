@@ -79,7 +79,7 @@ def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any
     "form",
     [
         pytest.param(b"username=ada&password=%2010+%E2%82%AC%20%2B+5+%25+%26+%C3%BC%3D%C3%BC;+", id="escaped"),
-        # What `curl -d` sends.
+        # `curl -d` sends this.
         pytest.param("username=ada&password=%2010+€+%2B+5+%25+%26+ü=ü;%20".encode(), id="raw"),
     ],
 )
@@ -240,7 +240,7 @@ def test_a_scope_that_may_not_be_had_is_refused(client: TestClient, sql: Sql, su
         with subtests.test(scope):
             response = attempt(client, scope=scope)
 
-            assert_bad_request(response, "invalid_scope", "The scope does not exist or may not be had")
+            assert_bad_request(response, "invalid_scope", "Unknown scope, or not allowed for this user")
     assert sql("SELECT id FROM sessions") == []
 
 
@@ -259,7 +259,7 @@ def test_a_scope_is_words_with_a_space_between(client: TestClient, grant: str, s
         with subtests.test(ascii(scope)):
             response = client.post("/auth/token", data=form | {"scope": scope})
 
-            assert_bad_request(response, "invalid_scope", "The scope does not exist or may not be had")
+            assert_bad_request(response, "invalid_scope", "Unknown scope, or not allowed for this user")
     for scope, granted in {
         "": EVERYTHING,
         "account": "account",

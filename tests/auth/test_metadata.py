@@ -18,7 +18,7 @@ PATH = "/.well-known/oauth-authorization-server"
 
 
 def metadata(url: str) -> dict[str, Any]:
-    """What is answered without a key pair."""
+    """The metadata of a service without a key pair."""
     return {
         "issuer": url,
         "token_endpoint": f"{url}/auth/token",

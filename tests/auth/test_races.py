@@ -54,7 +54,7 @@ def login(user: dict[str, str], ip: str) -> dict[str, Any]:
 
 
 def sign_up(url: str) -> dict[str, str]:
-    """What a new user's login brings."""
+    """Register a user and log in."""
     return log_in(url, register(url))
 
 

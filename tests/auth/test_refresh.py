@@ -33,7 +33,7 @@ MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
 
 @pytest.fixture
 def statements() -> Iterator[list[str]]:
-    """What the service runs."""
+    """The statements that the service runs."""
     seen: list[str] = []
 
     def see(_connection: object, _cursor: object, statement: str, *_: Any) -> None:
@@ -133,7 +133,7 @@ def test_a_lost_answer_is_given_again_while_nobody_used_it(
 
     for wait in 10, 3600, 20 * 86_400:
         clock.move(seconds=wait)
-        client.get("/tasks/mine", headers=login.headers)  # which uses the generation before
+        client.get("/tasks/mine", headers=login.headers)  # this uses the generation before
         assert refreshed(client, login.refresh_token).refresh_token == lost.refresh_token
 
     assert client.get("/tasks/mine", headers=refreshed(client, login.refresh_token).headers).status_code == 200
@@ -341,7 +341,7 @@ def test_too_wide_a_scope_is_refused_and_uses_nothing_up(client: TestClient, clo
 
     response = refresh(client, login.refresh_token, scope=scope)
 
-    detail = "The scope does not exist or may not be had"
+    detail = "Unknown scope, or not allowed for this user"
     assert response.status_code == 400
     assert response.json() == {
         "detail": detail,

@@ -61,7 +61,7 @@ TABLES: dict[str, AnySelect] = {
     ),
 }
 
-# What is likely stands more than once.
+# Likely values stand more than once.
 names = st.sampled_from(["ada", "ada", "bob", "eve"])
 scopes = st.sampled_from(["", "", "", "tasks:read", "tasks:write tasks:read account", "account", "admin", "x"])
 passwords = st.sampled_from([PASSWORD, "another horse battery", "a third horse battery"])
@@ -82,7 +82,7 @@ class Service:
         self._portal = portal
         self._database = database
         self._tables = portal.call(database.read, lambda connection: inspect(connection).get_table_names())
-        self._tables = [name for name in self._tables if name != "task_words"]  # which keeps no text to read
+        self._tables = [name for name in self._tables if name != "task_words"]  # it keeps no text to read
         self._app = create_app(settings, clock=clock, password_cost=CHEAP)
         self._running = ExitStack()
         self.restart()
@@ -99,7 +99,7 @@ class Service:
         return [secret.get_secret_value() for secret in given if secret]
 
     def restart(self, **changes: Any) -> None:
-        """Whatever a process keeps in memory is made anew: keys, connections, limits."""
+        """Make again all that a process keeps in memory: keys, connections, limits."""
         self.close()
         self._app.state.settings = Settings.model_validate(self.settings.model_dump() | changes)
         self.client = self._running.enter_context(TestClient(self._app))
@@ -108,7 +108,7 @@ class Service:
         self._running.close()
 
     def look(self) -> tuple[dict[str, list[Any]], str]:
-        """What is committed: the sessions and the users as the model has them, and every row of every table."""
+        """Read what is committed: the sessions and users as the model has them, and every row of every table."""
 
         def read(connection: Connection) -> tuple[dict[str, list[Any]], str]:
             rows = {name: sorted(map(tuple, connection.execute(query))) for name, query in TABLES.items()}
@@ -176,7 +176,7 @@ class Login:
 
 @dataclass(eq=False, repr=False)
 class Pair:
-    """What one answer of /auth/token brought."""
+    """The tokens of one answer of /auth/token."""
 
     name: str
     login: Login
@@ -198,7 +198,7 @@ class Sessions(RuleBasedStateMachine):
         self.service = service
         self.people: dict[str, Person] = {}
         self.logins: list[Login] = []
-        self.lost: list[Login] = []  # what ended in the latest step
+        self.lost: list[Login] = []  # these ended in the latest step
         self.rotations = 0
         service.begin_anew()
 
@@ -273,7 +273,7 @@ class Sessions(RuleBasedStateMachine):
                 self.issued(answer, pair.login, asked)
 
     def refresh_in_model(self, pair: Pair, scope: str) -> tuple[str, int, str]:
-        """What comes of it and the gist of the answer, as the contract's table has it; the model moves along."""
+        """Refresh in the model. Return the outcome and the gist of the answer, as the contract's table has it."""
         login = pair.login
         if reason := self.why_over(pair):
             return reason, 400, "invalid_grant"

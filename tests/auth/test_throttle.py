@@ -388,7 +388,7 @@ def test_counts_of_a_clock_that_was_ahead_lock_nobody_out(
 def test_the_clock_of_another_host_may_be_a_minute_ahead(
     start: Serve, clock: MovableClock, ahead: dict[str, float], answers: list[int]
 ) -> None:
-    """Else guesses at both hosts in turn would begin each count anew."""
+    """Otherwise guesses at both hosts in turn would reset each count."""
     client = start(login_failures=2)
     now = clock.now
     clock.move(**ahead)

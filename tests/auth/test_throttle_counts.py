@@ -1,4 +1,4 @@
-"""What is counted beside logins, what is not, and what the table of counts holds: neither names nor old rows."""
+"""The counts beside logins, and the rows of their table: it holds neither names nor old rows."""
 
 import asyncio
 import hmac

@@ -59,7 +59,7 @@ Pair = tuple[float, float]
 
 
 class Steps(logging.Handler):
-    """What the service does, in order: transactions, statements, hashes with their cost, and log lines."""
+    """The steps of the service, in order: transactions, statements, hashes with their cost, and log lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def test_every_refused_login_takes_the_same_steps(serve: Serve, sql: Sql, trace:
 
 
 def test_every_throttled_login_takes_the_same_steps(serve: Serve, sql: Sql, trace: Trace, clock: MovableClock) -> None:
-    """Where an account has had no session: to look for one there costs nobody's name the same."""
+    """The account has had no session there. To look for one costs the same for a name that nobody has."""
     client = serve(login_failures=1)
     user_id = register(client)["id"]
     fail_to_log_in(client, "ada", "wrong horse battery")
@@ -201,7 +201,7 @@ def test_every_refused_refresh_takes_the_same_steps(
     steps = taken["gone"]
     assert {fate: others for fate, others in taken.items() if others != steps} == {}
     assert kinds(steps, "log") == ["log INFO refresh_refused", "log INFO request"]
-    transactions = 2 if database_url.startswith("sqlite") else 1  # to look is none by itself on PostgreSQL
+    transactions = 2 if database_url.startswith("sqlite") else 1  # on PostgreSQL a read is no transaction
     assert kinds(steps, "commit") == ["commit"] * transactions
 
 
@@ -262,7 +262,7 @@ def auc(pairs: Sequence[Pair]) -> float:
 
 
 def interval(pairs: Sequence[Pair]) -> tuple[float, float]:
-    """The 99 % that pairs drawn anew from these pairs give."""
+    """The interval of 99 % of the samples that are drawn from these pairs."""
     aucs = sorted(auc(random.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
     cut = RESAMPLES // 200
     return aucs[cut], aucs[-cut - 1]

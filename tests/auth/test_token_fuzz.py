@@ -67,7 +67,7 @@ ENCODINGS: Final = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "
 
 
 class Key(NamedTuple):
-    """What signs, as PyJWT takes it, under the id and the algorithm that the header says."""
+    """A signing key, as PyJWT takes it, under the id and the algorithm that the header names."""
 
     kid: str
     algorithm: str

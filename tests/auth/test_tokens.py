@@ -53,6 +53,23 @@ def test_signed_claims_verify_here_and_in_other_libraries(claims: Claims) -> Non
     assert jwt.get_unverified_header(token)["typ"] == claims.typ
 
 
+class TeamClaims(AccessClaims):
+    team: str = "none"
+
+
+@pytest.mark.rfc("7519", "4")
+def test_access_claims_may_be_extended() -> None:
+    """Old processes ignore the new claim, and new ones use its default for old tokens."""
+    extended = TeamClaims(**ACCESS.model_dump(), team="red")
+    token = TOKENS.sign(extended)
+
+    assert TOKENS.verify(TeamClaims, token, NOW) == extended
+    assert TOKENS.verify(AccessClaims, token, NOW) == TOKENS.verify_session_token(token) == ACCESS
+    assert TOKENS.verify(TeamClaims, TOKEN, NOW).team == "none"
+    with pytest.raises(BadToken):
+        TOKENS.verify(RefreshClaims, token, NOW)
+
+
 @pytest.mark.rfc("9068", "2.1")
 def test_each_kind_is_read_as_itself_only() -> None:
     access, refresh = TOKENS.sign(ACCESS), TOKENS.sign(REFRESH)
@@ -94,7 +111,7 @@ def test_some_thousand_verified_access_tokens_are_remembered(monkeypatch: pytest
     monkeypatch.setattr(jws, "verify", verify_noting)
 
     def read(kind: type[Claims], *texts: str) -> list[str]:
-        """Those that are verified anew."""
+        """The tokens that are verified again."""
         verified.clear()
         for text in texts:
             tokens.verify(kind, text, NOW)

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.db.connect import connect
 from app.db.types import Base, new_id
 from app.tasks.models import Task
-from app.tasks.search import index_text
+from app.tasks.words import index_text
 from tests.conftest import SECRET, migrate
 from tests.support.accounts import PASSWORD
 

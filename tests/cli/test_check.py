@@ -26,7 +26,7 @@ def app(database_url: str) -> Run:
 
 
 def faults(app: Run, **settings: str) -> list[str]:
-    """The faults that the command prints, each with a remedy."""
+    """The faults that `check` prints, each with its remedy."""
     result = app("check", **settings)
     lines = result.stdout.splitlines()
     if result.exit_code == 0:

@@ -40,7 +40,7 @@ def paste(script: str, **environment: str) -> None:
 
 
 class Before:
-    """What there is when the dump is made, and what must be there again."""
+    """The data at the time of the dump, which must be there again."""
 
     def __init__(self, client: TestClient) -> None:
         self.ada, self.bob = sign_up(client), sign_up(client, "bob")

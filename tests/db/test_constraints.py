@@ -1,4 +1,4 @@
-"""Which constraint was violated: the same name on both databases."""
+"""The name of the violated constraint is the same on both databases."""
 
 import asyncio
 

@@ -207,7 +207,7 @@ def test_sqlite_whose_maker_never_ends_is_unavailable() -> None:
 
 
 def test_postgresql_callers_get_connections_in_order(postgres_url: str) -> None:
-    """Whoever asks again at once does not get it before those who wait."""
+    """A caller who asks again at once waits behind those who wait already."""
     turns = [0] * 3 * POOL_SIZE
 
     async def check(database: Database) -> None:
@@ -482,7 +482,7 @@ def test_postgresql_long_reads_share_some_connections(
 
 
 def test_sqlites_wal_is_emptied_between_long_reads(sqlite_url: str) -> None:
-    """Where one follows the other without a gap, SQLite itself never comes to begin the file anew."""
+    """If long reads follow each other without a gap, SQLite alone never starts the file from its beginning."""
 
     async def check(database: Database) -> None:
         async with grown_wal(database):

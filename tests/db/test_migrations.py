@@ -76,7 +76,7 @@ def test_down_and_up_again(database_url: str) -> None:
 
 
 def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, database_url: str) -> None:
-    """More of them than are read at once; so is what an older version makes meanwhile, when that is done again."""
+    """They are more than one batch. A second run finds the tasks that an older version made during the first."""
     ada = sign_up(client)
     create_task(client, ada, "First", description="Ça va", is_public=True)
     run(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))
@@ -116,16 +116,14 @@ def test_words_by_older_rules_are_written_again(client: TestClient, database_url
         words = ("lodz", "นม", "landschaft", "plain", "mine", "caf", "kept")
         return [len(client.get(path, params={"q": q}, headers=ada.headers).json()["items"]) for q in words]
 
-    assert found()[:4] == [0, 0, 0, 0]
-
     asyncio.run(migrate(make_url(database_url)))
 
     assert found() == found("/tasks/public") == [1, 1, 1, 0, 1, 1, 5]
     if database_url.startswith("sqlite"):
         sql("INSERT INTO task_words (task_words) VALUES ('integrity-check')")
     run(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
-    assert found() == [1, 1, 1, 0, 1, 1, 5]
     asyncio.run(migrate(make_url(database_url)))
+    assert found() == [1, 1, 1, 0, 1, 1, 5]
 
 
 @pytest.mark.parametrize("text", ["a", "É", "ß", "Ж", "λ", "漢字", "かな", "한국어", "हिन्दी", "\U0001f331", "İ", "ﬁ"])

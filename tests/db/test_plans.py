@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, make_url
 
 from app.db.types import Base
-from app.tasks.search import FEW
+from app.tasks.search import MAX_SORTED
 from app.tasks.service import FILTERS, SORT_ORDERS
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
@@ -38,7 +38,7 @@ def test_every_filter_has_a_value_to_be_tried_with() -> None:
 
 @pytest.fixture
 def statements() -> Iterator[Statements]:
-    """What the service runs, with the latest parameters of each."""
+    """The statements that the service runs, with the latest parameters of each."""
     seen: Statements = {}
 
     def see(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
@@ -70,7 +70,7 @@ def test_each_page_is_a_range_of_an_index(
 
     assert len(statements) > 60
     assert_served(database_url, statements)
-    if database_url.startswith("sqlite"):  # which takes an index of public tasks for a query in the index's words alone
+    if database_url.startswith("sqlite"):  # its index of public tasks serves only conditions in the index's own words
         plans = plans_on_sqlite(database_url, statements)
         by_status = [plan for name, plan in plans if "tasks.status = ?" in name and "tasks.due_at <" not in name]
         by_status = [plan for plan in by_status if not any("due_at>?" in step for step in plan)]
@@ -79,7 +79,7 @@ def test_each_page_is_a_range_of_an_index(
 
 
 @pytest.mark.parametrize("path", ["/tasks/mine", "/tasks/public"])
-@pytest.mark.parametrize(("others", "count"), [("Others", 100), ("Plants", FEW)], ids=["few", "many"])
+@pytest.mark.parametrize(("others", "count"), [("Others", 100), ("Plants", MAX_SORTED)], ids=["few", "many"])
 def test_a_search_uses_the_index_of_words_or_walks_the_list(
     client: TestClient,
     ada: Login,
@@ -102,7 +102,7 @@ def test_a_search_uses_the_index_of_words_or_walks_the_list(
 
     pages = {name: values for name, values in statements.items() if "FROM tasks" in name}
     assert len(pages) > 60
-    if count == FEW:
+    if count == MAX_SORTED:
         assert_served(database_url, pages)
     elif database_url.startswith("postgresql"):
         plans = plans_on_postgresql(database_url, pages, avoiding("seqscan"))
@@ -111,7 +111,7 @@ def test_a_search_uses_the_index_of_words_or_walks_the_list(
         first = ["ALTER TABLE tasks DROP CONSTRAINT pk_tasks", *(f"DROP INDEX {name}" for name in OTHER_INDEXES)]
         plans = plans_on_postgresql(database_url, pages, [*avoiding("seqscan", "indexscan"), "BEGIN", *first])
         assert [name for name, plan in plans if "ix_tasks_words" not in plan] == []
-    elif count < FEW:
+    elif count < MAX_SORTED:
         for _, plan in plans_on_sqlite(database_url, pages):
             assert "SEARCH tasks USING INDEX sqlite_autoindex_tasks_1 (id=?)" in plan
             assert [step for step in plan if step.startswith("SCAN") and "VIRTUAL" not in step] == []

@@ -1,7 +1,7 @@
 """Bad input against the real server, byte by byte: each row of the table of input limits, and requests at random.
 
-Whatever comes, the answer is no 5xx, nothing hangs, nothing is reset, nothing is written by a request that is refused,
-no error repeats what was sent, and the next request is served.
+No input is answered with 5xx, hangs or resets the connection. A refused request writes nothing. No error repeats the
+input, and the service answers the next request.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ ROWS = """
         (SELECT count(*) FROM sessions WHERE ended_at IS NULL), (SELECT count(*) FROM tasks),
         (SELECT sum(version) FROM tasks)
 """
-MALFORMED = {  # what the protocol answers, before any application
+MALFORMED = {  # the answers of the protocol, before any application
     b"Invalid HTTP request received.",  # uvicorn's, with h11
     b'{"detail": "Invalid HTTP request received.", "code": "invalid_http_request"}',
 }
@@ -471,7 +471,7 @@ def test_a_password_is_the_same_in_every_form_encoding(service: Service) -> None
 PIECES = [bytes([byte]) for byte in b'\0\n\xff" :;,=&/{\\']
 PIECES += [b"\r\n", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"%00", b"%FF", b"\\u0000", b"\\ud800", b"-1", b"1e999", b"NaN"]
 PIECES += [b"[" * 100, b"9" * 100, b"A" * 10_000]
-TARGET = "/?&=%;:,+-"  # what an escape would change the meaning of
+TARGET = "/?&=%;:,+-"  # an escape would change the meaning of these
 LENGTH = re.compile(rb"(Content-Length: )\d+")
 FILL = b"\r\n\r\n" + b" " * 140_000  # ends a head that has no end, and is more than a body may have
 

@@ -47,6 +47,13 @@ def test_a_page_is_made_of_the_services_own_files(unstarted: TestClient, path: s
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize("prefix", ["/api", ""])
+def test_the_root_leads_to_the_docs(unstarted: TestClient, prefix: str) -> None:
+    for method in "GET", "HEAD":
+        answer = unstarted.request(method, f"{prefix}/?x=1", follow_redirects=False)
+        assert (answer.status_code, answer.headers["Location"]) == (307, "/api/docs")
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_forbids_what_is_inline_and_what_is_elsewhere(unstarted: TestClient, path: str) -> None:
     page = unstarted.get(path)
@@ -110,7 +117,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def errors(page: Page) -> list[str]:
-    """What the page logs as errors, with what its policy blocks."""
+    """The errors that the page logs, with those of its policy."""
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(error.message))
@@ -175,6 +182,6 @@ def test_redoc_shows_the_operations_and_searches(service: str, page: Page, error
     page.goto(f"{service}/redoc")
     page.get_by_placeholder("Search").fill("tasks")
 
-    expect(page.get_by_role("heading", name="List Own Tasks")).to_be_visible()
+    expect(page.get_by_role("heading", name="Create a task")).to_be_visible()
     expect(page.locator("[data-role='search:results'] li").first).to_be_visible()
     assert [error for error in errors if not error.startswith(LOGO)] == []

@@ -1,5 +1,6 @@
 """The OpenAPI document: what it says of errors, tokens, servers and tags."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,17 +40,24 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
         yield from ((path, operation) for operation in methods.values())
 
 
-def codes(operation: dict[str, Any]) -> dict[str, set[str]]:
+def errors(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The errors of an operation, by their statuses, whether or not they are shared."""
+    shared = {f"#/components/responses/{name}": answer for name, answer in document["components"]["responses"].items()}
+    for status, answer in operation["responses"].items():
+        if status.startswith(("4", "5")):
+            yield status, shared.get(answer.get("$ref"), answer)
+
+
+def codes(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, set[str]]:
     return {
-        status: set(response["content"]["application/json"]["schema"]["properties"]["code"]["enum"])
-        for status, response in operation["responses"].items()
-        if status.startswith(("4", "5"))
+        status: set(answer["content"]["application/json"]["schema"]["properties"]["code"]["enum"])
+        for status, answer in errors(document, operation)
     }
 
 
 def test_every_operation_lists_the_common_status_codes(document: dict[str, Any]) -> None:
     for path, operation in operations(document):
-        listed = codes(operation)
+        listed = codes(document, operation)
 
         for status, expected in EVERYWHERE.items():
             assert listed[status] >= expected
@@ -78,7 +86,7 @@ def test_every_operation_lists_the_common_status_codes(document: dict[str, Any])
 def test_an_operation_lists_its_own_codes(
     document: dict[str, Any], path: str, method: str, expected: dict[str, set[str]]
 ) -> None:
-    listed = codes(document["paths"][path][method])
+    listed = codes(document, document["paths"][path][method])
 
     assert {status: listed[status] for status in expected} == expected
 
@@ -96,3 +104,57 @@ def test_the_document_pleases_linters(document: dict[str, Any]) -> None:
     assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
     assert document["servers"] == [{"url": "/"}]
     assert [path for path in document["paths"] if path.endswith("/")] == []
+
+
+def test_each_code_has_its_real_text_as_the_example(document: dict[str, Any]) -> None:
+    for path, operation in operations(document):
+        for _, answer in errors(document, operation):
+            content = answer["content"]["application/json"]
+            bodies = {code: example["value"] for code, example in content["examples"].items()}
+
+            assert [*bodies] == content["schema"]["properties"]["code"]["enum"]
+            assert all(body["code"] == code for code, body in bodies.items())
+            assert all(("error" in body) == (path in FORMS) for body in bodies.values())
+    found = document["components"]["responses"]["TaskNotFound"]["content"]["application/json"]["examples"]
+    assert found == {"task_not_found": {"value": {"detail": "Task not found", "code": "task_not_found"}}}
+
+
+def test_an_error_of_several_operations_is_there_once(document: dict[str, Any]) -> None:
+    answers = [
+        json.dumps(answer)
+        for _, operation in operations(document)
+        for status, answer in operation["responses"].items()
+        if "$ref" not in answer and status[0] in "45d"
+    ]
+
+    assert len(answers) == len(set(answers))
+    assert set(document["components"]["responses"]) > {"BodyTooLarge", "OAuthBodyTooLarge", "InternalError"}
+
+
+def test_summaries_are_sentences(document: dict[str, Any]) -> None:
+    summaries = {operation["operationId"]: operation["summary"] for _, operation in operations(document)}
+
+    assert summaries["live"] == "Check that the process serves"
+    assert summaries["change_profile"] != "Change Profile"
+    assert [text for text in summaries.values() if not text[0].isupper() or text.endswith(".") or "\n" in text] == []
+    assert "grant_type=refresh_token" in document["info"]["description"]
+
+
+def test_an_endpoint_without_a_docstring_has_a_summary() -> None:
+    app = create_app(Settings(database_url="sqlite:///./unused.db"), password_cost=CHEAP)
+
+    @app.get("/plants")
+    def list_plants() -> None: ...
+
+    assert app.openapi()["paths"]["/plants"]["get"]["summary"] == "List Plants"
+
+
+def test_examples_of_changes_do_no_harm(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    assert schemas["TaskUpdate"]["examples"] == [{"status": "done"}]
+    for name in "TaskUpdate", "UserUpdate", "UserChange":
+        assert all(example.keys() <= schemas[name]["properties"].keys() for example in schemas[name]["examples"])
+    bodies = [schema for schema in schemas.values() if schema.get("additionalProperties") is False]
+    texts = [part for schema in bodies for part in schema["properties"].values() if part.get("maxLength")]
+    assert [part for part in texts if not part.get("examples")] == []

@@ -82,7 +82,7 @@ def test_the_docs_log_in_behind_the_prefix(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/apitasks", "/apitasks/", "/api-tasks", "/api", "/api/", "/api/api/tasks/", "/tasks/api/", "/API/tasks/"]
+    "path", ["/apitasks", "/apitasks/", "/api-tasks", "/api", "/api/api/tasks/", "/tasks/api/", "/API/tasks/"]
 )
 def test_a_path_that_only_looks_like_the_prefix_is_not_found(client: TestClient, path: str) -> None:
     response = client.get(path)

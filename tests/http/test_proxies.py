@@ -1,4 +1,4 @@
-"""Whose X-Forwarded-For counts: that of TRUSTED_PROXIES, read from the right, and nobody else's."""
+"""Only the X-Forwarded-For of TRUSTED_PROXIES counts, read from the right."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -58,7 +58,7 @@ GARBAGE = (
 
 @dataclass
 class Network:
-    """What the service is reached by: each request comes from `peer`; from none where that is a Unix socket."""
+    """The network before the service. Each request comes from `peer`. A Unix socket has none."""
 
     service: ASGIApp
     peer: str = "10.0.0.1"
@@ -92,7 +92,7 @@ def log_in(client: TestClient, *values: str) -> Response:
 
 
 def listed_ip(client: TestClient, login: Response) -> str:
-    """Where the login came from, as its owner sees it."""
+    """The address of the login, as its owner sees it."""
     assert login.status_code == 200, login.text
     sessions = client.get("/auth/sessions?limit=100", headers=bearer(login.json()["access_token"])).json()["items"]
     (ip,) = (session["ip"] for session in sessions if session["current"])

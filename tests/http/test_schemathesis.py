@@ -46,7 +46,7 @@ DEVIATIONS = [
     Deviation(
         "positive_data_acceptance",
         ["POST /users/reset-password"],
-        ["400 The reset token is not valid, or no longer"],
+        ["400 The reset token is invalid or has expired"],
         "No schema can tell tokens that we have signed from others.",
     ),
     Deviation(

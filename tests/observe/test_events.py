@@ -33,7 +33,7 @@ KEYS = {"time", "event", "request_id", "ip", "user_id", "session_id"}
 
 @pytest.fixture
 def events(caplog: pytest.LogCaptureFixture) -> Iterator[Events]:
-    """What has been logged since it was last asked. Nothing of it may be a password or a token."""
+    """Returns the events logged since its last call. Nothing of it may be a password or a token."""
     caplog.set_level(logging.INFO, "app.observe.events")
     lines: list[str] = []
 

@@ -1,4 +1,4 @@
-"""SIGTERM: who is being served is served, nobody else is, and the process ends in time, whoever is stuck."""
+"""SIGTERM: requests in flight are answered, new ones refused, and stuck clients do not delay the end."""
 
 import json
 import resource
@@ -43,7 +43,7 @@ class Service(NamedTuple):
         return connection
 
     def terminate(self) -> float:
-        """Send SIGTERM, and wait until nobody listens any more; the moment it was sent."""
+        """Send SIGTERM, and wait until the service no longer listens. Return the moment of the signal."""
         sent = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         while self.accepts():

@@ -90,7 +90,7 @@ def test_a_rolling_restart_behind_nginx_fails_no_request(tmp_path: Path) -> None
 
 @pytest.fixture
 def old_code(tmp_path: Path) -> Path:
-    """What was there before the newest migration."""
+    """The code from before the newest migration."""
     versions = (ROOT / "alembic" / "versions").glob("*.py")
     (migration,) = [path for path in versions if f'\nrevision = "{newest()}"' in path.read_text()]
     log = ["git", "log", "--diff-filter=A", "--format=%H", "--", str(migration)]

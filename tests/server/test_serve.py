@@ -25,7 +25,7 @@ ADA = {"username": "ada", "password": PASSWORD}
 
 def test_with_nothing_configured_it_serves_and_says_what_to_try() -> None:
     port = free_port()
-    with command("app", "serve", "--port", str(port)) as process:
+    with command("app", "serve", "--port", str(port), stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process)
         assert process.stdout is not None

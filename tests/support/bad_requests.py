@@ -262,7 +262,7 @@ REFUSED: dict[str, dict[str, tuple[bytes, int]]] = {
 
 
 def both(data: bytes, httptools: int, h11: int | None = None) -> tuple[bytes, Mapping[str, int]]:
-    """What the two parsers make of it; the same, if one is given."""
+    """Bytes, and the status that each of the two parsers answers. One status is for both."""
     return data, {"httptools": httptools, "h11": h11 or httptools}
 
 

@@ -59,7 +59,7 @@ LINKS: Final[list[tuple[str, str, str, dict[str, Any]]]] = [
         for target, header in (("read_task", "If-None-Match"), ("change_task", "If-Match"), ("delete_task", "If-Match"))
     ],
 ]
-"""After which answer of an operation which one follows, with what of it. Schemathesis sees by itself what ids link."""
+"""An answer, the operation that follows it, and the part that this takes. Schemathesis finds the links of ids."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Deviation(NamedTuple):
 
 
 class Administrator:
-    """Whose requests they are. She logs in, or even signs up, again where one has ended her session or account."""
+    """The caller of the requests. She logs in or signs up again after a request has ended her session or account."""
 
     def __init__(self, client: TestClient, sql: Sql) -> None:
         self.client = client
@@ -105,7 +105,7 @@ class Administrator:
         self.password = PASSWORD
         self.token: str | None = None
         self.has_lost_all = False
-        """Whether her account has been made anew since the sequence began: her tasks and sessions went with it."""
+        """Whether her account was made again since the sequence began. Its tasks and sessions are gone then."""
 
     def sign_up_alone(self) -> None:
         self.sql("DELETE FROM users")
@@ -141,7 +141,7 @@ class Administrator:
 
 
 class Report:
-    """What a run has found."""
+    """The findings of a run."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -229,7 +229,7 @@ class Fuzzer:
         shutdown_lifespans()
 
     def send_requests(self) -> None:
-        """Each operation by itself: the document's examples, its boundaries, and what Hypothesis makes of it."""
+        """Test each operation alone: the document's examples, its boundaries, and inputs that Hypothesis makes."""
         phase = self.schema.config.phases.stateful
         phase.enabled = False  # for the engine alone: sequences need the phase to be on
         for event in from_schema(self.schema).execute():
@@ -259,7 +259,7 @@ class Fuzzer:
 
 
 def needs_token(case: AnyCase) -> bool:
-    """Where one is optional, that depends on the request, and not on chance."""
+    """If a token is optional, the request decides whether one comes, and not chance."""
     is_optional = case.operation.label in PUBLIC_LISTS
     return bool(case.operation.definition.raw["security"]) and not (is_optional and len(case.query) % 2)
 

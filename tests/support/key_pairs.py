@@ -47,7 +47,7 @@ def thumbprint(key: PrivateKey) -> str:
 
 
 def jwk(key: PrivateKey) -> dict[str, Any]:
-    """The key as it is published."""
+    """The public key, as the service publishes it."""
     algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
     return dict(_imported(key).as_dict(private=False)) | {"kid": thumbprint(key), "use": "sig", "alg": algorithm}
 

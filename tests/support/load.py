@@ -75,7 +75,8 @@ class Service:
 
 @contextmanager
 def running(database_url: str, workers: int = 1, **settings: object) -> Iterator[Service]:
-    service = Service({"database_url": database_url, "secret_key": SECRET, **LIMITS, **settings}, workers)
+    usual = {"database_url": database_url, "secret_key": SECRET, "public_url": "http://127.0.0.1:8000", **LIMITS}
+    service = Service(usual | settings, workers)
     service.start()
     try:
         yield service
@@ -132,7 +133,7 @@ class Writer:
 
 @contextmanager
 def load(url: str) -> Iterator[list[Writer]]:
-    """Eight clients that write for as long as the context lasts. What one of them finds wrong is raised at its end."""
+    """Eight clients that write for as long as the context lasts. At the end it raises the faults that they found."""
     httpx2.post(f"{url}/users", json=ADA).raise_for_status()
     writers = [Writer(url, f"task {n}") for n in range(WRITERS)]
     stop = Event()

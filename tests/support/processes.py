@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's, with the project importable and the settings given; what it compiles is kept for the next.
+    """This process's environment, with the project importable and the settings given. Compiled code is kept.
 
     Requests are not logged unless that is given: their lines would fill a pipe that nobody reads.
     """
@@ -65,10 +65,11 @@ def kill(process: "subprocess.Popen[Any]") -> None:
 
 @contextmanager
 def services(count: int, *words: str, stdout: Any = subprocess.PIPE, **settings: object) -> Iterator[list[str]]:
-    """Start that many services at once; yields their URLs once each of them is ready."""
+    """Start that many services at once, which say that they are one. Yields their URLs once each of them is ready."""
     words = words or ("app", "serve")
     with ExitStack() as stack:
         ports = [free_port() for _ in range(count)]
+        settings = {"public_url": f"http://127.0.0.1:{ports[0]}"} | settings
         processes = [
             stack.enter_context(command(*words, "--port", str(port), stdout=stdout, **settings)) for port in ports
         ]

@@ -9,7 +9,7 @@ from sqlalchemy import insert, make_url
 from app.db.connect import connect
 from app.db.types import new_id
 from app.tasks.models import Task
-from app.tasks.search import index_text
+from app.tasks.words import index_text
 from tests.conftest import MovableClock
 from tests.support.accounts import Login
 

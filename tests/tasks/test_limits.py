@@ -1,4 +1,4 @@
-"""What bounds tasks: how many an owner may have, and how large a page gets."""
+"""The bounds of tasks: how many an owner may have, and how large a page gets."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -95,7 +95,7 @@ def create(client: TestClient, owner: Login, key: str | None = None) -> int:
 
 
 def test_few_owners_are_remembered(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.tasks.quota.MOST_REMEMBERED", 2)
+    monkeypatch.setattr("app.tasks.quota.MAX_REMEMBERED", 2)
     remembered.clear()
     for name in "ada", "bob", "eve":
         create_task(client, sign_up(client, name))

@@ -83,7 +83,7 @@ def test_the_link_has_the_prefix_that_the_proxy_adds(client: TestClient, serve: 
 def test_tasks_that_come_and_go_meanwhile_move_no_other(
     client: TestClient, clock: MovableClock, sort: str, rest: list[str]
 ) -> None:
-    """The page ends at b, which goes, as does its neighbour before; what comes is seen if it belongs further on."""
+    """The page ends at b. Then b and the task before it go. A new task is seen if its place is further on."""
     login, ids = sign_up(client), {}
     dated = {"a": MONDAY, "b": TUESDAY, "c": TUESDAY, "d": WEDNESDAY}
     later = {"old": "2026-11-01T12:00:00Z", "new": "2026-12-24T12:00:00Z", "undated": None}

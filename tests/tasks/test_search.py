@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.tasks.search import FEW, index_text
+from app.tasks.search import MAX_SORTED
+from app.tasks.words import index_text
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, register, sign_up
 from tests.support.task_lists import SORTS, create_many, in_one, walk
@@ -211,7 +212,7 @@ def test_beginnings_are_found_among_many_others(client: TestClient, clock: Movab
     """Rare ones that begin like common ones, common ones, and those of others."""
     ada, bob = sign_up(client), sign_up(client, "bob")
     owner_id = client.get("/users/me", headers=bob.headers).json()["id"]
-    create_many(database_url, clock, owner_id, FEW, title="Concrete dust", is_public=False)
+    create_many(database_url, clock, owner_id, MAX_SORTED, title="Concrete dust", is_public=False)
     create_many(database_url, clock, owner_id, 30, title="Console dust")
     for login in ada, bob:
         create_task(client, login, "A conundrum in dust", is_public=True)
@@ -220,12 +221,18 @@ def test_beginnings_are_found_among_many_others(client: TestClient, clock: Movab
         return len(in_one(walk(client, f"{path}?limit=100&q={q}", login)))
 
     for prefix, own, public in (
-        *(("c", FEW + 31, 32), ("con", FEW + 31, 32), ("conc", FEW, 0), ("concrete", FEW, 0), ("concretes", 0, 0)),
-        *(("conundrum", 1, 2), ("conu", 1, 2), ("cons", 30, 30), ("conx", 0, 0), ("dust+con", FEW + 31, 32)),
-        *(("dust+conu", 1, 2), ("conu+dus", 0, 0), ("conundrum+dus", 1, 2), ("concrete+d", FEW, 0)),
+        *(
+            ("c", MAX_SORTED + 31, 32),
+            ("con", MAX_SORTED + 31, 32),
+            ("conc", MAX_SORTED, 0),
+            ("concrete", MAX_SORTED, 0),
+            ("concretes", 0, 0),
+        ),
+        *(("conundrum", 1, 2), ("conu", 1, 2), ("cons", 30, 30), ("conx", 0, 0), ("dust+con", MAX_SORTED + 31, 32)),
+        *(("dust+conu", 1, 2), ("conu+dus", 0, 0), ("conundrum+dus", 1, 2), ("concrete+d", MAX_SORTED, 0)),
     ):
         assert [count(prefix, bob, "/tasks/mine"), count(prefix, None, "/tasks/public")] == [own, public], prefix
-        assert count(prefix, ada, "/tasks/mine") == (public == 2 or own > FEW)
+        assert count(prefix, ada, "/tasks/mine") == (public == 2 or own > MAX_SORTED)
 
 
 def test_others_tasks_are_found_where_they_are_listed_only(client: TestClient) -> None:
@@ -286,7 +293,7 @@ def test_deleting_an_account_deletes_its_words(client: TestClient, sql: Sql, dat
         assert sql("SELECT count(*) FROM task_words WHERE task_words MATCH 'shared'") == [(0,)]
 
 
-@pytest.mark.parametrize(("word", "count"), [("lost", 50), ("found", FEW)], ids=["few", "many"])
+@pytest.mark.parametrize(("word", "count"), [("lost", 50), ("found", MAX_SORTED)], ids=["few", "many"])
 def test_page_after_page_is_what_is_found_in_every_order(
     client: TestClient, database_url: str, clock: MovableClock, word: str, count: int
 ) -> None:
@@ -375,7 +382,7 @@ TEXTS = st.lists(LETTERS, min_size=1, max_size=8).map("".join)
 
 
 def words_of(text: str) -> list[str]:
-    """What a word is, said otherwise: for what has no other marks than accents."""
+    """The words of a text by another definition, for texts whose only marks are accents."""
     plain = re.sub("[\u0300-\u036f]", "", normalize("NFKD", normalize("NFKD", text).casefold()))
     return re.findall(r"[^\W_]+", plain)
 

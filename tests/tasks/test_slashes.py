@@ -15,7 +15,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def answers(client: TestClient, url: str, **request: Any) -> dict[str, Answer]:
-    """What each method gets, redirects and all."""
+    """The answer to each method, redirects included."""
     responses = {method: client.request(method, url, follow_redirects=False, **request) for method in METHODS}
     return {method: (got.status_code, dict(got.headers), got.content) for method, got in responses.items()}
 

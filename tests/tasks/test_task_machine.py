@@ -1,6 +1,6 @@
-"""Tasks against a model in plain Python: three owners and an anonymous reader, whatever they do in whatever order.
+"""Tasks against a model in plain Python: three owners and an anonymous reader do all that they can, in any order.
 
-Lists are read page by page while others write: each page must be what the model's list, as it is then, has beyond the
+Lists are read page by page while others write. Each page must have what the model's list has at that moment, from the
 place where the page before ended.
 """
 
@@ -20,16 +20,18 @@ from httpx2 import Response
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from app.tasks.schemas import TaskCreate
 from tests.conftest import MovableClock, Serve, Sql
 from tests.support.accounts import Login, faults, sign_up
 from tests.support.machines import LONG, SHORT
 
 OWNERS = ("ada", "bob", "eve")
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
+DEFAULTS = TaskCreate(title="A task").model_dump(mode="json", exclude={"title"})
 NOT_FOUND = b'{"detail":"Task not found","code":"task_not_found"}'
 SAME = {"2026-11-30T13:00:00+01:00": "2026-11-30T12:00:00Z"}  # in another zone
 
-# What is likely stands more than once.
+# Likely values stand more than once.
 readers = st.sampled_from(["ada", "ada", "ada", "bob", None])
 who = st.sampled_from(["owner", "owner", "owner", "another", "nobody"])
 due_times = st.sampled_from(["2026-11-30T12:00:00Z", *SAME, "2026-12-01T12:00:00.000001Z", "2026-12-02T12:00:00Z"])
@@ -133,12 +135,12 @@ class Walk:
 
     @property
     def owner(self) -> str | None:
-        """Whose list it is; None for everyone's public one."""
+        """The owner of the list, or None for everyone's public list."""
         return None if self.path == "/tasks/public" else self.user
 
     @property
     def context(self) -> tuple[Any, ...]:
-        """What its cursors are good for."""
+        """The list that its cursors work for."""
         same = {name: SAME.get(value, value) for name, value in ({"sort": "-created_at"} | self.filters).items()}
         return self.owner, same
 
@@ -178,7 +180,7 @@ class Tasks(RuleBasedStateMachine):
                 assert answer.status_code == 401
 
     def created(self, response: Response, user: str, body: dict[str, Any], key: str | None) -> None:
-        whole = {"description": None, "status": "todo", "due_at": None, "is_public": False} | in_utc(body)
+        whole = DEFAULTS | in_utc(body)
         id_, first = self.keys.get((user, key or ""), ("", whole))
         if first != whole:
             assert faults(response) == [["header", "Idempotency-Key"]]
@@ -383,7 +385,7 @@ class Tasks(RuleBasedStateMachine):
         return {id_: place(task.shown) for id_, task in self.tasks.items() if meets(task)}
 
     def wrote(self) -> None:
-        """What has left a list, or moved in its order, was not there all along."""
+        """A task that has left a list, or moved in its order, was not there all along."""
         for walk in self.walks:
             walk.steady = dict(walk.steady.items() & self.places(walk).items())
 

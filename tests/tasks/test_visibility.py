@@ -1,4 +1,4 @@
-"""Who sees a task, and who may take a public one away."""
+"""Rules of who sees a task, and who may take a public one away."""
 
 import json
 import logging

@@ -105,7 +105,7 @@ def run(settings: Settings, step: Callable[..., Any], *args: object) -> None:
 def test_a_request_whose_user_goes_has_a_bad_token(
     settings: Settings, clock: MovableClock, sql: Sql, step: Step
 ) -> None:
-    """The test cannot stop a request between its token and its statement, so it runs the statement alone."""
+    """No request can be held between its token and its statement, so the test runs the statement alone."""
     user = CurrentUser(new_id(clock()), "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(InvalidToken):

@@ -41,7 +41,7 @@ def reset(client: TestClient, token: str, password: str = NEW) -> Response:
 
 def assert_refused(response: Response) -> None:
     assert response.status_code == 400
-    assert response.json() == {"detail": "The reset token is not valid, or no longer", "code": "invalid_reset_token"}
+    assert response.json() == {"detail": "The reset token is invalid or has expired", "code": "invalid_reset_token"}
 
 
 def can_log_in(client: TestClient, password: str) -> bool:
@@ -108,7 +108,7 @@ def test_a_password_change_voids_a_reset_token(client: TestClient, root: Login) 
 def test_a_disabled_and_enabled_account_voids_a_reset_token(
     client: TestClient, root: Login, clock: MovableClock
 ) -> None:
-    """An administrator may have disabled the user because somebody else had the token."""
+    """A user was disabled and enabled again, because somebody else had the token, for example."""
     ada = sign_up(client)
     user_id = client.get("/users/me", headers=ada.headers).json()["id"]
     token = issue(client, root, ada)
@@ -126,7 +126,7 @@ def test_a_disabled_and_enabled_account_voids_a_reset_token(
 def test_a_change_during_the_reset_voids_the_token(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql, change: str
 ) -> None:
-    """The test cannot stop a request between the check of its token and the change, so it runs the change alone."""
+    """No request can be held between the check of its token and the change, so the test runs the change alone."""
     user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
     counted = Limiter(settings, SECRET).account(user_id)
 
@@ -252,7 +252,7 @@ def test_a_reset_token_of_the_old_version_works(client: TestClient, root: Login,
 def test_a_newer_token_voids_one_that_is_being_used(
     client: TestClient, root: Login, settings: Settings, clock: MovableClock
 ) -> None:
-    """The test cannot stop a request between the check of its token and the change, so it runs the change alone."""
+    """No request can be held between the check of its token and the change, so the test runs the change alone."""
     ada = sign_up(client)
     issue(client, root, ada)
 

@@ -1,4 +1,4 @@
-"""The transaction that does the work checks the caller's rights, also on PostgreSQL with its concurrent writers.
+"""The transaction that does a thing checks whether the caller may do it. PostgreSQL runs others beside it.
 
 A connection of the test holds a row, so that a request waits in the middle. Nothing sleeps: the test reads from the
 database which requests wait for a lock.
@@ -42,7 +42,7 @@ def wait_for(sql: Sql, count: int, *requests: "Future[Response]") -> None:
     """Wait until so many requests wait for a lock. None of these has an answer yet."""
     while sql(WAITING) != [(count,)]:
         assert not any(request.done() for request in requests)
-        sql("SELECT pg_stat_clear_snapshot()")  # the lock is one of the transaction
+        sql("SELECT pg_stat_clear_snapshot()")  # it belongs to the transaction
 
 
 @pytest.mark.parametrize("ending", ["session", "user"])
