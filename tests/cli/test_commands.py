@@ -19,7 +19,7 @@ from app.db.database import Database, DatabaseUnavailable
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import EVERY_SCOPE, PASSWORD, log_in
 from tests.support.command_line import run
-from tests.support.processes import environment
+from tests.support.processes import environment, free_port
 
 SLOW = ["alembic", "asyncio", "cryptography", "fastapi", "jose", "pydantic", "sqlalchemy", "uvicorn"]
 
@@ -54,7 +54,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(sqlite_url: str) -> None:
         file.seek(18)  # fileformat.html §1.3.3: versions to write and to read that nobody knows yet
         file.write(b"\x09\x09")
 
-    refused = run("serve", database_url=sqlite_url)
+    refused = run("serve", "--port", str(free_port()), database_url=sqlite_url)
 
     assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
 
@@ -68,7 +68,7 @@ def test_a_database_that_is_away_is_one_line() -> None:
 def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:
     Path("tasks.db.secret").touch(0o600)
 
-    refused = run("serve", database_url=sqlite_url)
+    refused = run("serve", "--port", str(free_port()), database_url=sqlite_url)
 
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"error: {Path.cwd()}/tasks.db.secret is damaged: it must have at least 32 bytes")
