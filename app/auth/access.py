@@ -22,6 +22,9 @@ from app.errors import AppError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Function = Callable[Concatenate[Connection, P], T]
+UserFunction = Callable[Concatenate[Connection, CurrentUser, P], T]
+LiveFunction = Callable[Concatenate[LiveConnection, P], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +46,17 @@ class CallerDatabase:
     now: datetime
     max_age: int | None = None
 
-    async def read(
-        self, f: Callable[Concatenate[Connection, CurrentUser, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def read(self, f: UserFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.database.read_for(
             self.claims.sub, lambda connection: f(connection, self._current_user(connection), *args, **kwargs)
         )
 
-    async def write(
-        self, f: Callable[Concatenate[Connection, CurrentUser, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write(self, f: UserFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.database.write(
             lambda connection: f(connection, self._current_user(connection, lock_current_user), *args, **kwargs)
         )
 
-    async def read_if_live(
-        self, f: Callable[Concatenate[LiveConnection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def read_if_live(self, f: LiveFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Read with a function whose statements check the session.
 
         If the function returns something, its statements have found the session live. If it returns nothing (None, an
@@ -69,15 +66,11 @@ class CallerDatabase:
             self.claims.sub, self._if_live, lambda connection: f(connection, *args, **kwargs)
         )
 
-    async def write_if_live(
-        self, f: Callable[Concatenate[LiveConnection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write_if_live(self, f: LiveFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write as `read_if_live` reads. Each statement may be a transaction of its own."""
         return await self.database.autocommit(self._if_live, lambda connection: f(connection, *args, **kwargs))
 
-    async def write_if_live_alone(
-        self, f: Callable[Concatenate[LiveConnection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write_if_live_alone(self, f: LiveFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write as `write_if_live` does, in one transaction: until it ends, no other such call of this user begins."""
 
         def alone(connection: LiveConnection) -> T:
@@ -120,8 +113,8 @@ class AdminDatabase:
 
     db: CallerDatabase
 
-    async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def read(self, f: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.db.read(lambda connection, _: f(connection, *args, **kwargs))
 
-    async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, f: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.db.write(lambda connection, _: f(connection, *args, **kwargs))

@@ -1,4 +1,4 @@
-"""The two databases that there are, each used in the way that costs the least."""
+"""Open the database of a URL."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,17 +8,17 @@ from sqlalchemy import URL
 from app.db.database import Database
 from app.db.sqlite import SQLite
 
-WAIT = 5  # seconds for a lock of SQLite's, or a statement of PostgreSQL's
+WAIT = 5  # seconds for SQLite's lock, or for a statement of PostgreSQL
 
 
 @asynccontextmanager
 async def connect(url: URL, wait: float = WAIT) -> AsyncIterator[Database]:
-    """Open a database, lazily: the first `read` or `write` connects. `wait`: seconds that a statement may take."""
+    """Make the database. Its first call connects. `wait` is the number of seconds that a call may take."""
     database: Database
     if url.drivername == "sqlite":
         database = SQLite(url, wait)
     else:
-        from app.db.postgresql import PostgreSQL  # noqa: PLC0415 - its driver takes some of the time to start
+        from app.db.postgresql import PostgreSQL  # noqa: PLC0415 - its driver takes time to import
 
         database = PostgreSQL(url, wait)
     try:

@@ -1,9 +1,11 @@
-"""The database as four verbs: read, read_for, write and autocommit.
+"""The database as verbs. Each verb runs a plain function `f(connection, …)` of SQLAlchemy Core, once.
 
-`await db.read(f, …)` and `await db.write(f, …)` run `f(connection, …)`, a plain function of SQLAlchemy Core, once, in
-one go: `read` in autocommit, `write` in one transaction, committed before it returns and rolled back if `f` raises;
-`autocommit` where each statement may be a transaction by itself, which saves the round trips for one around them.
-`read_for` is `read` for a caller. Long reads take turns by caller.
+    await db.read(f, …)               reads; each statement is its own transaction
+    await db.read_for(caller, f, …)   the same for a caller, whose long reads take turns with those of other callers
+    await db.write(f, …)              one transaction: committed before the call returns, rolled back if `f` raises
+    await db.autocommit(f, …)         writes of which each may stay alone: on PostgreSQL it saves two round trips
+
+A read that turns out long runs once more from its beginning, in another place. Nothing has been written by then.
 """
 
 import logging
@@ -43,21 +45,20 @@ class AnyConnection(Protocol):
 
 UNDEFINED = {"42P01", "42703"}  # PostgreSQL's undefined_table and undefined_column
 
-
 SERVICE: Final = "the service"
 ANYONE: Final = "anyone"
 """Callers of reads besides users: the service itself, and all callers without a token together."""
 
 
 class LongRead(Exception):
-    """A read that may take long was begun where no long read may run. It begins again elsewhere."""
+    """A long read began where no long read may run. The database runs it again in another place."""
 
 
 def expect_long(connection: AnyConnection, kind: Literal["search", "walk"]) -> None:
-    """Say that what follows may take long. A function calls it before it does so, and runs again from its beginning.
+    """Say that the next statement may take long. The function that calls this may run again from its beginning.
 
-    A `search` looks into SQLite's index of words, where it cannot be broken off: it must not run on the event loop. A
-    `walk` goes along a list until it has found enough: SQLite breaks it off once it takes long.
+    A `search` looks into SQLite's index of words. SQLite cannot interrupt that, so it must not run on the event loop. A
+    `walk` goes along a list until it has found enough. SQLite interrupts it when it takes long.
     """
     if kind in connection.get_execution_options().get("refuses", ()):
         raise LongRead
@@ -74,43 +75,44 @@ class SchemaBehind(Unavailable):
 
 
 class Database(ABC):
-    """A database as the verbs that everything else is written in. `connect` makes one."""
+    """A database. `connect` makes one."""
 
     dialect: str
 
     async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `f` in autocommit.
+        """Run `f`, which only reads, in autocommit mode: each statement is its own transaction.
 
         Raises:
-            DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
+            DatabaseUnavailable: the database cannot be reached, or is too busy to answer in time.
+            SchemaBehind: a table or a column is missing.
         """
         return await self.read_for(SERVICE, f, *args, **kwargs)
 
     async def read_for(
         self, caller: str, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Read for a user, by id, or for `ANYONE`. A caller's long reads have a share.
+        """Read for a user, by id, or for `ANYONE`. Each caller has a share of the long reads.
 
         Raises:
-            DatabaseUnavailable: as `read`; or the caller has too many long reads.
+            DatabaseUnavailable, SchemaBehind: as `read`; or the caller has too many long reads.
         """
         with _unavailable():
             return await self._read(lambda connection: f(connection, *args, **kwargs), caller)
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `f` in a transaction: committed when it returns, rolled back when it raises.
+        """Run `f` in one transaction, committed when `f` returns and rolled back when it raises.
 
         Raises:
-            DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
+            DatabaseUnavailable, SchemaBehind: as `read`.
         """
         with _unavailable():
             return await self._write(lambda connection: f(connection, *args, **kwargs))
 
     async def autocommit(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `f`, no two statements of which must be kept or lost together: each may be a transaction by itself.
+        """Run `f` in autocommit mode: each statement is its own transaction.
 
         Raises:
-            DatabaseUnavailable: it cannot be reached, or is too busy to answer in time.
+            DatabaseUnavailable, SchemaBehind: as `read`.
         """
         with _unavailable():
             return await self._autocommit(lambda connection: f(connection, *args, **kwargs))
@@ -126,7 +128,7 @@ class Database(ABC):
 
     @abstractmethod
     def usage(self) -> tuple[int, int]:
-        """How many connections are in use, and how many may be."""
+        """Count the connections that are in use, and those that may be."""
 
     @abstractmethod
     async def close(self) -> None: ...
@@ -134,11 +136,11 @@ class Database(ABC):
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """A fault of the database's, rather than of our statement's, is `DatabaseUnavailable` or `SchemaBehind`."""
+    """Turn faults of the database into `DatabaseUnavailable` or `SchemaBehind`, and keep faults of a statement."""
     try:
         yield
     except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError, TimeoutError) as error:
-        if isinstance(error, DBAPIError) and _lacks_a_table(error):
+        if isinstance(error, DBAPIError) and _lacks_table_or_column(error):
             raise SchemaBehind from error
         if isinstance(error, (ProgrammingError, IntegrityError, DataError)):
             raise
@@ -147,12 +149,11 @@ def _unavailable() -> Iterator[None]:
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """PostgreSQL's code for what went wrong, from the driver's error: SQLAlchemy's own does not have it each time."""
+    """Return PostgreSQL's code of an error, from the driver's error, because SQLAlchemy's does not always have it."""
     return getattr(error.orig and error.orig.__cause__, "sqlstate", None)
 
 
-def _lacks_a_table(error: DBAPIError) -> bool:
-    """Or a column."""
+def _lacks_table_or_column(error: DBAPIError) -> bool:
     return sqlstate(error) in UNDEFINED or str(error.orig).startswith("no such ")
 
 

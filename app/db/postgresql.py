@@ -21,15 +21,16 @@ T = TypeVar("T")
 POOL_SIZE = 10
 POOL_WAIT = 2  # seconds
 LONG_READS = 4  # connections that long reads may have at once
-LONG_READS_EACH = 2  # of one user, or of everybody without a token
-AGAIN = {"40001", "40P01", "0A000"}  # a conflict, a deadlock, a plan that a migration made invalid: nothing was done
+LONG_READS_EACH = 2  # of one user, or of all callers without a token
+# A conflict, a deadlock, and a plan that a migration made invalid. The transaction has done nothing.
+RETRIED_CODES = {"40001", "40P01", "0A000"}
 TRIES = 3
 
 
 class PostgreSQL(Database):
-    """One greenlet a call, in which the plain function runs as if the driver were a blocking one.
+    """A pool of connections. Each call runs its function in a greenlet, as if the driver were a blocking one.
 
-    Long reads have a share of the connections. So logins, writes, quick reads and `/health/ready` keep theirs.
+    Long reads have a share of the connections, so logins, writes, quick reads and `/health/ready` keep theirs.
     """
 
     dialect = "postgresql"
@@ -46,7 +47,7 @@ class PostgreSQL(Database):
             async_creator=partial(
                 asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=server_settings
             ),
-            isolation_level="AUTOCOMMIT",  # of the engine, not an option: that would be set anew for each read
+            isolation_level="AUTOCOMMIT",  # an option of the connection would be set for each read
             hide_parameters=True,
             pool_size=POOL_SIZE,
             max_overflow=0,
@@ -77,30 +78,25 @@ class PostgreSQL(Database):
     async def _in_turn(
         self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
     ) -> T:
-        """Whoever has waited longest gets the next connection: the pool gives it to whoever asks at that moment."""
+        """Give the next connection to the call that has waited longest. The pool is not fair."""
         async with asyncio.timeout(POOL_WAIT):
             await self._free.acquire()
         try:
-            return await self._again(run, engine, f)
+            for _ in range(TRIES - 1):
+                try:
+                    return await greenlet_spawn(run, engine, f)
+                except DBAPIError as error:
+                    if sqlstate(error) not in RETRIED_CODES:
+                        raise
+            return await greenlet_spawn(run, engine, f)
         finally:
             self._free.release()
-
-    async def _again(
-        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
-    ) -> T:
-        for _ in range(TRIES - 1):
-            try:
-                return await greenlet_spawn(run, engine, f)
-            except DBAPIError as error:
-                if sqlstate(error) not in AGAIN:
-                    raise
-        return await greenlet_spawn(run, engine, f)
 
     def usage(self) -> tuple[int, int]:
         return cast("QueuePool", self._reader.pool).checkedout(), POOL_SIZE
 
     async def close(self) -> None:
-        """Say goodbye, but not for long: a server that has gone silent would be waited for at each connection."""
+        """Close the connections, but do not wait long for a server that has gone silent."""
         with suppress(TimeoutError):
             async with asyncio.timeout(POOL_WAIT):
                 await self._engine.dispose()
@@ -117,6 +113,6 @@ def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Have the pool replace a connection whose socket has closed: asyncpg knows it without pre-ping's round trip."""
+    """Have the pool replace a connection whose socket has closed. asyncpg knows that without a round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError

@@ -1,4 +1,4 @@
-"""Turns at what there is little of."""
+"""Turns, so that each caller has a fair share of few connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,9 @@ from weakref import WeakValueDictionary
 
 
 class Turns:
-    """So many turns at once, and so many of each caller's. Whoever has waited longest is next.
+    """At most `total` turns at once, and `each` for one caller. The caller who has waited longest is next.
 
-    A caller who asks for many turns waits for his own. Others wait for one or two of his.
+    A caller who asks for many turns waits for their own turns. Other callers wait for one or two of them.
     """
 
     def __init__(self, total: int, each: int) -> None:

@@ -1,4 +1,4 @@
-"""DATABASE_URL: the databases that the service can use, and what makes a URL of one unusable."""
+"""DATABASE_URL: which URLs the service can use."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -10,13 +10,17 @@ SQLITE_HEADER = b"SQLite format 3\0"
 
 
 def read_database_url(value: str) -> URL:
-    """Parse the URL; `postgres` is spelled `postgresql` here."""
+    """Parse the URL. The scheme `postgres` becomes `postgresql`."""
     url = make_url(value)
     return url.set(drivername="postgresql") if url.drivername == "postgres" else url
 
 
 def check_database_url(value: str) -> None:
-    """Raise ValueError, without repeating the URL, where the service cannot use it."""
+    """Refuse a URL that the service cannot use.
+
+    Raises:
+        ValueError: with the reason, and without the URL, which may have a password.
+    """
     url = _parse(value)
     if url.drivername == "sqlite":
         if url.host or url.query or (url.database or ":").startswith((":", "file:")):
@@ -27,7 +31,7 @@ def check_database_url(value: str) -> None:
 
 
 def _parse(value: str) -> URL:
-    """The URL; one of no known database where the drivers could not read it."""
+    """Parse the URL. If the drivers could not read it, return the URL of an unknown database."""
     try:
         url, port = make_url(value), urlsplit(value).port
     except (ArgumentError, ValueError):
@@ -38,7 +42,11 @@ def _parse(value: str) -> URL:
 
 
 def _check_file(path: Path) -> None:
-    """Raise ValueError where the path holds something other than a SQLite database, or cannot hold one."""
+    """Refuse a path that has something else than a SQLite database, or that cannot have one.
+
+    Raises:
+        ValueError: with the reason.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(len(SQLITE_HEADER))

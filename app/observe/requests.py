@@ -22,10 +22,9 @@ matched_route: ContextVar[str | None] = ContextVar("matched_route", default=None
 
 
 class RequestLog:
-    """Logs and counts each request when it ends. `status` is None if no answer began.
+    """Logs and counts each request when it ends.
 
-    The two forms of a route, with and without a slash at the end, are one. An answer that was not sent to its end is
-    "broken off".
+    `status` is None if no answer began. An answer that was not sent to its end is "broken off".
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None, *, logs: bool) -> None:
@@ -56,7 +55,7 @@ class RequestLog:
             await self.app(scope, receive, send_and_see)
         finally:
             seconds = perf_counter() - began
-            route = (matched_route.get() or "").rstrip("/") or None
+            route = matched_route.get()
             if self.metrics:
                 self.metrics.count_request(scope["method"], route, status, seconds)
             is_good_probe = status == HTTPStatus.OK and route in PROBED

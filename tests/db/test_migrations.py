@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from sqlalchemy import URL, Connection, inspect, make_url
 
 from app.config import Settings
-from app.db.connect import connect
+from app.db.connect import WAIT, connect
 from app.db.migrations import FOLDER, SchemaUnknown, is_current, upgrade
 from app.db.types import Base
 from app.db.upgrade import bring_up_to_date
 from app.main import create_app
 from app.tasks.search import BACKFILL, index_batch
-from tests.conftest import CHEAP, SECRET, migrate, new_database
+from tests.conftest import CHEAP, SECRET, new_database
 from tests.support.accounts import create_task, sign_up
 
 TABLES = {"alembic_version", *Base.metadata.tables}
@@ -44,6 +44,13 @@ def run(url: str, f: Callable[[Connection], object]) -> None:
             await database.write(f)
 
     asyncio.run(write())
+
+
+async def upgrade_all(url: str, wait: float = WAIT) -> bool:
+    """Run the migrations and the backfill, as the service does."""
+    async with connect(make_url(url), wait) as database:
+        await bring_up_to_date(database, make_url(url), BACKFILL)
+        return await database.read(is_current)
 
 
 def alembic(connection: Connection, verb: Callable[..., object], *args: str) -> None:
@@ -81,7 +88,7 @@ def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, data
     create_task(client, ada, "First", description="Ça va", is_public=True)
     run(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))
     run(database_url, lambda connection: make_old_tasks(connection, range(1_100)))
-    asyncio.run(migrate(make_url(database_url)))
+    asyncio.run(upgrade_all(database_url))
     run(database_url, lambda connection: make_old_tasks(connection, range(2_000, 2_003)))
 
     def found(q: str, path: str = "/tasks/mine") -> list[str]:
@@ -95,7 +102,7 @@ def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, data
     client.delete(f"/tasks/{UUID(int=2_002)}", headers=ada.headers)
     assert found("new task") == ["Task 2000"]
     assert found("2001") == found("2002") == []
-    asyncio.run(migrate(make_url(database_url)))
+    asyncio.run(upgrade_all(database_url))
     assert [found(q) for q in ("2000", "2001", "2002")] == [["Task 2000"], ["Task 2001"], []]
     assert found("task", "/tasks/public") == ["Task 2001"]
     run(database_url, lambda connection: index_batch(connection, 1))  # as who finds that another process was faster
@@ -116,13 +123,13 @@ def test_words_by_older_rules_are_written_again(client: TestClient, database_url
         words = ("lodz", "นม", "landschaft", "plain", "mine", "caf", "kept")
         return [len(client.get(path, params={"q": q}, headers=ada.headers).json()["items"]) for q in words]
 
-    asyncio.run(migrate(make_url(database_url)))
+    asyncio.run(upgrade_all(database_url))
 
     assert found() == found("/tasks/public") == [1, 1, 1, 0, 1, 1, 5]
     if database_url.startswith("sqlite"):
         sql("INSERT INTO task_words (task_words) VALUES ('integrity-check')")
     run(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
-    asyncio.run(migrate(make_url(database_url)))
+    asyncio.run(upgrade_all(database_url))
     assert found() == [1, 1, 1, 0, 1, 1, 5]
 
 
@@ -174,14 +181,7 @@ def test_the_alembic_command_reads_the_services_settings(
 
 
 def test_a_migration_may_take_longer_than_other_writes() -> None:
-    url = make_url("sqlite:///new.db")
-
-    async def migrate_in_no_time() -> bool:
-        async with connect(url, wait=0) as database:
-            await bring_up_to_date(database, url, BACKFILL)
-            return await database.read(is_current)
-
-    assert asyncio.run(migrate_in_no_time())
+    assert asyncio.run(upgrade_all("sqlite:///new.db", wait=0))
 
 
 def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:

@@ -75,7 +75,8 @@ class Service:
 
 @contextmanager
 def running(database_url: str, workers: int = 1, **settings: object) -> Iterator[Service]:
-    service = Service({"database_url": database_url, "secret_key": SECRET, **LIMITS, **settings}, workers)
+    usual = {"database_url": database_url, "secret_key": SECRET, "public_url": "http://127.0.0.1:8000", **LIMITS}
+    service = Service(usual | settings, workers)
     service.start()
     try:
         yield service

@@ -190,7 +190,7 @@ class Tasks(RuleBasedStateMachine):
             id_, now = response.json()["id"], spell(self.world.clock.now)
             assert id_ not in self.tasks
             assert id_ not in self.deleted
-            shown = whole | {"id": id_, "owner": user, "created_at": now, "updated_at": now}
+            shown = response.json() | whole | {"id": id_, "owner": user, "created_at": now, "updated_at": now}
             self.tasks[id_] = Task(shown, response.headers["ETag"])
             if key:
                 self.keys[user, key] = id_, whole

@@ -1,4 +1,4 @@
-"""Accounts with many rows: gone at once, and deleted in batches by whoever comes to it."""
+"""Accounts with many rows are gone at once. Any process deletes the rows, in batches."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Connection, make_url
 
 from app.config import Settings
-from app.db.batches import MOST, in_batches, total
+from app.db.batches import MAX_ROWS, in_batches, total
 from app.db.connect import connect
 from app.db.database import Database
 from app.users.deletion import delete_rows
@@ -27,7 +27,7 @@ COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (
 @pytest.fixture(autouse=True)
 def _batches_are_small_and_nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.users.deletion.ROWS_AT_ONCE", 2)
-    monkeypatch.setattr("app.db.batches.FIRST", 2)
+    monkeypatch.setattr("app.db.batches.FIRST_ROWS", 2)
     monkeypatch.setattr("app.db.background.START", 3600)
     monkeypatch.setattr("app.db.background.PERIOD", 0.01)
 
@@ -65,7 +65,7 @@ def on_database(settings: Settings, f: Callable[..., Any], *args: object) -> Non
 
 @pytest.fixture
 def half_deleted(client: TestClient, ada: Login, settings: Settings, clock: MovableClock) -> str:
-    """The id of ada's account, which another process was deleting when it stopped."""
+    """The id of ada's account. Another process stopped while it deleted the rows."""
     found = user_id(client, ada)
     on_database(settings, delete_user, found, clock())
     return found
@@ -198,7 +198,7 @@ def test_a_failed_deletion_is_logged_and_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "limits"), [(3600, [2, 4, 8, 16, 32, 64, 128, 256, 512, MOST, MOST]), (0, [2, *[1] * 10])]
+    ("seconds", "limits"), [(3600, [2, 4, 8, 16, 32, 64, 128, 256, 512, MAX_ROWS, MAX_ROWS]), (0, [2, *[1] * 10])]
 )
 def test_batches_are_as_large_as_their_time_allows(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, seconds: int, limits: list[int]
