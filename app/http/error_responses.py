@@ -101,7 +101,7 @@ class ErrorHandlers:
         return request.scope["path"].rstrip("/") in self.form_paths
 
 
-def oauth_body(status: int, detail: str, code: str, error: str | None) -> dict[str, str]:
+def oauth_body(status: int, detail: str, code: str, error: str | None = None) -> dict[str, str]:
     """Make the body of an error of a form endpoint: RFC 6749 §5.2, with our own keys beside it."""
     error = error or OAUTH_CODES.get(status, "invalid_request")
     return {"detail": detail, "code": code, "error": error, "error_description": NOT_IN_DESCRIPTION.sub("'", detail)}
