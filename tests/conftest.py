@@ -4,7 +4,9 @@ import asyncio
 import gc
 import inspect
 import os
+import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,12 +23,15 @@ from app.config import Settings
 from app.db.testing import migrate, new_database
 from app.testing import CHEAP, SECRET, MakeApp, MovableClock, Serve
 from tests.support import postgres
+from tests.support.transport import quicken
 
 __all__ = ["CHEAP", "SECRET", "MovableClock", "Serve", "migrate", "new_database"]
 
-pytest_plugins = ["app.testing", "pytester", "tests.support.rfc"]
+pytest_plugins = ["app.testing", "pytester", "tests.support.rfc", "tests.support.statement_cache"]
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
+
+MEMORY = Path("/dev/shm")
 
 CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where httpx2 would give up after five
 
@@ -35,7 +40,13 @@ on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
+sys.dont_write_bytecode = False  # or every worker compiles every module again, which takes seconds
+
+
 def pytest_configure() -> None:
+    """Keep the tests' databases in memory where there is room: SQLite waits for the disk at each commit."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     usual = inspect.signature(httpx2.Client).parameters["timeout"].default
     usual.connect = usual.read = usual.write = usual.pool = CLIENT_SECONDS
 
@@ -158,6 +169,7 @@ def serve(serve: Serve) -> Serve:
 
     def start(**changes: Any) -> TestClient:
         client = serve(**changes)
+        quicken(client)
         client.headers["X-Request-ID"] = "test"
         return client
 

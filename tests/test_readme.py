@@ -37,6 +37,13 @@ def test_every_link_leads_somewhere(readme: Path) -> None:
         assert not anchor or anchor in anchors(file), link
 
 
+@pytest.mark.parametrize("readme", READMES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(readme: Path) -> None:
+    named = re.findall(r"`((?:app|alembic|tests)/[\w/]+\.\w+)`", readme.read_text())
+
+    assert [name for name in named if "project" not in name and not (ROOT / name).exists()] == []
+
+
 @on_one_database
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> None:

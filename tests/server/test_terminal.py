@@ -43,7 +43,7 @@ def test_a_host_that_is_not_here_is_one_line(sqlite_url: str) -> None:
     assert re.fullmatch(r"error: cannot listen on port 8000 of 192\.0\.2\.1: .+\n", refused.stderr)
 
 
-def test_a_port_that_another_process_takes_during_the_start_is_one_line(sqlite_url: str) -> None:
+def test_a_port_taken_during_the_start_is_one_line(sqlite_url: str) -> None:
     """Two processes may bind one port, but only one of them may listen."""
     with closing(socket.socket()) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -85,7 +85,7 @@ def test_a_misspelt_setting_is_named(sqlite_url: str, taken: socket.socket) -> N
     assert warning == "warning: .env: REGISTRATON is not a setting: did you mean REGISTRATION?"
 
 
-def test_public_url_follows_the_host_and_the_port_unless_it_is_set(sqlite_url: str) -> None:
+def test_public_url_follows_host_and_port_unless_it_is_set(sqlite_url: str) -> None:
     port = free_port()
     for settings, issuer in (
         ({}, f"http://localhost:{port}"),
