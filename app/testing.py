@@ -25,7 +25,8 @@ from pydantic_settings import PydanticBaseSettingsSource, SettingsConfigDict
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
-from app.users.service import create_user
+from app.users.accounts import Administration
+from app.users.schemas import NewUser
 
 pytest_plugins = ["app.db.testing"]
 
@@ -159,9 +160,8 @@ def register(client: TestClient, username: str = "ada", **fields: Any) -> dict[s
 def add_user(client: TestClient, username: str, *, is_admin: bool = False) -> None:
     """Add a user. The name may be reserved, and the user an administrator."""
     services, portal = cast("FastAPI", client.app).state.services, cast("BlockingPortal", client.portal)
-    password_hash = portal.call(services.passwords.hash, PASSWORD, username, None, "")
-    add = partial(create_user, is_admin=is_admin)
-    portal.call(services.database.write, add, username, password_hash, services.clock())
+    administration = Administration(services, services.database, services.clock())
+    portal.call(partial(administration.add, NewUser(username=username, password=PASSWORD), is_admin=is_admin))
 
 
 def log_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: str) -> Login:
