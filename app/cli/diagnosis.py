@@ -1,7 +1,7 @@
 """The doctor finds faults of an installation, and says what to do about them."""
 
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -9,29 +9,34 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import fastapi
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
-from app.auth.sessions import FIRST_ID, has_sessions
-from app.cli.run import run_with
-from app.cli.serve import LOOPBACK_OR_HTTPS
+from app.auth.sessions import FIRST_ID
+from app.cli.run import is_secret_gone, run_with
+from app.cli.serve import is_in_clear
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
-from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import SeveralHeads, is_current
 from app.errors import BadSettings
 from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
 
-USERS_AT_ONCE = 1000
 MOUNTS = Path("/proc/mounts")
 NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
 MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
 SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
 IPV4_MAPPED = ip_network("::ffff:0:0/96")
 CLOCK_SKEW = timedelta(seconds=5)
+SELECT_HASHES = (
+    select(User.id, User.username, User.password_hash)
+    .where(User.id > bindparam("after_id"), User.is_active)
+    .order_by(User.id)
+    .limit(1000)
+)
 
 
 class Fault(NamedTuple):
@@ -63,8 +68,8 @@ def _examine_libraries() -> Iterator[Fault]:
 
 
 def _examine_settings(settings: Settings) -> Iterator[Fault]:
-    is_public = not _is_private(urlsplit(settings.public_url).hostname or "")
-    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+    host = urlsplit(settings.public_url).hostname or ""
+    if is_in_clear(settings.public_url):
         yield Fault(
             "PUBLIC_URL is not https: passwords and tokens cross the network in clear.",
             "Put a proxy with a certificate in front, and set PUBLIC_URL to the address that clients use.",
@@ -76,16 +81,13 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
             "CORS_ORIGINS lets the pages of every origin call the service.",
             "Name the origins of your own pages: https://app.example.com",
         )
-    if is_public and settings.registration == "open" and "registration" not in settings.model_fields_set:
+    if not _is_private(host) and settings.registration == "open" and "registration" not in settings.model_fields_set:
         yield Fault(
             "Anybody who reaches PUBLIC_URL can make an account.",
             "Set REGISTRATION=closed. If that is what you want, set REGISTRATION=open.",
         )
-    public_host = (urlsplit(settings.public_url).hostname or "").lower()
-    if settings.allowed_hosts and public_host not in [host.strip("[]") for host in settings.allowed_hosts]:
-        yield Fault(
-            "ALLOWED_HOSTS lacks the host of PUBLIC_URL: the service answers nobody there.", f"Add {public_host}."
-        )
+    if settings.allowed_hosts and host not in [allowed.strip("[]") for allowed in settings.allowed_hosts]:
+        yield Fault("ALLOWED_HOSTS lacks the host of PUBLIC_URL: the service answers nobody there.", f"Add {host}.")
     if settings.public_url.startswith("https://") and not settings.trusted_proxies:
         yield Fault(
             "TRUSTED_PROXIES does not name the proxy: the throttle counts all clients as one.",
@@ -103,7 +105,7 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
 def _is_private(host: str) -> bool:
     """Whether the name is known only on this host or in its own network."""
     try:
-        return ip_address(host.strip("[]")).is_private
+        return ip_address(host).is_private
     except ValueError:
         return host == "localhost" or "." not in host or host.endswith((".localhost", ".local", ".internal"))
 
@@ -164,15 +166,14 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
     if not await database.read(is_current):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
-    if not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions):
+    if await is_secret_gone(database, settings):
         yield Fault(
             f"{secret_file(settings)} is gone: the service would make a new one, and end every session.",
             "Put it back, from the backup of the database.",
         )
     if await database.read(has_unindexed):
         yield Fault("Searches do not find every task: an older version wrote some of them.", "python -m app migrate")
-    names = sorted([name async for name in _weakly_hashed(database)])
-    if names:
+    if names := sorted(await database.read(_weakly_hashed)):
         some = ", ".join(names[:3]) + (", …" if names[3:] else "")
         yield Fault(
             f"{len(names)} passwords are hashed more weakly than today's: {some}.",
@@ -185,16 +186,11 @@ def _clock(connection: Connection) -> datetime:  # pragma: no cover - runs in a 
     return now
 
 
-async def _weakly_hashed(database: Database) -> AsyncIterator[str]:
-    users = await database.read(_hashes, FIRST_ID)
-    while users:
-        for user in users:
-            if is_weak(user.password_hash):
-                yield user.username
-        users = await database.read(_hashes, users[-1].id)
-
-
-def _hashes(connection: Connection, after_id: str) -> Sequence[AnyRow]:
-    """Read the next users who can log in."""
-    query = select(User.id, User.username, User.password_hash).where(User.id > after_id, User.is_active)
-    return connection.execute(query.order_by(User.id).limit(USERS_AT_ONCE)).all()
+def _weakly_hashed(connection: Connection) -> list[str]:
+    """Return the names of the users whose passwords are hashed weakly. A read looks at a part of the users."""
+    names: list[str] = []
+    after_id = FIRST_ID
+    while users := connection.execute(SELECT_HASHES, {"after_id": after_id}).all():
+        names += [user.username for user in users if is_weak(user.password_hash)]
+        after_id = users[-1].id
+    return names

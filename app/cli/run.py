@@ -7,14 +7,17 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, RowMapping
 
+from app.auth.keys import secret_file
 from app.auth.passwords import Cost
 from app.auth.services import open_services
+from app.auth.sessions import has_sessions
 from app.clock import utc_now
 from app.config import Settings, read_settings
 from app.db.background import Background
 from app.db.connect import WAIT, connect
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.db.upgrade import bring_up_to_date
+from app.errors import BadSettings
 from app.observe.events import RequestContext, request_context
 from app.observe.logs import configure_logging
 from app.pagination.page import Page, PageQuery
@@ -36,6 +39,11 @@ def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float
     configure_logging(settings.log_format)
 
     async def run(database: Database) -> T:
+        if await is_secret_gone(database, settings):
+            raise BadSettings(
+                f"{secret_file(settings)} is gone: put it back, or let python -m app serve make a new one, which ends "
+                "every session"
+            )
         request_context.set(RequestContext(request_id="command line"))
         deletions = Background(partial(delete_ended, database), "")
         with open_services(settings, utc_now, database, deletions, Cost()) as services:
@@ -74,25 +82,25 @@ def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: fl
             try:
                 return await f(database)
             except DatabaseUnavailable as error:
-                if _is_interrupted():
+                task = asyncio.current_task()
+                if task and task.cancelling():  # by Ctrl-C, which asyncpg may take for a timeout
                     raise asyncio.CancelledError from error
                 raise
 
     return asyncio.run(run())
 
 
-def _is_interrupted() -> bool:
-    """Whether Ctrl-C was pressed. asyncpg may take that for a timeout."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def is_secret_gone(database: Database, settings: Settings) -> bool:
+    """Whether the generated secret is missing, and there are sessions that a new one would end."""
+    return not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions)
 
 
 async def read_all(database: Database, f: Callable[[Connection, Query], Page], query: Query) -> AsyncIterator[AnyRow]:
     """Read a list page by page."""
-    while True:
+    cursor: str | None = ""
+    while cursor is not None:
         page = await database.read(f, query)
         for row in page.rows:
             yield row
-        if page.next_cursor is None:
-            return
-        query = query.model_copy(update={"cursor": page.next_cursor})
+        cursor = page.next_cursor
+        query = query.model_copy(update={"cursor": cursor})

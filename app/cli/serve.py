@@ -1,7 +1,6 @@
 """python -m app serve, migrate."""
 
 import os
-import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from app.config import Settings
     from app.db.database import Database
 
-LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
-
 EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - these are recognized, not bound
 
 ANNOUNCEMENT = """\
@@ -26,10 +23,7 @@ Serving on {url}, docs at {url}/docs. Register, then log in:
   curl {url}/users -H 'Content-Type: application/json' -d '{{"username": "ada", "password": "correct horse battery"}}'
   curl {url}/auth/token -F username=ada -F 'password=correct horse battery'"""
 
-cli = typer.Typer()
 
-
-@cli.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8000,
@@ -59,7 +53,6 @@ def serve(
     run.serve(listeners, workers, announcement, reload=reload, metrics=settings.metrics)
 
 
-@cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
     from app.cli.run import with_database
@@ -73,7 +66,12 @@ def migrate() -> None:
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
-def is_local(host: str) -> bool:
+def is_in_clear(url: str) -> bool:
+    """Whether what is sent to a URL crosses the network in clear."""
+    return url.startswith("http://") and not _is_local(urlsplit(url).hostname or "")
+
+
+def _is_local(host: str) -> bool:
     """Whether only this machine reaches a server of that name."""
     try:
         return ip_address(host).is_loopback
@@ -89,9 +87,9 @@ def _reachable(host: str) -> str:
 
 
 def _warnings(settings: "Settings", host: str) -> Iterator[str]:
-    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+    if is_in_clear(settings.public_url):
         yield "PUBLIC_URL is not https: passwords and tokens cross the network in clear"
-    elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
+    elif not _is_local(host) and _is_local(urlsplit(settings.public_url).hostname or ""):
         yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
 
 
@@ -114,11 +112,8 @@ async def _prepare(database: "Database") -> str:
     if database.dialect == "sqlite":
         return "The SQLite database is at the newest migration."
     try:
-        is_ready = await database.read(is_current)
+        if await database.read(is_current):
+            return "PostgreSQL is at the newest migration."
     except DatabaseUnavailable:
         return "PostgreSQL does not answer; /health/ready says when it does."
-    return (
-        "PostgreSQL is at the newest migration."
-        if is_ready
-        else "PostgreSQL is not at the newest migration: run python -m app migrate"
-    )
+    return "PostgreSQL is not at the newest migration: run python -m app migrate"

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from app.db.database import Database
     from app.users.accounts import Administration
 
-PAGE = 100
-
 cli = group("List and end sessions.")
 
 
@@ -32,7 +30,7 @@ def list_(name: Name, as_json: AsJSON = False) -> None:
         user_id = (await database.read(get_user_by_name, name))["id"]
         now = utc_now()
         sessions = read_all(
-            database, lambda connection, query: list_live(connection, user_id, query, now), PageQuery(limit=PAGE)
+            database, lambda connection, query: list_live(connection, user_id, query, now), PageQuery(limit=100)
         )
         async for session in sessions:
             if as_json:

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from app.db.database import Database
     from app.users.accounts import Administration
 
-Action = Callable[["Administration", "RowMapping"], Awaitable[object]]
-
-PAGE = 100
-
 cli = group("Manage users.")
 
 
@@ -53,7 +49,7 @@ def list_(
     from app.users.schemas import UserQuery
     from app.users.service import list_users
 
-    query: UserQuery = validate(UserQuery, username=prefix, limit=PAGE)
+    query: UserQuery = validate(UserQuery, username=prefix, limit=100)
 
     async def run(database: "Database") -> None:
         async for user in read_all(database, list_users, query):
@@ -111,12 +107,10 @@ def set_password(name: Name) -> None:
 @cli.command()
 def reset_token(name: Name) -> None:
     """Print a token with which a user sets a new password, once, within an hour. It voids the token before."""
-
     from app.cli.run import with_account
 
     async def run(administration: "Administration", user: "RowMapping") -> None:
-        reset = await administration.issue_reset(user["id"])
-        typer.echo(reset.reset_token)
+        typer.echo((await administration.issue_reset(user["id"])).reset_token)
 
     with_account(name, run)
 
@@ -138,7 +132,7 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not a
     typer.echo(f"Deleted {with_account(name, run, PATIENCE)}.")
 
 
-def _act(name: str, done: str, action: Action) -> None:
+def _act(name: str, done: str, action: Callable[["Administration", "RowMapping"], Awaitable[object]]) -> None:
     """Act on the account of a user, and say that it is done."""
     from app.cli.run import with_account
 

@@ -125,9 +125,7 @@ async def unlock_user(user_id: PathId, administration: AppAdministration) -> Non
     await administration.unlock(user_id)
 
 
-@router.post(
-    "/{user_id}/reset-token", status_code=201, response_model=schemas.ResetToken, responses=TOKEN_ANSWERS
-)
+@router.post("/{user_id}/reset-token", status_code=201, response_model=schemas.ResetToken, responses=TOKEN_ANSWERS)
 async def issue_reset_token(user_id: PathId, administration: AppAdministration, settings: AppSettings) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
