@@ -8,22 +8,12 @@ from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ImportString,
-    SecretStr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -97,10 +87,15 @@ def _check_prefix(value: str) -> str:
     return value.rstrip("/")
 
 
-def _import_function(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+def _check_secret(value: SecretStr) -> SecretStr:
+    check_secret(value.get_secret_value())
+    return value
+
+
+def _import_function(value: object) -> object:
     try:
-        function = handler(value)
-    except Exception:  # noqa: BLE001 - an import may raise anything, and the message may repeat the value
+        function = resolve_name(value) if isinstance(value, str) else value
+    except Exception:  # noqa: BLE001 - an import may raise anything
         function = None
     if not iscoroutinefunction(function):
         raise ValueError("must be an async function that can be imported: package.module:function")
@@ -108,7 +103,8 @@ def _import_function(value: object, handler: ValidatorFunctionWrapHandler) -> ob
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-ImportedFunction = Annotated[ImportString[Callable[..., Awaitable[None]]], WrapValidator(_import_function)]
+ImportedFunction = Annotated[Callable[..., Awaitable[None]], BeforeValidator(_import_function)]
+Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 
 
 class LiteralEnvFile(DotEnvSettingsSource):
@@ -126,9 +122,9 @@ class Settings(BaseSettings):
         env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
-    database_url: str = Field("sqlite:///./tasks.db", repr=False)
-    secret_key: SecretStr | None = None
-    secret_key_previous: SecretStr | None = None
+    database_url: Annotated[str, AfterValidator(check_database_url)] = Field("sqlite:///./tasks.db", repr=False)
+    secret_key: Secret | None = None
+    secret_key_previous: Secret | None = None
     jwt_private_key_file: Path | None = None
     public_url: Annotated[str, AfterValidator(_check_public_url)] = "http://127.0.0.1:8000"
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
@@ -157,19 +153,6 @@ class Settings(BaseSettings):
     def database(self) -> URL:
         """Parse the URL. Its driver is `postgresql` for `postgres` too."""
         return read_database_url(self.database_url)
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_a_supported_database(cls, value: str) -> str:
-        check_database_url(value)
-        return value
-
-    @field_validator("secret_key", "secret_key_previous")
-    @classmethod
-    def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_secret(value.get_secret_value())
-        return value
 
     @model_validator(mode="after")
     def _has_a_secret_where_none_can_be_kept(self) -> Self:

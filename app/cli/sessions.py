@@ -44,8 +44,7 @@ def list_(name: Name, as_json: AsJSON = False) -> None:
 
 @cli.command()
 def revoke(
-    name: Name,
-    session: Annotated[UUID | None, typer.Option(help="End only the session with this id.")] = None,
+    name: Name, session: Annotated[UUID | None, typer.Option(help="End only the session with this id.")] = None
 ) -> None:
     """End a user's sessions. Their tokens stop working at once."""
     from app.cli.run import with_account

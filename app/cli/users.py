@@ -40,8 +40,7 @@ def add(
 
 @cli.command("list")
 def list_(
-    prefix: Annotated[str, typer.Option(help="List only usernames that begin with this.")] = "",
-    as_json: AsJSON = False,
+    prefix: Annotated[str, typer.Option(help="List only usernames that begin with this.")] = "", as_json: AsJSON = False
 ) -> None:
     """List users by name, with their state, date of registration and e-mail address."""
     from app.cli.run import read_all, with_database
