@@ -14,13 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
 from app.db.url import check_database_url, read_database_url
@@ -111,8 +105,17 @@ class LiteralEnvFile(DotEnvSettingsSource):
     """The .env file, read literally. dotenv would replace `${HOME}` in a secret by the home of each process."""
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
-        values = dotenv_values(file_path, interpolate=False)
-        return {name.lower(): value for name, value in values.items() if value}
+        """Refuse a line that dotenv cannot read. dotenv would skip it, and it may be the secret."""
+        try:
+            lines = list(parse_stream(StringIO(file_path.read_text("utf-8"))))
+        except PermissionError:
+            raise BadSettings(".env: this user may not read it") from None
+        except UnicodeDecodeError:
+            raise BadSettings(".env: must be UTF-8 text") from None
+        for line in lines:
+            if line.error:
+                raise BadSettings(f".env: line {line.original.line} is not NAME=value")
+        return {line.key.lower(): line.value for line in lines if line.key and line.value}
 
 
 class Settings(BaseSettings):
@@ -146,7 +149,7 @@ class Settings(BaseSettings):
     metrics: bool = False
 
     @classmethod
-    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
         return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls)
 
     @property
@@ -184,15 +187,12 @@ def strip_secret(text: str) -> str:
 def read_settings() -> Settings:
     """Raises BadSettings."""
     try:
-        _check_env_file(Path(".env"))
         return Settings()
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         names = ["".join(str(part).upper() + ": " for part in fault["loc"]) for fault in faults]
         messages = [fault["msg"].removeprefix("Value error, ") for fault in faults]
         raise BadSettings(*map("".join, zip(names, messages, strict=True))) from None
-    except UnicodeDecodeError:
-        raise BadSettings(".env: must be UTF-8 text") from None
 
 
 def unknown_names() -> list[str]:
@@ -203,14 +203,3 @@ def unknown_names() -> list[str]:
             hints = [f": did you mean {near}?" for near in get_close_matches(name.upper(), known, 1)]
             messages.append("".join([f".env: {name} is not a setting", *hints]))
     return messages
-
-
-def _check_env_file(path: Path) -> None:
-    """Refuse a line that dotenv cannot read. dotenv would skip it, and it may be the secret."""
-    try:
-        text = path.read_text("utf-8") if path.is_file() else ""
-    except PermissionError:
-        raise BadSettings(".env: this user may not read it") from None
-    for binding in parse_stream(StringIO(text)):
-        if binding.error:
-            raise BadSettings(f".env: line {binding.original.line} is not NAME=value")

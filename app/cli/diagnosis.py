@@ -51,24 +51,20 @@ def diagnose(clock: Clock) -> list[Fault]:
     except BadSettings as error:
         return [Fault(message, "Fix this: the service does not start until then.") for message in error.messages]
     return [
-        *_examine_libraries(),
         *_examine_settings(settings),
         *_examine_files(settings),
         *_examine_database(settings, clock),
     ]
 
 
-def _examine_libraries() -> Iterator[Fault]:
+def _examine_settings(settings: Settings) -> Iterator[Fault]:
+    host = urlsplit(settings.public_url).hostname or ""
     if not IS_KNOWN:
         yield Fault(
             f"This version of FastAPI is not known ({fastapi.__version__}): requests take longer, and unknown query "
             "parameters are not refused.",
             "Install an older FastAPI, or a newer version of this service.",
         )
-
-
-def _examine_settings(settings: Settings) -> Iterator[Fault]:
-    host = urlsplit(settings.public_url).hostname or ""
     if is_in_clear(settings.public_url):
         yield Fault(
             "PUBLIC_URL is not https: passwords and tokens cross the network in clear.",
@@ -111,12 +107,12 @@ def _is_private(host: str) -> bool:
 
 
 def _examine_files(settings: Settings) -> Iterator[Fault]:
-    env = Path(".env")
     for message in unknown_names():
         yield Fault(message, "Correct the name, or remove the line: the service ignores it.")
-    if env.is_file() and env.stat().st_mode & stat.S_IRWXO:
-        yield Fault(".env is open to every user of this host.", "chmod o= .env")
     file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None
+    for path in filter(None, [Path(".env"), file]):
+        if path.is_file() and path.stat().st_mode & stat.S_IRWXO:
+            yield Fault(f"{path} is open to every user of this host.", f"chmod o= {path}")
     try:
         if settings.secret_key or secret_file(settings).exists():
             load_tokens(settings)
@@ -124,8 +120,6 @@ def _examine_files(settings: Settings) -> Iterator[Fault]:
             key_pairs(settings.jwt_private_key_file)
     except BadSettings as error:
         yield Fault(f"{error}.", "Fix this: the service does not start until then.")
-    if file and file.exists() and file.stat().st_mode & stat.S_IRWXO:
-        yield Fault(f"{file} is open to every user of this host.", f"chmod o= {file}")
     if file and _file_system(file.resolve()) in NETWORKED:
         yield Fault(
             f"{file} is on a network file system, where several hosts would damage it.",

@@ -11,8 +11,6 @@ import typer
 from app.cli.terminal import failure
 
 if TYPE_CHECKING:
-    import socket
-
     from app.config import Settings
     from app.db.database import Database
 
@@ -31,6 +29,8 @@ def serve(
     reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes.")] = False,
 ) -> None:
     """Start the service."""
+    import asyncio
+
     from app.auth.keys import load_tokens
     from app.cli.run import with_database
     from app.config import read_settings, unknown_names
@@ -45,7 +45,10 @@ def serve(
         typer.echo(f"warning: {warning}", err=True)
     load_tokens(settings)
     state = with_database(settings, _prepare)
-    listeners = _bind(host, port)
+    try:
+        listeners = asyncio.run(run.bind(host, port))
+    except OSError as error:
+        raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
     typer.echo(state)
     configure_logging(settings.log_format)
     os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
@@ -55,14 +58,13 @@ def serve(
 
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
-    from app.cli.run import with_database
+    from app.cli.run import run_with
     from app.config import read_settings
-    from app.db.migrations import PATIENCE
     from app.db.upgrade import bring_up_to_date
     from app.tasks.search import BACKFILL
 
     settings = read_settings()
-    with_database(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL), PATIENCE)
+    run_with(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL))
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
@@ -91,17 +93,6 @@ def _warnings(settings: "Settings", host: str) -> Iterator[str]:
         yield "PUBLIC_URL is not https: passwords and tokens cross the network in clear"
     elif not _is_local(host) and _is_local(urlsplit(settings.public_url).hostname or ""):
         yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
-
-
-def _bind(host: str, port: int) -> "list[socket.socket]":
-    import asyncio
-
-    from app.server import run
-
-    try:
-        return asyncio.run(run.bind(host, port))
-    except OSError as error:
-        raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
 
 
 async def _prepare(database: "Database") -> str:

@@ -26,15 +26,13 @@ class Accounts:
     now: datetime
 
     async def register(self, fields: UserCreate) -> RowMapping:
-        """Make an account, while registration is open.
-
-        Raises RegistrationClosed, TooManyAttempts, WeakPassword, HashingQueueFull, UsernameTaken.
-        """
+        """Make an account, as `add` does. Raises RegistrationClosed, TooManyAttempts too."""
         if self.services.settings.registration == "closed":
             raise RegistrationClosed
         if limit := self.services.limiter.registration(self.origin.network):
             await self.services.limiter.count(self.services.database, limit, self.now)
-        return await _create(self.services, fields, self.now, self.origin.network)
+        administration = Administration(self.services, self.services.database, self.now)
+        return await administration.add(fields, self.origin.network)
 
     async def change_profile(self, db: CallerDatabase, changes: UserUpdate) -> RowMapping:
         """Change the caller's profile. Raises StaleLogin: the login is too old for another e-mail address."""
@@ -58,10 +56,7 @@ class Accounts:
         log_event("password_changed")
 
     async def reset_password(self, fields: PasswordReset) -> None:
-        """Set a new password with a reset token, and end every session of the account.
-
-        Raises InvalidResetToken, WeakPassword, HashingQueueFull.
-        """
+        """Set a new password with a reset token. Raises InvalidResetToken, WeakPassword, HashingQueueFull."""
         db, passwords, network = self.services.database, self.services.passwords, self.origin.network
         claims = recovery.read_reset_token(self.services.tokens, fields.reset_token, self.now)
         account = await db.read(recovery.require_unchanged, claims)
@@ -88,9 +83,12 @@ class Administration:
     db: AdminDatabase | Database
     now: datetime
 
-    async def add(self, fields: NewUser, *, is_admin: bool) -> None:
-        """Make an account, even if registration is closed. Raises WeakPassword, UsernameTaken."""
-        await _create(self.services, fields, self.now, network="", is_admin=is_admin)
+    async def add(self, fields: NewUser, network: str = "", *, is_admin: bool = False) -> RowMapping:
+        """Make an account, even if registration is closed. Raises WeakPassword, HashingQueueFull, UsernameTaken."""
+        password_hash = await self.services.passwords.hash(fields.password, fields.username, fields.email, network)
+        user = await self.db.write(service.create_user, fields, password_hash, self.now, is_admin=is_admin)
+        log_event("user_registered", user_id=user["id"])
+        return user
 
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:
         """Disable, enable, promote or demote a user. Raises UserNotFound, LastAdministrator."""
@@ -109,10 +107,7 @@ class Administration:
         log_event("password_changed", target_id=user["id"])
 
     async def issue_reset(self, user_id: str) -> recovery.Reset:
-        """Make a reset token. If `RESET_HOOK` is set, send it to the user.
-
-        Raises UserNotFound, UserDisabled, ResetNotSent.
-        """
+        """Make a reset token, and send it if `RESET_HOOK` is set. Raises UserNotFound, UserDisabled, ResetNotSent."""
         reset = await self.db.write(recovery.issue_reset, self.services.tokens, user_id, self.now)
         log_event("reset_token_issued", target_id=user_id)
         if hook := self.services.settings.reset_hook:
@@ -139,12 +134,3 @@ class Administration:
         await self.db.write(service.delete_user, user_id, self.now)
         log_event("user_deleted", target_id=user_id)
         self.services.deletions.wake()
-
-
-async def _create(
-    services: Services, fields: NewUser, now: datetime, network: str, *, is_admin: bool = False
-) -> RowMapping:
-    password_hash = await services.passwords.hash(fields.password, fields.username, fields.email, network)
-    user = await services.database.write(service.create_user, fields, password_hash, now, is_admin=is_admin)
-    log_event("user_registered", user_id=user["id"])
-    return user

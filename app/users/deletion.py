@@ -70,14 +70,9 @@ def _deletes() -> Sequence[Delete]:
     ]
 
 
-def list_ended(connection: Connection) -> Sequence[str]:
-    """Read the ids of some accounts that have ended and have rows left."""
-    return connection.execute(SELECT_ENDED_ACCOUNTS).scalars().all()
-
-
 async def delete_ended(db: Database) -> AsyncGenerator[int, None]:
     """Delete the rows of all accounts that have ended, and yield after each batch. Processes may do so together."""
-    while user_ids := await db.read(list_ended):
+    while user_ids := await db.read(lambda connection: connection.execute(SELECT_ENDED_ACCOUNTS).scalars().all()):
         for user_id in user_ids:
             async for done in in_batches(db, delete_rows, user_id):
                 yield done

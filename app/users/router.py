@@ -20,24 +20,19 @@ from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router
 from app.pagination.page import PAGE
-from app.users import schemas, service
+from app.users import errors, schemas, service
 from app.users.dependencies import AppAccounts, AppAdministration, ProfileDb
-from app.users.errors import (
-    LastAdministrator,
-    RegistrationClosed,
-    ResetNotSent,
-    UserDisabled,
-    UsernameTaken,
-    UserNotFound,
-)
 from app.users.recovery import TTL
 
 router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
-REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
+REGISTER_ERRORS = describe(
+    errors.UsernameTaken, errors.RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull
+)
 PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
 RESET_ERRORS = describe(InvalidResetToken, WeakPassword, HashingQueueFull)
-TOKEN_ANSWERS = describe(UserNotFound, UserDisabled, ResetNotSent) | {
+CHANGE_ERRORS = describe(errors.UserNotFound, errors.LastAdministrator)
+TOKEN_ANSWERS = describe(errors.UserNotFound, errors.UserDisabled, errors.ResetNotSent) | {
     202: {"model": schemas.ResetSent, "description": "The token has been sent to the user"}
 }
 
@@ -66,7 +61,7 @@ async def set_password(fields: schemas.PasswordChange, db: AccountDb, accounts: 
     await accounts.change_password(db, fields)
 
 
-@router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
+@router.delete("/me", status_code=204, responses=describe(StaleLogin, errors.LastAdministrator))
 async def delete_account(db: FreshAccountDb, accounts: AppAccounts) -> None:
     """Delete your account, with your tasks and sessions. This needs a fresh login (RFC 9470).
 
@@ -88,13 +83,13 @@ async def list_users(db: AdminDb, query: Annotated[schemas.UserQuery, Query()], 
     return page.response(request, query)
 
 
-@router.get("/{user_id}", response_model=schemas.UserRead, responses=describe(UserNotFound))
+@router.get("/{user_id}", response_model=schemas.UserRead, responses=describe(errors.UserNotFound))
 async def read_user(user_id: PathId, db: AdminDb) -> RowMapping:
     """Read a user. For administrators."""
     return await db.read(service.get_user, user_id)
 
 
-@router.patch("/{user_id}", response_model=schemas.UserRead, responses=describe(UserNotFound, LastAdministrator))
+@router.patch("/{user_id}", response_model=schemas.UserRead, responses=CHANGE_ERRORS)
 async def change_user(user_id: PathId, changes: schemas.UserChange, administration: AppAdministration) -> RowMapping:
     """Disable or enable a user, or grant or withdraw administrator rights. For administrators.
 
@@ -104,19 +99,19 @@ async def change_user(user_id: PathId, changes: schemas.UserChange, administrati
     return await administration.change(user_id, changes)
 
 
-@router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
+@router.delete("/{user_id}", status_code=204, responses=CHANGE_ERRORS)
 async def delete_user(user_id: PathId, administration: AppAdministration) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
     await administration.delete(user_id)
 
 
-@router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))
+@router.delete("/{user_id}/sessions", status_code=204, responses=describe(errors.UserNotFound))
 async def end_user_sessions(user_id: PathId, administration: AppAdministration) -> None:
     """End all sessions of a user. For administrators."""
     await administration.end_sessions(user_id)
 
 
-@router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
+@router.post("/{user_id}/unlock", status_code=204, responses=describe(errors.UserNotFound))
 async def unlock_user(user_id: PathId, administration: AppAdministration) -> None:
     """Forget the failed logins of a user. For administrators.
 
