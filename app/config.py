@@ -35,7 +35,6 @@ PUBLISHED_SECRETS = {
     "a-string-secret-at-least-256-bits-long",  # jwt.io
     "0123456789abcdef0123456789abcdef",
 }
-SECRET_EDGES = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+\Z")
 HOST_PATTERN = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
 ORIGIN = re.compile(rf"\*|https?://{HOST_PATTERN}(:\d{{1,5}})?", re.IGNORECASE)
 DEFAULT_PORT = re.compile(r"(http://.*):0*80$|(https://.*):0*443$")
@@ -181,7 +180,7 @@ def check_secret(secret: str) -> None:
 
 def strip_secret(text: str) -> str:
     """Remove the white space and byte order marks that editors and shells leave around a secret."""
-    return SECRET_EDGES.sub("", text)
+    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+\Z", "", text)
 
 
 def read_settings() -> Settings:

@@ -120,22 +120,11 @@ def _with_ipv4_mapped(networks: Sequence[str]) -> list[str]:
 def __getattr__(name: str) -> FastAPI:
     """Make `app` for `uvicorn app.main:app`. To import this module reads no settings.
 
-    The garbage collector then leaves alone all that exists.
+    Bad settings or keys end the process with a line for each fault and exit code 2. After the start, the garbage
+    collector leaves alone all that exists.
     """
     if name != "app":
         raise AttributeError(name)
-    settings = _load_settings()
-    configure_logging(settings.log_format)
-    raise_limit()
-    globals()[name] = app = create_app(settings)  # uvicorn asks twice
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    return app
-
-
-def _load_settings() -> Settings:
-    """Read the settings and the keys, or end the process with a line for each fault and exit code 2."""
     try:
         settings = read_settings()
         load_tokens(settings)
@@ -143,4 +132,10 @@ def _load_settings() -> Settings:
         for message in error.messages:
             print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from error
-    return settings
+    configure_logging(settings.log_format)
+    raise_limit()
+    globals()[name] = app = create_app(settings)  # uvicorn asks twice
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return app

@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
 SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
 IPV4_MAPPED = ip_network("::ffff:0:0/96")
 CLOCK_SKEW = timedelta(seconds=5)
+SELECT_CLOCK = select(func.clock_timestamp())
 SELECT_HASHES = (
     select(User.id, User.username, User.password_hash)
     .where(User.id > bindparam("after_id"), User.is_active)
@@ -151,7 +152,8 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
 
 async def _examine_rows(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
     if database.dialect == "postgresql":
-        off = await database.read(_clock) - clock()
+        theirs = await database.read(lambda connection: connection.execute(SELECT_CLOCK).scalar_one())
+        off: timedelta = theirs - clock()
         if abs(off) > CLOCK_SKEW:
             yield Fault(
                 f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
@@ -173,11 +175,6 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
             f"{len(names)} passwords are hashed more weakly than today's: {some}.",
             "The next login fixes it. For users who do not log in: python -m app users set-password, or disable.",
         )
-
-
-def _clock(connection: Connection) -> datetime:  # pragma: no cover - runs in a greenlet
-    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return now
 
 
 def _weakly_hashed(connection: Connection) -> list[str]:

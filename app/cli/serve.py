@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from app.config import Settings
     from app.db.database import Database
 
-EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - these are recognized, not bound
-
 ANNOUNCEMENT = """\
 Serving on {url}, docs at {url}/docs. Register, then log in:
   curl {url}/users -H 'Content-Type: application/json' -d '{{"username": "ada", "password": "correct horse battery"}}'
@@ -83,7 +81,7 @@ def _is_local(host: str) -> bool:
 
 def _reachable(host: str) -> str:
     """The host as a URL of this machine has it."""
-    if host in EVERY_ADDRESS:
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - these are recognized, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

@@ -68,10 +68,7 @@ def get_profile(connection: Connection, user: CurrentUser) -> RowMapping:
 def update_profile(
     connection: Connection, user: CurrentUser, changes: UserUpdate, now: datetime, fresh_login: int
 ) -> tuple[RowMapping, bool]:
-    """Change the caller's profile. Return it, and whether its e-mail address has changed.
-
-    Raises StaleLogin: the e-mail address would change, and the login is at least `fresh_login` seconds old.
-    """
+    """Change the caller's profile. Return it, and whether its e-mail address has changed. Raises StaleLogin."""
     profile = get_profile(connection, user)
     changed = {name: value for name, value in changes.items() if value != profile[name]}
     if not changed:
@@ -163,10 +160,7 @@ def set_password(connection: Connection, user_id: str, new_hash: str, counters: 
 
 
 def _keep_an_administrator(connection: Connection, user_id: str) -> None:
-    """Keep the other administrators what they are until the transaction ends.
-
-    Raises LastAdministrator: there is no other one.
-    """
+    """Lock the other administrators until the transaction ends. Raises LastAdministrator: there is no other one."""
     if connection.execute(LOCK_ADMINISTRATORS).scalars().all() == [user_id]:
         raise LastAdministrator
 
