@@ -1,4 +1,4 @@
-"""Settings: read once from the environment or a .env file, checked, frozen, passed down."""
+"""The settings. A process reads them once, from the environment or a .env file, and never changes them."""
 
 import re
 import sys
@@ -39,80 +39,80 @@ from app.errors import BadSettings
 LogFormat = Literal["json", "console"]
 
 DAY = 86_400
-PATH = "/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
+PATH_PATTERN = "/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 SECRET_BYTES = 32
-UNFIT = re.compile(
+PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|replace.?(me|this|with)|your.{0,12}(secret|key)|super.?secret|placeholder|insecure"
     r"|-----BEGIN|ssh-rsa",
     re.IGNORECASE,
 )
-PUBLISHED = {
+PUBLISHED_SECRETS = {
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",  # FastAPI's tutorial
     "a-string-secret-at-least-256-bits-long",  # jwt.io
     "0123456789abcdef0123456789abcdef",
 }
-AROUND_SECRET = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+\Z")
-HOST = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
-ORIGIN = re.compile(rf"\*|https?://{HOST}(:\d{{1,5}})?", re.IGNORECASE)
-OWN_PORT = re.compile(r"(http://.*):0*80$|(https://.*):0*443$")
+SECRET_EDGES = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+\Z")
+HOST_PATTERN = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
+ORIGIN = re.compile(rf"\*|https?://{HOST_PATTERN}(:\d{{1,5}})?", re.IGNORECASE)
+DEFAULT_PORT = re.compile(r"(http://.*):0*80$|(https://.*):0*443$")
 
 
 def _split(value: object) -> object:
     return tuple(part for item in value.split(",") if (part := item.strip())) if isinstance(value, str) else value
 
 
-def _are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
     try:
         return tuple(str(ip_network(part)) for part in value)
-    except ValueError:  # its words repeat the value
+    except ValueError:  # its message repeats the value
         raise ValueError("must be IP addresses or networks, separated by commas: 10.0.0.7, 10.1.0.0/16") from None
 
 
-def _are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(re.fullmatch(HOST, part) for part in value):
+def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch(HOST_PATTERN, part) for part in value):
         raise ValueError("must be host names without ports, separated by commas: tasks.example.com, [::1]")
     return tuple(part.lower() for part in value)
 
 
-def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(ORIGIN.fullmatch(part) for part in value):
         raise ValueError("must be origins without paths, separated by commas: https://tasks.example.com")
     return tuple(map(normalize_origin, value))
 
 
 def normalize_origin(value: str) -> str:
-    """As browsers send it (RFC 6454 §6.2)."""
-    return OWN_PORT.sub(r"\1\2", value.lower())
+    """Write an origin as browsers send it (RFC 6454 §6.2)."""
+    return DEFAULT_PORT.sub(r"\1\2", value.lower())
 
 
-def _is_public_url(value: str) -> str:
-    if not re.fullmatch(rf"https?://{HOST}(:\d{{1,5}})?({PATH})*/?", value):
+def _check_public_url(value: str) -> str:
+    if not re.fullmatch(rf"https?://{HOST_PATTERN}(:\d{{1,5}})?({PATH_PATTERN})*/?", value):
         raise ValueError("must be an http or https URL, with no more than a host and a prefix: https://example.com/api")
     return value.rstrip("/")
 
 
-def _is_prefix(value: str) -> str:
-    if not re.fullmatch(rf"({PATH})*/?", value):
+def _check_prefix(value: str) -> str:
+    if not re.fullmatch(rf"({PATH_PATTERN})*/?", value):
         raise ValueError("must be a path: /api")
     return value.rstrip("/")
 
 
-def _imported(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+def _import_function(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     try:
         function = handler(value)
-    except Exception:  # noqa: BLE001 - whatever a module does when it is imported; its words may repeat the value
+    except Exception:  # noqa: BLE001 - an import may raise anything, and the message may repeat the value
         function = None
     if not iscoroutinefunction(function):
         raise ValueError("must be an async function that can be imported: package.module:function")
     return function
 
 
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Imported = Annotated[ImportString[Callable[..., Awaitable[None]]], WrapValidator(_imported)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+ImportedFunction = Annotated[ImportString[Callable[..., Awaitable[None]]], WrapValidator(_import_function)]
 
 
 class LiteralEnvFile(DotEnvSettingsSource):
-    """The .env file, taken literally. dotenv would replace `${HOME}` in a secret by the home of each process."""
+    """The .env file, read literally. dotenv would replace `${HOME}` in a secret by the home of each process."""
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
         values = dotenv_values(file_path, interpolate=False)
@@ -120,7 +120,7 @@ class LiteralEnvFile(DotEnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What .env.example lists; times are in seconds."""
+    """The settings, which .env.example explains. Times are in seconds."""
 
     model_config = SettingsConfigDict(
         env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     secret_key_previous: SecretStr | None = None
     jwt_private_key_file: Path | None = None
-    public_url: Annotated[str, AfterValidator(_is_public_url)] = "http://127.0.0.1:8000"
+    public_url: Annotated[str, AfterValidator(_check_public_url)] = "http://127.0.0.1:8000"
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
@@ -140,11 +140,11 @@ class Settings(BaseSettings):
     registration: Literal["open", "closed"] = "open"
     registration_limit: int = Field(60, ge=0, le=1_000_000)
     tasks_limit: int = Field(100_000, ge=0, le=1_000_000_000)
-    reset_hook: Imported | None = None
-    trusted_proxies: Annotated[Listed, AfterValidator(_are_networks)] = ()
-    allowed_hosts: Annotated[Listed, AfterValidator(_are_hosts)] = ()
-    cors_origins: Annotated[Listed, AfterValidator(_are_origins)] = ()
-    root_path: Annotated[str, AfterValidator(_is_prefix)] = ""
+    reset_hook: ImportedFunction | None = None
+    trusted_proxies: Annotated[CommaSeparated, AfterValidator(_check_networks)] = ()
+    allowed_hosts: Annotated[CommaSeparated, AfterValidator(_check_hosts)] = ()
+    cors_origins: Annotated[CommaSeparated, AfterValidator(_check_origins)] = ()
+    root_path: Annotated[str, AfterValidator(_check_prefix)] = ""
     log_format: LogFormat = Field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")
     log_requests: bool = True
     metrics: bool = False
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> URL:
-        """The parsed URL; `postgres` is spelled `postgresql` here."""
+        """Parse the URL. Its driver is `postgresql` for `postgres` too."""
         return read_database_url(self.database_url)
 
     @field_validator("database_url")
@@ -179,9 +179,9 @@ class Settings(BaseSettings):
 
 
 def check_secret(secret: str) -> None:
-    """Raise ValueError for a secret that is short, easy to guess, or another kind of key to jose.
+    """Raise ValueError if a secret is short, easy to guess, or another kind of key for jose.
 
-    White space at its ends is refused as well: an editor or a shell adds it on one host and not on the next.
+    It must have no white space at its ends: an editor or a shell adds it on one host and not on the next.
     """
     if secret != strip_secret(secret):
         raise ValueError("must not begin or end with white space or a byte order mark")
@@ -189,13 +189,13 @@ def check_secret(secret: str) -> None:
         raise ValueError(
             f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
-    if UNFIT.search(secret) or secret in PUBLISHED or len(set(secret)) < SECRET_BYTES // 4:
+    if PLACEHOLDER.search(secret) or secret in PUBLISHED_SECRETS or len(set(secret)) < SECRET_BYTES // 4:
         raise ValueError("must be random text, not a placeholder or a key pair's")
 
 
 def strip_secret(text: str) -> str:
     """Remove the white space and byte order marks that editors and shells leave around a secret."""
-    return AROUND_SECRET.sub("", text)
+    return SECRET_EDGES.sub("", text)
 
 
 def read_settings() -> Settings:
@@ -214,14 +214,16 @@ def read_settings() -> Settings:
 
 def unknown_names() -> list[str]:
     """Return a message for each name in `.env` that no setting has, with the setting that it resembles."""
-    known = [name.upper() for name in Settings.model_fields]
-    names = [name for name in dotenv_values(".env", interpolate=False) if name.upper() not in known]
-    near = {name: get_close_matches(name.upper(), known, 1) for name in names}
-    return [f".env: {name} is not a setting" + "".join(f": did you mean {n}?" for n in near[name]) for name in names]
+    known, messages = [name.upper() for name in Settings.model_fields], []
+    for name in dotenv_values(".env", interpolate=False):
+        if name.upper() not in known:
+            hints = [f": did you mean {near}?" for near in get_close_matches(name.upper(), known, 1)]
+            messages.append("".join([f".env: {name} is not a setting", *hints]))
+    return messages
 
 
 def _check_env_file(path: Path) -> None:
-    """dotenv skips what it cannot read, and with it perhaps the secret."""
+    """Refuse a line that dotenv cannot read. dotenv would skip it, and it may be the secret."""
     try:
         text = path.read_text("utf-8") if path.is_file() else ""
     except PermissionError:

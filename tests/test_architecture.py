@@ -131,6 +131,11 @@ def test_a_module_fits_in_a_few_screens(file: Path) -> None:
     assert lines <= MAX_LINES, f"{file} has {lines} lines, more than {MAX_LINES}: split it by idea"
 
 
+def test_nine_files_lie_outside_the_rooms() -> None:
+    names = sorted(path.name for path in APP.iterdir() if path.is_file())
+    assert len(names) <= 9, f"app/ has {names}: move the new file into a room"
+
+
 @pytest.mark.parametrize(("library", "allowed"), ONLY_IMPORTERS.items())
 def test_a_guarded_library_has_no_other_importer(library: str, allowed: set[str]) -> None:
     importers = {str(f.relative_to(APP)) for f in FILES if any(name.split(".")[0] == library for name in imports(f))}

@@ -1,4 +1,4 @@
-"""Settings: good ones are read from the environment or a .env file, and a bad one ends the start in one line."""
+"""The settings come from the environment or a .env file. A bad value is refused in one line."""
 
 import asyncio
 import os
@@ -233,7 +233,7 @@ def test_a_bad_value_in_a_dotenv_file_ends_the_start_too() -> None:
 
 
 def test_a_dotenv_file_that_is_not_text_ends_the_start_too() -> None:
-    """Windows' PowerShell 5 writes UTF-16 where a file is made by `>`."""
+    """Windows' PowerShell 5 writes UTF-16 when `>` makes a file."""
     Path(".env").write_text("REGISTRATION=closed\n", encoding="utf-16")
 
     assert refusal() == (".env: must be UTF-8 text",)

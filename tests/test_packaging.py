@@ -1,6 +1,7 @@
 """The declarations for package managers and for the workflow."""
 
 import ast
+import itertools
 import re
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from tests.support.processes import ROOT
@@ -65,3 +67,14 @@ def test_the_workflow_has_each_declared_python() -> None:
     declared_versions = re.findall(r":: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
     assert re.findall(r'"(3\.\d+)"', workflow) == 2 * declared_versions
+
+
+def test_the_lock_file_is_of_these_dependencies() -> None:
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    (own,) = [package for package in packages if package["name"] == PROJECT["name"]]
+    locked = {(each["name"], SpecifierSet(each.get("specifier", ""))) for each in own["metadata"]["requires-dist"]}
+    extras = PROJECT["optional-dependencies"].values()
+    requirements = [Requirement(text) for text in [*PROJECT["dependencies"], *itertools.chain(*extras)]]
+    wanted = {(canonicalize_name(each.name), each.specifier) for each in requirements}
+
+    assert locked - {(PROJECT["name"], SpecifierSet())} == wanted - {(PROJECT["name"], SpecifierSet())}, "run: uv lock"

@@ -1,4 +1,4 @@
-"""The kit, as those use it who build on the service: in a suite of their own, strict and with warnings as errors."""
+"""The kit as teams use it: in a suite of their own, strict and with warnings as errors."""
 
 from collections.abc import Mapping
 from json import dumps
@@ -253,7 +253,7 @@ def test_a_refusal_of_an_access_token_is_told_by_its_challenge(
 def altered(
     answer: Response, headers: Mapping[str, str] = {}, json: object = None, status: int | None = None
 ) -> Response:
-    """The answer, but for that."""
+    """Copy the answer with a change."""
     changed = Headers(answer.headers)
     changed.update(headers)
     content = answer.content if json is None else dumps(json).encode()

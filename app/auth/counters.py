@@ -22,7 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.auth.errors import TooManyAttempts
 from app.auth.models import Throttle
 from app.db.database import AnySelect
 from app.db.types import UTCDateTime
@@ -82,27 +81,6 @@ def add(connection: Connection, limits: Iterable[Limit], now: datetime, number: 
     by_key = {limit.key: limit for limit in ordered}
     rows = connection.execute(upsert, values).all()
     return {by_key[row.key]: row.resets_at for row in rows if row.hits > by_key[row.key].most}
-
-
-def refuse(reached: Ends, now: datetime) -> None:
-    """Raises TooManyAttempts if any limit is reached."""
-    if reached:
-        raise TooManyAttempts({limit.key: resets_at for limit, resets_at in reached.items()}, now)
-
-
-def check(connection: Connection, limit: Limit, now: datetime) -> None:
-    """Raises TooManyAttempts: the limit is reached."""
-    refuse(find_reached(connection, [limit], now), now)
-
-
-def count(connection: Connection, limit: Limit, now: datetime) -> None:
-    """Count one more.
-
-    Raises:
-        TooManyAttempts: another request was faster. The transaction must be rolled back.
-    """
-    refuse(add(connection, [limit], now), now)
-    purge_counts(connection, now, PURGED_AT_ONCE)
 
 
 DELETE_ACCOUNT_COUNTERS = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))

@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, select
 
-from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, check, count, find_reached, purge_counts, refuse
+from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, find_reached, purge_counts
+from app.auth.errors import TooManyAttempts
 from app.auth.local_throttle import LocalThrottle
 from app.auth.models import END, NETWORK, LoginSession, Throttle
 from app.auth.usernames import normalize_username
@@ -33,12 +34,12 @@ NO_ACCOUNT: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Attempt(NamedTuple):
-    """A password before it is checked."""
+    """A password before it is checked, or a request that only has to be counted."""
 
-    account_id: str
-    network: str
     limits: Sequence[Limit]
-    """The limits for the account from the network, for the network, and for the account or session from anywhere."""
+    """For a password: the account from the network, the network, and the account or session from anywhere."""
+    account_id: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class Limiter:
             TooManyAttempts: the limit is reached. Nothing has been written.
         """
         with self.local.once_a_second(limit.key, now):
-            await db.read(check, limit, now)
-            await db.write(count, limit, now)
+            await db.read(check_attempt, Attempt([limit]), now)
+            await db.write(reserve, Attempt([limit]), now)
 
     @property
     def _window(self) -> timedelta:
@@ -94,7 +95,7 @@ class Limiter:
             self.address(network),
             Limit(half + self._key(*from_anywhere)[:HALF_KEY], most * WIDE_FACTOR, DAY, since_latest=True),
         )
-        return Attempt(account_id, network, limits)
+        return Attempt(limits, account_id, network)
 
     def _key(self, *parts: str) -> str:
         return hmac.digest(self.secret.encode(), "\0".join(parts).encode(), "sha256").hex()
@@ -143,8 +144,9 @@ HAS_HAD_SESSION = select(
 def _refuse(connection: Connection, attempt: Attempt, reached: Ends, now: datetime) -> None:
     """Raises TooManyAttempts, unless the third limit is the only one and the account has had a session there."""
     *_, anywhere = attempt.limits
-    if anywhere in reached:
+    if attempt.account_id and anywhere in reached:
         values = {"account_id": attempt.account_id, "network": attempt.network, "since": now - KNOWN_FOR}
         if connection.execute(HAS_HAD_SESSION, values).scalar_one():
             del reached[anywhere]
-    refuse(reached, now)
+    if reached:
+        raise TooManyAttempts({limit.key: resets_at for limit, resets_at in reached.items()}, now)

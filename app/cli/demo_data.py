@@ -59,7 +59,7 @@ def _users(user_ids: list[str], tag: str, password_hash: str, now: datetime) -> 
 
 
 def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str, Any]]:
-    """One after the other over the last year; one in four is public, and two in three have a due date."""
+    """Spread the tasks over the last year. One in four is public, and two in three have a due date."""
     chance = random.Random(count)  # noqa: S311 - not for secrets
     for number in range(count):
         created_at = now - A_YEAR * (count - number) / count
@@ -79,6 +79,6 @@ def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str,
         }
 
 
-def _analyze(connection: Connection) -> None:  # pragma: no cover - in a greenlet alone
-    """Let PostgreSQL know at once how much there is by now, and of what."""
+def _analyze(connection: Connection) -> None:  # pragma: no cover - runs in a greenlet
+    """Tell PostgreSQL's planner about the new rows."""
     connection.execute(text("ANALYZE users, tasks"))

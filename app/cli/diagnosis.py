@@ -1,4 +1,4 @@
-"""The doctor: finds what is wrong or unsafe with an installation, and says what to do about it."""
+"""The doctor finds faults of an installation, and says what to do about them."""
 
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -40,11 +40,11 @@ class Fault(NamedTuple):
 
 
 def diagnose(clock: Clock) -> list[Fault]:
-    """Look at the settings, the files that they name, and the database."""
+    """Examine the libraries, the settings, the files that they name, and the database."""
     try:
         settings = read_settings()
     except BadSettings as error:
-        return [Fault(message, "The service does not start before this is mended.") for message in error.messages]
+        return [Fault(message, "Fix this: the service does not start until then.") for message in error.messages]
     return [
         *_examine_libraries(),
         *_examine_settings(settings),
@@ -67,39 +67,41 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
     if not LOOPBACK_OR_HTTPS.match(settings.public_url):
         yield Fault(
             "PUBLIC_URL is not https: passwords and tokens cross the network in clear.",
-            "Put a proxy in front that has a certificate, and give PUBLIC_URL as clients see it.",
+            "Put a proxy with a certificate in front, and set PUBLIC_URL to the address that clients use.",
         )
     if settings.secret_key is not None and settings.secret_key == settings.secret_key_previous:
-        yield Fault("SECRET_KEY_PREVIOUS is SECRET_KEY.", "Drop it, or give the one that was there before.")
+        yield Fault("SECRET_KEY_PREVIOUS is SECRET_KEY.", "Remove it, or set it to the secret before the present one.")
     if "*" in settings.cors_origins:
         yield Fault(
-            "CORS_ORIGINS lets pages of every origin call from a browser.",
+            "CORS_ORIGINS lets the pages of every origin call the service.",
             "Name the origins of your own pages: https://app.example.com",
         )
     if is_public and settings.registration == "open" and "registration" not in settings.model_fields_set:
         yield Fault(
             "Anybody who reaches PUBLIC_URL can make an account.",
-            "Set REGISTRATION=closed; or REGISTRATION=open, where that is meant.",
+            "Set REGISTRATION=closed. If that is what you want, set REGISTRATION=open.",
         )
     public_host = (urlsplit(settings.public_url).hostname or "").lower()
     if settings.allowed_hosts and public_host not in [host.strip("[]") for host in settings.allowed_hosts]:
-        yield Fault("ALLOWED_HOSTS lacks the host of PUBLIC_URL: nobody is answered there.", f"Add {public_host}.")
+        yield Fault(
+            "ALLOWED_HOSTS lacks the host of PUBLIC_URL: the service answers nobody there.", f"Add {public_host}."
+        )
     if settings.public_url.startswith("https://") and not settings.trusted_proxies:
         yield Fault(
-            "TRUSTED_PROXIES does not name the proxy: to the throttle all clients have its address.",
-            "Name its address, as this host sees it.",
+            "TRUSTED_PROXIES does not name the proxy: the throttle counts all clients as one.",
+            "Set it to the address of the proxy, as this host sees it.",
         )
     for network in map(ip_network, settings.trusted_proxies):
         is_large = network.prefixlen < SHORTEST_PREFIX[network.version] or network.overlaps(IPV4_MAPPED)
         if is_large or (not network.is_private and network.num_addresses > MAX_PUBLIC_ADDRESSES):
             yield Fault(
-                f"TRUSTED_PROXIES trusts {network.num_addresses:,} addresses: any of them can pass for any client.",
+                f"TRUSTED_PROXIES trusts {network.num_addresses:,} addresses: each can pretend to be any client.",
                 "Name the addresses of your proxies.",
             )
 
 
 def _is_private(host: str) -> bool:
-    """Whether only this host, or its own network, has a server of that name."""
+    """Whether the name is known only on this host or in its own network."""
     try:
         return ip_address(host.strip("[]")).is_private
     except ValueError:
@@ -116,10 +118,10 @@ def _examine_files(settings: Settings) -> Iterator[Fault]:
     try:
         if settings.secret_key or secret_file(settings).exists():
             load_tokens(settings)
-        else:  # which would make a secret
+        else:  # load_tokens would make a secret
             key_pairs(settings.jwt_private_key_file)
     except BadSettings as error:
-        yield Fault(f"{error}.", "The service does not start before this is mended.")
+        yield Fault(f"{error}.", "Fix this: the service does not start until then.")
     if file and file.exists() and file.stat().st_mode & stat.S_IRWXO:
         yield Fault(f"{file} is open to every user of this host.", f"chmod o= {file}")
     if file and _file_system(file.resolve()) in NETWORKED:
@@ -130,7 +132,7 @@ def _examine_files(settings: Settings) -> Iterator[Fault]:
 
 
 def _file_system(path: Path) -> str:
-    """The kind of file system that a path is on; empty where the host does not say."""
+    """Return the kind of file system that a path is on, or an empty text if the host does not say."""
     mounts = [line.split()[1:3] for line in MOUNTS.read_text().splitlines()] if MOUNTS.exists() else []
     around = [(len(where), kind) for where, kind in mounts if path.is_relative_to(where)]
     return max(around, default=(0, ""))[1]
@@ -138,13 +140,13 @@ def _file_system(path: Path) -> str:
 
 def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
     if settings.database.drivername == "sqlite" and not Path(settings.database.database or "").exists():
-        return []  # the service makes it; to look would make it too
+        return []  # to open the file would make it
 
     async def look(database: Database) -> list[Fault]:
         try:
             return [fault async for fault in _examine_rows(database, settings, clock)]
         except DatabaseUnavailable:
-            return [Fault("The database cannot be reached.", "See that it runs, and that DATABASE_URL names it.")]
+            return [Fault("The database cannot be reached.", "Check that it runs, and that DATABASE_URL is right.")]
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
 
@@ -157,28 +159,28 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
         if abs(off) > CLOCK_SKEW:
             yield Fault(
                 f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
-                "Keep both with NTP: tokens and sessions end by the clock.",
+                "Set both by NTP: tokens and sessions end by the clock.",
             )
     if not await database.read(is_current):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
     if not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions):
         yield Fault(
-            f"{secret_file(settings)} is gone: the service would make another, and end every session.",
+            f"{secret_file(settings)} is gone: the service would make a new one, and end every session.",
             "Put it back, from the backup of the database.",
         )
     if await database.read(has_unindexed):
-        yield Fault("Searches do not find every task: an older version has made some.", "python -m app migrate")
+        yield Fault("Searches do not find every task: an older version wrote some of them.", "python -m app migrate")
     names = sorted([name async for name in _weakly_hashed(database)])
     if names:
         some = ", ".join(names[:3]) + (", …" if names[3:] else "")
         yield Fault(
             f"{len(names)} passwords are hashed more weakly than today's: {some}.",
-            "The next login mends it; for those who do not come: python -m app users set-password, or disable.",
+            "The next login fixes it. For users who do not log in: python -m app users set-password, or disable.",
         )
 
 
-def _clock(connection: Connection) -> datetime:  # pragma: no cover - in a greenlet alone
+def _clock(connection: Connection) -> datetime:  # pragma: no cover - runs in a greenlet
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return now
 

@@ -43,7 +43,7 @@ def new() -> None:
     typer.echo("Restart every process: the key signs then." if is_first else PUBLISHED_FIRST.format(kid=kid), err=True)
 
 
-# One id in 64 begins with a dash, and may go on with an h.
+# One id in 64 begins with a dash. With -h as an option, such an id with an h in it would ask for help.
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def use(kid: Annotated[str, typer.Argument(help="The key's id, as `keys list` prints it.")]) -> None:
     """Let a key pair of the file sign. The others still verify."""

@@ -1,11 +1,11 @@
-"""How a command works on the database, and on accounts."""
+"""Helpers for commands that work on the database or on accounts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from app.auth.passwords import Cost
 from app.auth.services import open_services
@@ -21,15 +21,16 @@ from app.pagination.page import Page, PageQuery
 from app.tasks.search import BACKFILL
 from app.users.accounts import Administration
 from app.users.deletion import delete_ended
+from app.users.service import get_user_by_name
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=PageQuery)
 
 
 def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float = WAIT) -> T:
-    """Run `f` on the accounts in the database of the settings.
+    """Run `f` with the rules of accounts, on the database of the settings.
 
-    Its events go to standard error, as the service would log them, with "command line" in the place of a request's id.
+    Events go to standard error, as in the service, with "command line" in the place of the id of a request.
     """
     settings = read_settings()
     configure_logging(settings.log_format)
@@ -41,6 +42,17 @@ def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float
             return await f(Administration(services, database, utc_now()))
 
     return with_database(settings, run, wait)
+
+
+def with_account(name: str, f: Callable[[Administration, RowMapping], Awaitable[object]], wait: float = WAIT) -> str:
+    """Run `f` on the account of a user. Return the username as it was registered."""
+
+    async def run(administration: Administration) -> str:
+        user = await administration.db.read(get_user_by_name, name)
+        await f(administration, user)
+        return str(user["username"])
+
+    return with_administration(run, wait)
 
 
 def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: float = WAIT) -> T:

@@ -50,8 +50,9 @@ def serve(
     for warning in (*unknown_names(), *_warnings(settings, host)):
         typer.echo(f"warning: {warning}", err=True)
     load_tokens(settings)
+    state = with_database(settings, _prepare)
     listeners = _bind(host, port)
-    typer.echo(with_database(settings, _prepare))
+    typer.echo(state)
     configure_logging(settings.log_format)
     os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
     announcement = ANNOUNCEMENT.format(url=url + settings.root_path)

@@ -8,6 +8,8 @@ import typer
 from app.cli.terminal import AsJSON, Name, group, print_json
 
 if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+
     from app.db.database import Database
     from app.users.accounts import Administration
 
@@ -48,15 +50,13 @@ def revoke(
     session: Annotated[UUID | None, typer.Option(help="End only the session with this id.")] = None,
 ) -> None:
     """End a user's sessions. Their tokens stop working at once."""
-    from app.cli.run import with_administration
-    from app.users.service import get_user_by_name
+    from app.cli.run import with_account
 
-    async def run(administration: "Administration") -> str:
-        user = await administration.db.read(get_user_by_name, name)
+    async def run(administration: "Administration", user: "RowMapping") -> None:
         if session is None:
             await administration.end_sessions(user["id"])
-            return f"Ended every session of {user['username']}."
-        await administration.end_session(user["id"], str(session))
-        return f"Ended a session of {user['username']}."
+        else:
+            await administration.end_session(user["id"], str(session))
 
-    typer.echo(with_administration(run))
+    username = with_account(name, run)
+    typer.echo(f"Ended {'a session' if session else 'every session'} of {username}.")

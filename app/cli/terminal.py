@@ -20,9 +20,9 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 
 
 class CommandLine(TyperGroup):
-    """The commands. An error with a message for the user ends a command with that line on standard error.
+    """The commands. An error for the user is one line on standard error.
 
-    The exit code is 2 for settings that cannot be used, as for wrong options, and 1 for all else.
+    The exit code is 2 for bad settings, as for wrong options. It is 1 for every other error.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -62,7 +62,7 @@ def read_password() -> str:
 
 
 def validate(kind: Any, **fields: object) -> Any:
-    """Return the fields as a schema has them. Each fault is one line, and the exit code is 1."""
+    """Validate fields by a schema. Faults end the command with one line and exit code 1."""
     from pydantic import TypeAdapter, ValidationError
 
     try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.db.database import Database
     from app.users.accounts import Administration
 
-Work = Callable[["Administration", "RowMapping"], Awaitable[object]]
+Action = Callable[["Administration", "RowMapping"], Awaitable[object]]
 
 PAGE = 100
 
@@ -69,31 +69,31 @@ def list_(
 @cli.command()
 def disable(name: Name) -> None:
     """Disable a user and end their sessions."""
-    _work_on(name, "Disabled {}.", lambda accounts, user: accounts.change(user["id"], {"is_active": False}))
+    _act(name, "Disabled", lambda accounts, user: accounts.change(user["id"], {"is_active": False}))
 
 
 @cli.command()
 def enable(name: Name) -> None:
     """Enable a user, and forget their failed logins."""
-    _work_on(name, "Enabled {}.", lambda accounts, user: accounts.change(user["id"], {"is_active": True}))
+    _act(name, "Enabled", lambda accounts, user: accounts.change(user["id"], {"is_active": True}))
 
 
 @cli.command()
 def unlock(name: Name) -> None:
     """Forget a user's failed logins. Addresses that have failed with too many accounts must still wait."""
-    _work_on(name, "Unlocked {}.", lambda accounts, user: accounts.unlock(user["id"]))
+    _act(name, "Unlocked", lambda accounts, user: accounts.unlock(user["id"]))
 
 
 @cli.command()
 def promote(name: Name) -> None:
     """Grant administrator rights, from the user's next login."""
-    _work_on(name, "Promoted {}.", lambda accounts, user: accounts.change(user["id"], {"is_admin": True}))
+    _act(name, "Promoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": True}))
 
 
 @cli.command()
 def demote(name: Name) -> None:
     """Withdraw administrator rights, and end the sessions that have the scope admin."""
-    _work_on(name, "Demoted {}.", lambda accounts, user: accounts.change(user["id"], {"is_admin": False}))
+    _act(name, "Demoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": False}))
 
 
 @cli.command()
@@ -105,23 +105,26 @@ def set_password(name: Name) -> None:
         fields: PasswordSet = validate(PasswordSet, new_password=read_password())
         await administration.set_password(user, fields)
 
-    _work_on(name, "Set the password of {}.", run)
+    _act(name, "Set the password of", run)
 
 
 @cli.command()
 def reset_token(name: Name) -> None:
     """Print a token with which a user sets a new password, once, within an hour. It voids the token before."""
 
+    from app.cli.run import with_account
+
     async def run(administration: "Administration", user: "RowMapping") -> None:
         reset = await administration.issue_reset(user["id"])
         typer.echo(reset.reset_token)
 
-    _work_on(name, "", run)
+    with_account(name, run)
 
 
 @cli.command()
 def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Delete a user, with their tasks and sessions."""
+    from app.cli.run import with_account
     from app.db.batches import in_batches, total
     from app.db.migrations import PATIENCE
     from app.users.deletion import delete_rows
@@ -132,19 +135,11 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not a
         await administration.delete(user["id"])
         await total(in_batches(administration.services.database, delete_rows, user["id"]))
 
-    _work_on(name, "Deleted {}.", run, PATIENCE)
+    typer.echo(f"Deleted {with_account(name, run, PATIENCE)}.")
 
 
-def _work_on(name: str, done: str, work: Work, wait: float | None = None) -> None:
-    """Do something to the account of a user, and say that it is done."""
-    from app.cli.run import with_administration
-    from app.db.connect import WAIT
-    from app.users.service import get_user_by_name
+def _act(name: str, done: str, action: Action) -> None:
+    """Act on the account of a user, and say that it is done."""
+    from app.cli.run import with_account
 
-    async def run(administration: "Administration") -> None:
-        user = await administration.db.read(get_user_by_name, name)
-        await work(administration, user)
-        if done:
-            typer.echo(done.format(user["username"]))
-
-    with_administration(run, wait or WAIT)
+    typer.echo(f"{done} {with_account(name, action)}.")

@@ -5,6 +5,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -63,6 +64,7 @@ def decode_cursor(context: str, cursor: str, key: Codec | None, id_: Codec) -> P
         raise BadCursor from error
 
 
+@lru_cache(512)
 def codec_of(column: Column) -> Codec:
     """Find how a cursor holds the values of a column, by its type.
 

@@ -1,7 +1,7 @@
 """Sort orders, and their pages. A page is read by its position in the order: page 1,000 costs what page 1 costs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -32,31 +32,29 @@ class SortOrder:
     queries for it are kept.
 
     Raises:
-        TypeError: no cursor can hold the key or the id.
+        TypeError: no cursor can hold the key or the id, or nothing says how to read the key from a row.
     """
 
     id: Column
     key: Column | None = None
     descending: bool = False
-    has_nulls: bool | None = None
-    """Whether there may be rows without a key. By default the column says so."""
     id_of: Callable[[AnyRow], Any] = attrgetter("id")
     """Reads the id from a row."""
     key_of: Callable[[AnyRow], Any] | None = None
-    """Reads the key from a row. By default it is the row's value of the column."""
-    _codecs: tuple[Codec | None, Codec] = field(init=False)
+    """Reads the key from a row. A column needs none: the row has its value."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_codecs", (None if self.key is None else codec_of(self.key), codec_of(self.id)))
+        self._codecs()
+        if self.key is not None and self.key_of is None and not getattr(self.key, "key", None):
+            raise TypeError(f"a row has no value of {self.key}: say how to read it, by `key_of`")
+
+    def _codecs(self) -> tuple[Codec | None, Codec]:
+        return None if self.key is None else codec_of(self.key), codec_of(self.id)
+
+    def _position(self, row: AnyRow) -> Position:
         if self.key is None:
-            return
-        if self.has_nulls is None:
-            object.__setattr__(self, "has_nulls", getattr(self.key, "nullable", True))
-        if self.key_of is None:
-            name = getattr(self.key, "key", None)
-            if name is None:
-                raise TypeError(f"a row has no value of {self.key}: say how to read it, by `key_of`")
-            object.__setattr__(self, "key_of", attrgetter(name))
+            return Position(None, self.id_of(row))
+        return Position(self.key_of(row) if self.key_of else getattr(row, str(self.key.key)), self.id_of(row))
 
     def page(
         self,
@@ -80,13 +78,13 @@ class SortOrder:
             BadCursor: the cursor is not of this list in this order with these filters.
         """
         context = query.context(name)
-        after = decode_cursor(context, query.cursor, *self._codecs) if query.cursor is not None else None
+        after = decode_cursor(context, query.cursor, *self._codecs()) if query.cursor is not None else None
         position = {"after_key": after.key, "after_id": after.id} if after else {}
         rows: list[AnyRow] = []
         size = 0
 
         def cursor_after(row: AnyRow) -> str:
-            return encode_cursor(context, Position(self.key_of and self.key_of(row), self.id_of(row)), *self._codecs)
+            return encode_cursor(context, self._position(row), *self._codecs())
 
         for part in self._ranges(after, skip_nulls=skip_nulls):
             statement = _range(self, rows_of, part, connection.dialect.name, avoid_order_index)
@@ -109,13 +107,19 @@ class SortOrder:
             yield IndexRange(has_key=False, after_cursor=after_cursor)
         else:
             yield IndexRange(has_key=True, after_cursor=after_cursor)
-            if self.has_nulls and not skip_nulls:
+            if getattr(self.key, "nullable", True) and not skip_nulls:
                 yield IndexRange(has_key=False, after_cursor=False)
 
 
 @lru_cache(512)
 def _range(order: SortOrder, rows_of: AnySelect, part: IndexRange, dialect: str, avoid_order_index: bool) -> AnySelect:
-    """Make the query for a part of an order, once: to make it takes longer than to run it."""
+    """Make the query for a part of an order, once: to make it takes longer than to run it.
+
+    Raises:
+        TypeError: the rows do not have the key that they are sorted by.
+    """
+    if order.key is not None and order.key_of is None and str(order.key.key) not in rows_of.exported_columns:
+        raise TypeError(f"the list is sorted by {order.key}, and does not select it: add the column, or a `key_of`")
     columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]
     if order.key is not None and not (part.has_key and part.after_cursor):
         rows_of = rows_of.where(order.key.is_not(None) if part.has_key else order.key.is_(None))

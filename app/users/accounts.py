@@ -81,11 +81,7 @@ class Accounts:
         log_event("password_reset", user_id=account.id)
 
     async def delete(self, db: CallerDatabase) -> None:
-        """Delete the caller's account. Its rows are deleted in the background.
-
-        Raises:
-            StaleLogin, LastAdministrator
-        """
+        """Delete the caller's account. Its rows are deleted in the background. Raises StaleLogin, LastAdministrator."""
         has_rows = await db.write(service.delete_profile, self.now)
         log_event("user_deleted")
         if has_rows:
@@ -96,7 +92,7 @@ class Accounts:
 class Administration:
     """Actions on any account, by administrators and the command line.
 
-    The database is in the hands of an administrator, which each transaction checks, or else of the command line.
+    `db` is the database of an administrator, which checks the caller in each transaction, or that of the command line.
     """
 
     services: Services
@@ -104,7 +100,7 @@ class Administration:
     now: datetime
 
     async def add(self, fields: NewUser, *, is_admin: bool) -> None:
-        """Make an account, be registration open or not. Raises WeakPassword, UsernameTaken."""
+        """Make an account, even if registration is closed. Raises WeakPassword, UsernameTaken."""
         await _create(self.services, fields, self.now, network="", is_admin=is_admin)
 
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:

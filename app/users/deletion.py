@@ -1,4 +1,4 @@
-"""The end of an account: it is gone at once, and its rows are deleted in batches."""
+"""The deletion of an account: the account is gone at once, and its rows are deleted in batches."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime

@@ -12,7 +12,7 @@ from app.users.accounts import Accounts, Administration
 
 
 async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDatabase:
-    """Check the age of the login before the body, where the body has an e-mail address, valid or not."""
+    """Check the age of the login before the body, if the body has an e-mail address, valid or not."""
     body = getattr(request, "parsed", None)
     if isinstance(body, dict) and "email" in body:
         request.state.check_caller = replace(db, max_age=settings.fresh_login).current_user

@@ -1,4 +1,4 @@
-"""Why an account cannot be made, found, changed or recovered.
+"""The errors of accounts.
 
 AppError
 ├── RegistrationClosed  403

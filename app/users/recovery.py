@@ -1,4 +1,4 @@
-"""Account recovery without a mail server: a token sets a new password, once, within an hour."""
+"""Account recovery without a mail server: a reset token sets a new password, once, within an hour."""
 
 import asyncio
 import hashlib

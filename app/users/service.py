@@ -118,11 +118,7 @@ def get_user(connection: Connection, user_id: str) -> RowMapping:
 
 
 def get_user_by_name(connection: Connection, username: str) -> RowMapping:
-    """Read a user by a name that logs them in.
-
-    Raises:
-        UserNotFound
-    """
+    """Read a user by a name that logs them in. Raises UserNotFound."""
     return _one(connection, SELECT_USER_BY_NAME, UserNotFound, {"username": normalize_username(username)})
 
 
@@ -151,21 +147,13 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
 
 
 def unlock(connection: Connection, user_id: str, counters: Keys) -> None:
-    """Delete the counters of a user's failed logins.
-
-    Raises:
-        UserNotFound
-    """
+    """Delete the counters of a user's failed logins. Raises UserNotFound."""
     get_user(connection, user_id)
     forget(connection, counters)
 
 
 def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
-    """End every session of a user.
-
-    Raises:
-        UserNotFound
-    """
+    """End every session of a user. Raises UserNotFound."""
     _one(connection, SELECT_USERS.where(User.id == user_id).with_for_update(key_share=True), UserNotFound)
     end_sessions_of(connection, user_id, "revoked", now)
 

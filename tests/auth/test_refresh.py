@@ -16,6 +16,7 @@ from tests.support.accounts import (
     EVERYTHING,
     PASSWORD,
     Login,
+    add_user,
     log_in,
     refresh,
     refreshed,
@@ -83,6 +84,19 @@ def test_the_answer_is_that_of_a_login(client: TestClient) -> None:
         "scope": EVERYTHING,
     }
     assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("scope", ["", "tasks:read", "admin"])
+def test_a_refresh_is_one_statement(client: TestClient, statements: list[str], scope: str) -> None:
+    """So it needs no transaction, and a crash leaves the old generation or the new one."""
+    add_user(client, "ada", is_admin=True)
+    login = log_in(client)
+    statements.clear()
+
+    refreshed(client, login.refresh_token, scope=scope)
+
+    [statement] = statements
+    assert statement.startswith("UPDATE sessions SET generation")
 
 
 def test_a_repeat_within_the_grace_gets_the_very_same_successor(client: TestClient, clock: MovableClock) -> None:

@@ -1,4 +1,4 @@
-"""python -m app check: each fault that is planted is found, and nothing else."""
+"""python -m app check finds each planted fault, and nothing else."""
 
 import re
 from datetime import timedelta
@@ -123,7 +123,7 @@ def test_a_kept_secret_that_everybody_can_read(sqlite_url: str) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
-    """But for where nobody could notice."""
+    """Unless there is no session that would end."""
     settings = {"database_url": sqlite_url}
     for name in "ada", "bob":
         run("users", "add", name, stdin="correct horse battery\n", **settings)
@@ -136,7 +136,7 @@ def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
 
     [fault] = faults(run, **settings)
 
-    assert fault.endswith("tasks.db.secret is gone: the service would make another, and end every session.")
+    assert fault.endswith("tasks.db.secret is gone: the service would make a new one, and end every session.")
     assert not Path("tasks.db.secret").exists()
 
 
@@ -160,7 +160,7 @@ def test_a_database_that_is_open_to_everybody(sqlite_url: str, mode: int) -> Non
 def test_hosts_that_are_not_the_public_one(app: Run) -> None:
     [fault] = faults(app, **GOOD, allowed_hosts="other.example.com")
 
-    assert fault == "ALLOWED_HOSTS lacks the host of PUBLIC_URL: nobody is answered there."
+    assert fault == "ALLOWED_HOSTS lacks the host of PUBLIC_URL: the service answers nobody there."
     assert faults(app, **GOOD, allowed_hosts="other.example.com, TASKS.example.com") == []
     assert faults(app, **LOCAL, public_url="http://[::1]:8000", allowed_hosts="[::1]") == []
 
@@ -196,7 +196,7 @@ def test_tasks_that_no_search_finds(app: Run, client: TestClient, sql: Sql) -> N
     create_task(client, ada)
     sql("UPDATE tasks SET words = NULL")
 
-    assert faults(app, **GOOD) == ["Searches do not find every task: an older version has made some."]
+    assert faults(app, **GOOD) == ["Searches do not find every task: an older version wrote some of them."]
 
     assert app("migrate", **GOOD).exit_code == 0
     assert faults(app, **GOOD) == []
@@ -226,7 +226,7 @@ def test_sqlite_on_a_network_file_system(sqlite_url: str, monkeypatch: pytest.Mo
 
 
 def test_cors_for_every_origin(app: Run) -> None:
-    assert faults(app, **GOOD, cors_origins="*") == ["CORS_ORIGINS lets pages of every origin call from a browser."]
+    assert faults(app, **GOOD, cors_origins="*") == ["CORS_ORIGINS lets the pages of every origin call the service."]
 
 
 @pytest.mark.parametrize("host", ["tasks.example.com", "8.8.8.8:8000"])
@@ -263,13 +263,13 @@ def test_a_clock_that_is_off(postgres_url: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_hashes_that_are_weak_or_old_until_they_are_made_anew(app: Run, client: TestClient, sql: Sql) -> None:
     for name in "ada", "bob", "dan", "eve":
-        register(client, name)  # with a cheaper hash than the command's
+        register(client, name)  # with a cheaper hash than the command makes
     app("users", "add", "root", stdin="correct horse battery\n", **GOOD)
     sql(f"UPDATE users SET password_hash = '{BCRYPT}' WHERE username = 'eve'")
 
     assert faults(app, **GOOD) == ["4 passwords are hashed more weakly than today's: ada, bob, dan, …."]
 
-    log_in(client, "ada")  # at the test's cost: no stronger
+    log_in(client, "ada")  # the test's cost makes no stronger hash
     sql("DELETE FROM users WHERE username = 'bob'")
     sql("UPDATE users SET is_active = FALSE WHERE username = 'dan'")
     assert faults(app, **GOOD) == ["2 passwords are hashed more weakly than today's: ada, eve."]

@@ -1,4 +1,4 @@
-"""python -m app: what goes wrong is one line and an exit code."""
+"""python -m app: every error is one line and an exit code."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from app.db.database import Database, DatabaseUnavailable
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import EVERY_SCOPE, PASSWORD, log_in
 from tests.support.command_line import run
-from tests.support.processes import environment
+from tests.support.processes import environment, free_port
 
 SLOW = ["alembic", "asyncio", "cryptography", "fastapi", "jose", "pydantic", "sqlalchemy", "uvicorn"]
 
@@ -54,7 +54,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(sqlite_url: str) -> None:
         file.seek(18)  # fileformat.html §1.3.3: versions to write and to read that nobody knows yet
         file.write(b"\x09\x09")
 
-    refused = run("serve", database_url=sqlite_url)
+    refused = run("serve", "--port", str(free_port()), database_url=sqlite_url)
 
     assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
 
@@ -68,7 +68,7 @@ def test_a_database_that_is_away_is_one_line() -> None:
 def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:
     Path("tasks.db.secret").touch(0o600)
 
-    refused = run("serve", database_url=sqlite_url)
+    refused = run("serve", "--port", str(free_port()), database_url=sqlite_url)
 
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"error: {Path.cwd()}/tasks.db.secret is damaged: it must have at least 32 bytes")
@@ -151,7 +151,7 @@ def test_a_number_that_is_out_of_range_is_refused(words: str) -> None:
 def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) -> None:
     environ = environment(database_url=postgres_url, secret_key=SECRET)
     words = [sys.executable, "-m", "app", "demo", "--tasks", "1000000"]
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child is deaf to it where its parent ignores it
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child ignores the signal if its parent does
     try:
         process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     finally:
@@ -169,7 +169,7 @@ def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) 
 
 @on_one_database
 def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings) -> None:
-    """As asyncpg does at some moments."""
+    """asyncpg does so at some moments."""
 
     async def interrupted(_: Database) -> None:
         task = asyncio.current_task()
@@ -182,7 +182,7 @@ def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings)
 
 
 def wait_for_tasks(url: str, process: "subprocess.Popen[str]") -> None:
-    """Until the tasks are being made."""
+    """Wait until the command makes tasks."""
     while execute(make_url(url), "SELECT count(*) FROM tasks") == [(0,)]:
         assert process.poll() is None, process.communicate()[0]
 

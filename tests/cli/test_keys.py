@@ -1,4 +1,4 @@
-"""python -m app keys: a rotation with commands alone, each step of which logs nobody out."""
+"""python -m app keys: commands rotate the keys, and no step logs anyone out."""
 
 import json
 import re

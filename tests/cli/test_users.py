@@ -1,4 +1,4 @@
-"""python -m app users, sessions and purge: what an operator does, on the database that the service works on."""
+"""python -m app users, sessions and purge work on the database of the service."""
 
 import json
 import re
@@ -143,7 +143,7 @@ def test_a_password_that_is_set_works_at_once_when_throttled(client: TestClient,
 
 
 def test_a_piped_password_is_what_can_be_typed(client: TestClient, database_url: str) -> None:
-    """PowerShell pipes a byte order mark in front, and a carriage return behind."""
+    """PowerShell adds a byte order mark in front and a carriage return at the end."""
     piped = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
     environ = environment(database_url=database_url, secret_key=SECRET)
 
@@ -186,7 +186,7 @@ def test_a_password_that_will_not_do_is_refused(client: TestClient, app: Run, pa
 
 def test_a_reset_token_is_printed_and_good_once(client: TestClient, app: Run, clock: MovableClock) -> None:
     register(client)
-    clock.now = utc_now()  # the command's own
+    clock.now = utc_now()  # the clock of the command
 
     token = app("users", "reset-token", "ada").stdout.strip()
 

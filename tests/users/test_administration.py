@@ -1,4 +1,4 @@
-"""/users and /users/{id}: what administrators do with everyone's accounts."""
+"""/users and /users/{id}: administrators manage everybody's accounts."""
 
 from concurrent.futures import ThreadPoolExecutor
 

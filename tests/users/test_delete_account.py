@@ -1,4 +1,4 @@
-"""DELETE /users/me: everything of the user's goes along, and nothing of it comes back with the name."""
+"""DELETE /users/me deletes everything of the user. Nothing comes back with the name."""
 
 import asyncio
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_a_new_account_of_the_same_name_is_another_user(client: TestClient) -> N
     assert refresh(client, former.refresh_token).status_code == 400
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # on SQLite a writer has it to itself
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "k"}], ids=["plain", "key"])
 def test_a_task_that_is_made_while_its_owner_goes_is_not_made(
     client: TestClient, sql: Sql, key: dict[str, str]
@@ -117,7 +117,7 @@ def test_a_request_whose_user_goes_has_a_bad_token(
 def test_a_password_that_just_changed_is_not_the_current_one(
     client: TestClient, settings: Settings, clock: MovableClock, sql: Sql
 ) -> None:
-    """Nor can one be held between the check of the current password and the change."""
+    """The test cannot stop a request between the check of the password and the change either."""
     login = sign_up(client)
     user_id = client.get("/users/me", headers=login.headers).json()["id"]
     user = CurrentUser(user_id, "ada", new_id(clock()), frozenset(), clock())

@@ -1,4 +1,4 @@
-"""Accounts with many rows: gone at once, and deleted in batches by whoever comes to it."""
+"""Accounts with many rows are gone at once. Any process deletes the rows, in batches."""
 
 import asyncio
 import logging
@@ -65,7 +65,7 @@ def on_database(settings: Settings, f: Callable[..., Any], *args: object) -> Non
 
 @pytest.fixture
 def half_deleted(client: TestClient, ada: Login, settings: Settings, clock: MovableClock) -> str:
-    """The id of ada's account, which another process was deleting when it stopped."""
+    """The id of ada's account. Another process stopped while it deleted the rows."""
     found = user_id(client, ada)
     on_database(settings, delete_user, found, clock())
     return found

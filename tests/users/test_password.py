@@ -1,4 +1,4 @@
-"""PUT /users/me/password, and what a password may be: long enough, not known to everyone, and any text at all."""
+"""PUT /users/me/password, and the rules of passwords: long enough, not common, and any text otherwise."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -109,7 +109,7 @@ def test_a_weak_or_unstorable_password_registers_nobody(client: TestClient, sql:
 
 
 def test_a_password_is_not_the_e_mail_address(client: TestClient, root: Login) -> None:
-    """Letter case aside, wherever a password is chosen."""
+    """Letter case does not matter, and the rule holds wherever a user sets a password."""
     address = "Ada.L@example.com"
     refused = client.post("/users", json={"username": "ada", "password": "ada.l@EXAMPLE.com", "email": address})
     assert (faults(refused), refused.json()["detail"][0]["msg"]) == ([["body"]], "The password is the e-mail address")
@@ -162,7 +162,7 @@ def test_any_other_text_is_a_password_and_only_that_very_text(client: TestClient
 
 @pytest.mark.parametrize("length", [8, 128])
 def test_an_accent_is_the_same_from_every_keyboard(client: TestClient, length: int) -> None:
-    """One keyboard sends é as one code point, another as two: to its user it is one character."""
+    """One keyboard sends é as one code point, another as two. A user sees one character."""
     composed, decomposed = E_NFC * length, E_NFD * length
     register(client, "ada", password=composed)
     register(client, "bob", password=decomposed)

@@ -1,4 +1,4 @@
-"""GET and PATCH /users/me: one's own profile, and what may change in it."""
+"""GET and PATCH /users/me: users read and change their own profile."""
 
 import pytest
 from fastapi.testclient import TestClient

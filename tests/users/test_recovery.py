@@ -1,4 +1,4 @@
-"""Reset tokens: issued by an administrator, good once within an hour, and only for the hash they were made for."""
+"""An administrator issues reset tokens. A token works once, within an hour, and only for one hash."""
 
 import asyncio
 import logging
@@ -237,7 +237,7 @@ def test_a_newer_one_voids_the_older(client: TestClient, root: Login, clock: Mov
 
 
 def test_a_reset_token_of_the_old_version_works(client: TestClient, root: Login, sql: Sql) -> None:
-    """That version noted no token in the user's row. A newer token voids it."""
+    """That version stored no token in the user's row. A newer token voids it."""
     ada = sign_up(client)
     tokens = [issue(client, root, ada)]
     sql("UPDATE users SET reset_id = NULL")

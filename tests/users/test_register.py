@@ -1,4 +1,4 @@
-"""POST /users: an account for anyone, while registration is open, under a name that nobody has."""
+"""POST /users: anybody may make an account with a free name, while registration is open."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

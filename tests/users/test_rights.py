@@ -1,7 +1,7 @@
 """The transaction that does a thing checks whether the caller may do it. PostgreSQL runs others beside it.
 
-A connection of the test's own holds a row, so that a request waits in the middle. Nothing sleeps: the test looks at
-which requests wait for a lock.
+A connection of the test holds a row, so that a request waits in the middle. Nothing sleeps: the test reads from the
+database which requests wait for a lock.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ REQUESTS: dict[str, Send] = {
 
 
 def wait_for(sql: Sql, count: int, *requests: "Future[Response]") -> None:
-    """Until so many requests wait for a lock; none of these is answered."""
+    """Wait until so many requests wait for a lock. None of these has an answer yet."""
     while sql(WAITING) != [(count,)]:
         assert not any(request.done() for request in requests)
         sql("SELECT pg_stat_clear_snapshot()")  # it belongs to the transaction
@@ -196,7 +196,7 @@ def test_deletion_locks_no_task_while_it_waits_for_a_session(client: TestClient,
     create_task(client, ada)
 
     sql("BEGIN")
-    sql("SELECT 1 FROM sessions FOR SHARE")  # as a request does that is to change the task
+    sql("SELECT 1 FROM sessions FOR SHARE")  # as a request that changes the task does
     with ThreadPoolExecutor(1) as threads:
         deletion = threads.submit(client.delete, "/users/me", headers=ada.headers)
         wait_for(sql, 1, deletion)
