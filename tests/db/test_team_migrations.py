@@ -135,6 +135,18 @@ def test_migrate_shows_the_fault_of_python(add: Add, command: Run) -> None:
     assert result.stderr == expected
 
 
+def test_migrate_leaves_a_newer_database_alone(add: Add, folder: Path, command: Run) -> None:
+    add("newer", "pass")
+    assert command("migrate").exit_code == 0
+    (folder / "versions" / "2099_01_01_newer.py").unlink()
+    migrations.scripts.cache_clear()
+
+    result = command("migrate")
+
+    words = "The database's schema is of another version, newer than this one"
+    assert (result.exit_code, result.stderr) == (1, f"error: {words}\n")
+
+
 def test_two_heads_are_named(add: Add, command: Run, client: TestClient) -> None:
     """A team has merged two branches, and each of them has a migration."""
     for revision in "left", "right":
