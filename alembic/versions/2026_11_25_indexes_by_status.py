@@ -1,4 +1,4 @@
-"""Indexes of tasks by status; of idempotency keys only where there are any.
+"""Indexes of tasks by status. The index of idempotency keys leaves out the tasks without one.
 
 Revision: 0003
 Revises: 0002

@@ -3,7 +3,7 @@
 Revision: 0005
 Revises: 0004
 
-Tasks have none at first. A backfill writes them down, some tasks at a time, so that nobody waits for all of them.
+Older tasks have no words at first. A backfill writes them in batches, so that no writer waits for all of them.
 """
 
 import sqlalchemy as sa

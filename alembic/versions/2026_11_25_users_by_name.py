@@ -1,4 +1,4 @@
-"""Usernames ordered by their characters, whatever the database's language; an index of administrators.
+"""Usernames ordered by their characters in every language of a database; an index of administrators.
 
 Revision: 0004
 Revises: 0003

@@ -1,4 +1,4 @@
-"""Accounts that have ended, whose rows are deleted after them.
+"""Accounts that have ended. Their rows are deleted later, in batches.
 
 Revision: 0008
 Revises: 0007

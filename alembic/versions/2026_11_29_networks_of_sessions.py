@@ -3,7 +3,7 @@
 Revision: 0006
 Revises: 0005
 
-Older sessions keep their address alone, which for IPv4 is the network. So nobody waits until all of them are changed.
+Older sessions keep their address alone, which is the network for IPv4. Changing all of them would make writers wait.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
-"""Beginnings of words in SQLite's index; the words of some tasks are to be written again.
+"""Beginnings of words in SQLite's index, and new words for some tasks.
 
 Revision: 0009
 Revises: 0008
 
-The rules of what a word is have changed for some letters and marks. Tasks that have one of these lose their words here,
-and a backfill writes them again, some tasks at a time. All other tasks keep theirs: these are the same by both rules.
+The rules for words have changed for some letters and marks. This migration deletes the words of the tasks that have one
+of these, and a backfill writes them again. All other tasks keep their words, which are the same by both rules.
 """
 
 import sqlalchemy as sa
@@ -47,13 +47,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Words by the new rules stay: the older version finds them as they are written."""
+    """Keep the words of the new rules, because the older version finds them too."""
     if op.get_context().dialect.name == "sqlite":
         _make_index("")
 
 
 def _make_index(options: str) -> None:
-    """Replace the index of words: FTS5 takes no other options later."""
+    """Replace the index of words, because FTS5 takes options only when it makes one."""
     op.execute("DROP TABLE task_words")
     op.execute(MAKE_INDEX.format(options))
     op.execute(FILL_INDEX)

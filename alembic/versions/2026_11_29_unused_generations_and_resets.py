@@ -1,4 +1,4 @@
-"""The generation of a session that nobody has used yet; the latest reset token of a user.
+"""The unused generation of a session, and the latest reset token of a user.
 
 Revision: 0007
 Revises: 0006

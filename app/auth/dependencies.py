@@ -29,17 +29,16 @@ class Bearer(OAuth2PasswordBearer):
         self.is_required = auto_error
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """The token; several Authorization headers are a malformed request (RFC 6750 §3.1).
-
-        FastAPI strips more than RFC 9110's white space from it, so what is not ASCII stays whole: no token is.
-        """
-        [header, *others] = request.headers.getlist("authorization") or [""]
-        if others:
+        """Read the token. Several Authorization headers are a malformed request (RFC 6750 §3.1)."""
+        headers = [value for name, value in request.scope["headers"] if name == b"authorization"]
+        if len(headers) > 1:
             raise RepeatedCredentials
-        token = await super().__call__(request)
-        if token is None and self.is_required:
+        scheme, _, token = headers[0].partition(b" ") if headers else (b"", b"", b"")
+        if scheme.lower() == b"bearer":
+            return token.strip(b" ").decode("latin-1")
+        if self.is_required:
             raise NotAuthenticated
-        return header if token and not header.isascii() else token
+        return None
 
 
 async def get_services(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""Work on the database that no request waits for."""
+"""Background work on the database."""
 
 import asyncio
 import logging
@@ -54,5 +54,5 @@ class Background:
                 async with aclosing(self._work()) as batches:
                     while not self._is_over.is_set() and (await anext(batches, 0)) > 0:
                         pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may find it mended
+            except Exception as error:  # noqa: BLE001 - the next look may find the fault mended
                 logger.warning("%s: %r", self._left, error)

@@ -1,4 +1,4 @@
-"""Which constraint a statement violated."""
+"""The name of the constraint that a statement violated."""
 
 import re
 from typing import Final

@@ -82,20 +82,15 @@ class PostgreSQL(Database):
         async with asyncio.timeout(POOL_WAIT):
             await self._free.acquire()
         try:
-            return await self._with_retries(run, engine, f)
+            for _ in range(TRIES - 1):
+                try:
+                    return await greenlet_spawn(run, engine, f)
+                except DBAPIError as error:
+                    if sqlstate(error) not in RETRIED_CODES:
+                        raise
+            return await greenlet_spawn(run, engine, f)
         finally:
             self._free.release()
-
-    async def _with_retries(
-        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
-    ) -> T:
-        for _ in range(TRIES - 1):
-            try:
-                return await greenlet_spawn(run, engine, f)
-            except DBAPIError as error:
-                if sqlstate(error) not in RETRIED_CODES:
-                    raise
-        return await greenlet_spawn(run, engine, f)
 
     def usage(self) -> tuple[int, int]:
         return cast("QueuePool", self._reader.pool).checkedout(), POOL_SIZE

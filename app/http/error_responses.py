@@ -1,4 +1,4 @@
-"""The one place where errors become answers: `{"detail": …, "code": …}`."""
+"""The one place where errors become responses: `{"detail": …, "code": …}`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 class ErrorHandlers:
-    """Every error has `detail` for people and `code` for programs; on the OAuth form endpoints RFC 6749's keys too."""
+    """Turn errors into responses. Those of the form endpoints have RFC 6749's keys too."""
 
     def __init__(self, app: FastAPI, form_paths: frozenset[str]) -> None:
         self.routes = app.routes
@@ -52,7 +52,7 @@ class ErrorHandlers:
         return self.respond(request, error.status_code, error.detail, error.code, error.headers, error.error)
 
     async def http_exception(self, request: Request, error: HTTPException) -> Response:
-        """Answer the framework's own errors. It has one too for what was raised while it read a body."""
+        """Answer an error of the framework. It wraps errors that were raised while it read a body."""
         if isinstance(error.__cause__, AppError):
             return await self.app_error(request, error.__cause__)
         status, headers = error.status_code, dict(error.headers or {})
@@ -89,9 +89,9 @@ class ErrorHandlers:
         return JSONResponse(oauth_body(status, detail, code, oauth_code), status, {**headers, **NO_STORE})
 
     def allowed_methods(self, request: Request) -> str:
-        """The methods of every route at this path; Starlette would name the first route's only.
+        """Return the methods of all routes at this path. Starlette would return those of the first route only.
 
-        No route is at the path of a file.
+        A file of the docs has no route.
         """
         asked = [(method, {**request.scope, "method": method}) for method in METHODS]
         allowed = [m for m, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in self.routes)]
@@ -101,13 +101,13 @@ class ErrorHandlers:
         return request.scope["path"].rstrip("/") in self.form_paths
 
 
-def oauth_body(status: int, detail: str, code: str, error: str | None) -> dict[str, str]:
+def oauth_body(status: int, detail: str, code: str, error: str | None = None) -> dict[str, str]:
     """Make the body of an error of a form endpoint: RFC 6749 §5.2, with our own keys beside it."""
     error = error or OAUTH_CODES.get(status, "invalid_request")
     return {"detail": detail, "code": code, "error": error, "error_description": NOT_IN_DESCRIPTION.sub("'", detail)}
 
 
 def _without_input(fault: Mapping[str, Any]) -> dict[str, Any]:
-    """A fault in FastAPI's shape, less what the client sent: neither the value nor the name of an unknown field."""
+    """Return a fault without anything that the client sent: no value, and no name of an unknown field."""
     loc = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
     return {"type": fault["type"], "loc": loc, "msg": fault["msg"].removeprefix("Value error, ")}

@@ -1,4 +1,4 @@
-"""What a JSON body must be before anything works on it."""
+"""Parse JSON bodies strictly."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from app.http.query import Handler, unknown_name
 
 MAX_TOKENS = 256  # no body here needs more than twenty
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
-"""A string, or what would be one (to look for its end takes long); or where an object, an array or a part begins."""
+"""A string, ended or not, or the beginning of an object, an array or another part."""
 
 
 class InvalidJSON(InvalidInput):
@@ -37,7 +37,7 @@ class JSONRequest(Request):
 
 
 def parse_body(route: APIRoute, handle: Handler) -> Handler:
-    """Make a handler that takes one unambiguous JSON text: Python's parser alone takes far more for JSON."""
+    """Make a handler that takes one unambiguous JSON text. Python's parser alone accepts more than JSON."""
     if route.body_field is None:
         return handle
     body_type: Any = route.body_field.field_info.annotation
@@ -65,7 +65,7 @@ def parse(body: bytes) -> Any:
     """Parse a JSON text.
 
     Raises:
-        InvalidJSON: not JSON (RFC 8259) in UTF-8 (§8.1), of too many parts, or with a member that stands twice (§4).
+        InvalidJSON: it is not JSON (RFC 8259) in UTF-8 (§8.1), has too many parts, or has a member twice (§4).
     """
     if body.startswith(BOM_UTF8):
         raise InvalidJSON(detail="must not begin with a byte order mark")
@@ -79,7 +79,7 @@ def parse(body: bytes) -> Any:
 
 @lru_cache(128)
 def _names(body_type: Any) -> frozenset[str]:
-    """The names of the fields of a body, and of what is in it."""
+    """Return the names of a body's fields, and of the fields of its parts."""
     schema = TypeAdapter(body_type).json_schema()
     parts = [schema, *schema.get("$defs", {}).values()]
     return frozenset(name for part in parts for name in part.get("properties", {}))

@@ -1,9 +1,10 @@
 """The router that every room uses. Its routes are safe by default."""
 
 from collections.abc import Callable
-from typing import Any
+from inspect import signature
+from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.routing import Match
@@ -12,6 +13,10 @@ from starlette.types import Scope
 from app.errors import UnsupportedMediaType
 from app.http.json_body import parse_body
 from app.http.query import Handler, refuse_query
+
+ROUTE_OPTIONS: Final = (
+    signature(APIRouter.add_api_route).parameters.keys() & signature(APIRoute).parameters.keys()
+) - {"path", "endpoint"}
 
 
 class SafeRoute(APIRoute):
@@ -25,13 +30,16 @@ class SafeRoute(APIRoute):
 
     def __init__(self, path: str, *args: Any, **options: Any) -> None:
         super().__init__(path, *args, **options)
-        self.takes_slash = not path.endswith(("}", "/"))
+        self.ending = path.rpartition("}")[2]
+        self.takes_slash = self.ending not in {"", "/"}
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child_scope = super().matches(scope)
-        if match is Match.NONE and self.takes_slash and scope["path"].endswith("/"):
-            return super().matches({**scope, "path": scope["path"][:-1]})
-        return match, child_scope
+        if not self.takes_slash:
+            return super().matches(scope)
+        path = scope["path"].removesuffix("/")
+        if not path.endswith(self.ending):  # a fast answer for most routes
+            return Match.NONE, {}
+        return super().matches(scope if path == scope["path"] else {**scope, "path": path})
 
     def get_route_handler(self) -> Handler:
         handle = parse_body(self, refuse_query(self, super().get_route_handler()))
@@ -60,3 +68,11 @@ class Router(APIRouter):
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().add_api_route(path.rstrip("/") if self.prefix else path, endpoint, **options)
+
+
+def add_routes(app: FastAPI, router: APIRouter) -> None:
+    """Declare a router's routes on the app itself. FastAPI looks twice for the route of a router that is included."""
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            options = {name: getattr(route, name) for name in ROUTE_OPTIONS}
+            app.router.add_api_route(route.path, route.endpoint, route_class_override=type(route), **options)

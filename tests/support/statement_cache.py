@@ -1,4 +1,4 @@
-"""Each service of a test has an engine of its own. What SQLAlchemy has compiled for one is used by all of them."""
+"""Each service of a test has its own engine. All of them share the statements that SQLAlchemy has compiled for one."""
 
 from typing import Any
 
