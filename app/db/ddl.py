@@ -13,7 +13,7 @@ DEPENDENTS = (
 )
 REFERRING_TABLES = (
     "SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f "
-    "WHERE t.type = 'table' AND lower(f.\"table\") = lower(?1) AND t.name <> ?1"
+    "WHERE t.type = 'table' AND lower(f.\"table\") = lower(:table) AND t.name <> :table"
 )
 DELETE_ACTIONS = "SELECT \"from\", nullif(on_delete, 'NO ACTION') FROM pragma_foreign_key_list(?)"
 
@@ -46,7 +46,7 @@ def rebuild_table(table: str) -> Iterator[BatchOperations]:
             yield batch
         return
     connection = op.get_bind()
-    if referring := connection.exec_driver_sql(REFERRING_TABLES, (table,)).scalars().all():
+    if referring := connection.exec_driver_sql(REFERRING_TABLES, {"table": table}).scalars().all():
         raise NotImplementedError(f"SQLite cannot rebuild {table}: {', '.join(referring)} would lose their rows")
     dependents = connection.exec_driver_sql(DEPENDENTS, (table,)).all()
     for kind, name, _ in dependents:

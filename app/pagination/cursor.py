@@ -6,15 +6,16 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
-from uuid import UUID
+from typing import Annotated, Any, Final, NamedTuple
 
+from pydantic import ConfigDict, Field, TypeAdapter
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Enum, Integer, SmallInteger, String, Uuid
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.clock import EPOCH, MICROSECOND
 from app.db.types import Text, UTCDateTime
 from app.errors import InvalidInput
+from app.http.fields import PathId, StorableText
 
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
@@ -33,7 +34,7 @@ class Codec(NamedTuple):
 
     dump: Callable[[Any], Any]
     parse: Callable[[Any], Any]
-    """Raises ValueError, TypeError or OverflowError for a value that the column cannot have."""
+    """Raises ValueError or OverflowError for a value that the column cannot have."""
 
 
 class Position(NamedTuple):
@@ -79,8 +80,7 @@ def codec_of(column: Column) -> Codec:
         case Boolean():
             return BOOLEAN
         case Integer() as type_:
-            bits = 16 if isinstance(type_, SmallInteger) else 64 if isinstance(type_, BigInteger) else 32
-            return Codec(int, lambda value: _parse_integer(value, bits))
+            return INTEGERS[16 if isinstance(type_, SmallInteger) else 64 if isinstance(type_, BigInteger) else 32]
         case Text() | String() as type_ if not isinstance(type_, Enum) and type_.length and type_.length <= MAX_TEXT:
             return TEXT
     raise TypeError(
@@ -96,40 +96,20 @@ def _encode(context: str, key: Any, id_: Any) -> str:
 
 
 def _dump_time(value: datetime | str) -> int:
-    """SQLite's times come as text where they go into JSON as they are."""
+    """SQLite's times come as text where they go into JSON as they are stored."""
     time = datetime.fromisoformat(value) if isinstance(value, str) else value
     return (time - EPOCH) // MICROSECOND
 
 
-def _parse_time(value: Any) -> datetime:
-    return EPOCH + _parse_integer(value, 64) * MICROSECOND
+def _strictly(type_: Any) -> Callable[[Any], Any]:
+    return TypeAdapter(type_, config=ConfigDict(strict=True)).validate_python
 
 
-def _parse_integer(value: Any, bits: int) -> int:
-    if type(value) is not int or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-        raise ValueError("no integer of the column's")
-    return value
-
-
-def _parse_boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("no boolean")
-    return value
-
-
-def _parse_uuid(value: Any) -> str:
-    if str(UUID(str(value))) != value:
-        raise ValueError("not the one spelling of a UUID")
-    return str(value)
-
-
-def _parse_text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError("no text that the databases can store")
-    return value
-
-
-TIME: Final = Codec(_dump_time, _parse_time)
-UUID_TEXT: Final = Codec(str, _parse_uuid)
-BOOLEAN: Final = Codec(bool, _parse_boolean)
-TEXT: Final = Codec(str, _parse_text)
+INTEGERS: Final = {
+    bits: Codec(int, _strictly(Annotated[int, Field(ge=-(2 ** (bits - 1)), lt=2 ** (bits - 1))]))
+    for bits in (16, 32, 64)
+}
+TIME: Final = Codec(_dump_time, lambda value: EPOCH + INTEGERS[64].parse(value) * MICROSECOND)
+UUID_TEXT: Final = Codec(str, _strictly(PathId))
+BOOLEAN: Final = Codec(bool, _strictly(bool))
+TEXT: Final = Codec(str, _strictly(StorableText))
