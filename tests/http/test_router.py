@@ -19,6 +19,7 @@ from app.main import create_app
 from app.testing import assert_bearer_error
 from tests.conftest import CHEAP, MovableClock
 from tests.support.accounts import Login, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 JSON = {"Content-Type": "application/json"}
 metadata = MetaData()
