@@ -50,7 +50,7 @@ from tests.support.bad_requests import (
     user,
 )
 from tests.support.hostile import CANARY
-from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.processes import free_port, serving
 from tests.support.raw import Answer, Connection
 
 Parser = Literal["httptools", "h11"]
@@ -141,12 +141,8 @@ def running(parser: Parser, database: URL, folder: Path) -> Iterator[Service]:
         "registration_limit": 0,
     }
     log = folder / "log"
-    with (
-        log.open("wb") as output,
-        log.open("rb") as lines,
-        command(*COMMANDS[parser], "--port", str(port), stdout=output, **settings) as process,
-    ):
-        wait_until_ready(f"http://127.0.0.1:{port}", process)
+    log.touch()
+    with log.open("rb") as lines, serving(*COMMANDS[parser], port=port, log=log, stdout=log, **settings):
         yield Service(parser, database, port, lines)
     assert_no_traceback(log.read_text())
 
