@@ -120,9 +120,8 @@ class LiteralEnvFile(DotEnvSettingsSource):
 class Settings(BaseSettings):
     """The settings, which .env.example explains. Times are in seconds."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
-    )
+    # Without `env_file`: pydantic would read the file first, and its errors are not ours.
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     database_url: Annotated[str, AfterValidator(check_database_url)] = Field("sqlite:///./tasks.db", repr=False)
     secret_key: Secret | None = None
@@ -149,7 +148,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
-        return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls)
+        return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls, Path(".env"))
 
     @property
     def database(self) -> URL:

@@ -46,7 +46,7 @@ LogIn = Callable[..., "Login"]
 class GivenSettings(Settings):
     """Settings without any other source. An unknown name is refused."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="forbid")
+    model_config = SettingsConfigDict(extra="forbid")
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
