@@ -13,14 +13,7 @@ from sqlalchemy import Connection
 from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims, RefreshClaims
-from app.auth.errors import (
-    ClockBehind,
-    InvalidCredentials,
-    InvalidGrant,
-    InvalidScope,
-    TokenReused,
-    WrongPassword,
-)
+from app.auth.errors import ClockBehind, InvalidCredentials, InvalidGrant, InvalidScope, TokenReused, WrongPassword
 from app.auth.introspection import INACTIVE, introspect
 from app.auth.logins import LoginOrigin, find_account, start_session
 from app.auth.passwords import Verdict

@@ -33,9 +33,7 @@ SELECT_LIVE_SESSIONS = select(
     *(LoginSession.id, LoginSession.created_at, LoginSession.rotated_at.label("last_used_at"), LoginSession.expires_at),
     *(LoginSession.user_agent, LoginSession.ip),
 ).where(*IS_LIVE_OF_USER)
-SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns(
-    (LoginSession.id == bindparam("session_id")).label("current"),
-)
+SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns((LoginSession.id == bindparam("session_id")).label("current"))
 BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
