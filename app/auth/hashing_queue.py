@@ -27,11 +27,7 @@ class FairQueue:
         self._lock = threading.RLock()
 
     def submit(self, network: str, job: Callable[[], T]) -> Future[T]:
-        """Queue a job of a network.
-
-        Raises:
-            HashingQueueFull: the queue is full, and no other network has more jobs in it.
-        """
+        """Queue a job. Raises HashingQueueFull if the queue is full, and no other network has more jobs in it."""
         future: Future[T] = Future()
         with self._lock:
             if len(self.jobs) >= self._length:
