@@ -1,4 +1,4 @@
-"""Who calls, and with what: the bearer schemes, and what the endpoints are handed."""
+"""The bearer schemes, the caller of a request, and the databases and services that endpoints get."""
 
 from dataclasses import replace
 from typing import Annotated
