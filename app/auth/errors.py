@@ -155,9 +155,6 @@ class InvalidResetToken(AppError):
 class WeakPassword(InvalidInput):
     code = "weak_password"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(detail=message)
-
 
 class WrongPassword(Forbidden):
     detail = "The current password is wrong"

@@ -4,6 +4,7 @@ We do not use `Depends()` on FastAPI's form. Its parser accepts files, repeated 
 RFC 6749 forbids, and its errors are 422, without the `error` that OAuth clients read.
 """
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
@@ -55,7 +56,6 @@ class TokenField(BaseModel):
     token_type_hint: Annotated[StorableText, Field(description="Not needed: the token itself says its type.")] = ""
 
 
-FIELDS: Final = TokenFields.model_fields | TokenField.model_fields
 REQUIRED_FIELDS: Final = {"password": ("username", "password"), "refresh_token": ("refresh_token",)}
 """The required fields of each grant type."""
 
@@ -91,12 +91,11 @@ async def read_form(request: Request) -> Mapping[str, str]:
         raise InvalidRequest(NOT_UTF_8)
     if any("\0" in name or "\0" in value for name, value in items):
         raise InvalidRequest(NOT_TEXT)
-    form = dict(items)
-    if len(form) != len(items):
-        names = [name for name, _ in items]
-        name = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest(f"{name if name in FIELDS else 'a field'}: Field sent more than once")
-    return {name: value for name, value in form.items() if value}
+    for name, number in Counter(name for name, _ in items).items():
+        if number > 1:
+            known = TokenFields.model_fields | TokenField.model_fields
+            raise InvalidRequest(f"{name if name in known else 'a field'}: Field sent more than once")
+    return {name: value for name, value in items if value}
 
 
 FormFields = Annotated[Mapping[str, str], Depends(read_form)]

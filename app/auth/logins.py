@@ -78,17 +78,9 @@ def start_session(
         connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
     clear(connection, attempt, now)
     ended = _make_room(connection, account.id, now, ttl)
-    session = {
-        "id": new_id(now),
-        "user_id": account.id,
-        "scope": scope,
-        "has_every_scope": has_every_scope,
-        "created_at": now,
-        "rotated_at": now,
-        "expires_at": now + ttl,
-        "network": origin.network,
-        **origin._asdict(),
-    }
+    session = {"id": new_id(now), "user_id": account.id, "scope": scope, "has_every_scope": has_every_scope}
+    session |= {"created_at": now, "rotated_at": now, "expires_at": now + ttl}
+    session |= {"network": origin.network, **origin._asdict()}
     return connection.execute(INSERT_SESSION, session).one(), ended
 
 

@@ -84,11 +84,11 @@ class Passwords:
     def _hash_new(self, password: str, username: str, email: str | None) -> str:
         text = password.casefold()
         if text == username.casefold():
-            raise WeakPassword("The password is the username")
+            raise WeakPassword(detail="The password is the username")
         if email and text == email.casefold():
-            raise WeakPassword("The password is the e-mail address")
+            raise WeakPassword(detail="The password is the e-mail address")
         if text in _common_passwords():
-            raise WeakPassword("The password is on the list of common passwords")
+            raise WeakPassword(detail="The password is on the list of common passwords")
         return self._hash(password)
 
     def _hash(self, password: str) -> str:

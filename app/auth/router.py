@@ -40,8 +40,9 @@ well_known = Router(prefix="/.well-known", tags=["auth"])
 async def issue_token(form: TokenForm, logins: AppLoginService) -> Response:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
-    A refresh token works once. A repeat gets the same successor again, within ten seconds or as long as nobody has used
-    the successor. Any other repeat ends the session. 503 means that the token is still good: try again later.
+    A refresh token works once. A repeat gets the same successor again, shortly after or as long as nobody has used the
+    successor, unless `REFRESH_GRACE` is 0. Any other repeat ends the session. 503 means that the token is still good:
+    try again later.
     """
     match form.grant_type:
         case "" | "password":

@@ -81,7 +81,7 @@ def introspect(connection: Connection, user: CurrentUser, claims: SessionClaims,
 
 
 def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
-    """End the session of a token. Return whether it was live."""
+    """End the session of a token. Return whether it had not been ended before."""
     return end_where(connection, [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub], reason, now)
 
 

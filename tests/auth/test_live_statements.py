@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, bindparam, delete, event, exists, func, insert, select, union, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 
@@ -39,19 +39,6 @@ MADE_WITH_A_CHECK: dict[str, Any] = {
     "update": if_live(update(Task).where(IS_OWN)).values(title="changed").returning(Task.title),
     "delete": if_live(delete(Task).where(IS_OWN)).returning(Task.title),
 }
-
-
-@pytest.fixture
-def statements() -> Iterator[list[str]]:
-    """The statements that reach a database."""
-    seen: list[str] = []
-
-    def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", see)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", see)
 
 
 @pytest.fixture
