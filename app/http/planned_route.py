@@ -8,6 +8,7 @@ A router opts in: `Router(route_class=PlannedRoute)`.
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fastapi import Request, Response
@@ -62,11 +63,11 @@ class Inputs:
     def read(self, request: Request) -> dict[str, Any] | None:
         """Return the values, or None if one of them is not valid."""
         read, scope = fastapi.request_params_to_args, request.scope
-        has_headers = any(name in self.header_names for name, _ in scope["headers"])
+        lacks_headers = self.header_names.isdisjoint(map(itemgetter(0), scope["headers"]))
         given = [
             read(self.path, request.path_params),
             read(self.query, request.query_params) if scope["query_string"] else self.without_query,
-            read(self.header, request.headers) if has_headers else self.without_headers,
+            self.without_headers if lacks_headers else read(self.header, request.headers),
         ]
         values: dict[str, Any] = {}
         for valid, faults in given:
