@@ -15,7 +15,7 @@ from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
 from app.db.database import Database
 from app.db.types import new_id
-from app.tasks.service import insert_tasks
+from app.tasks.models import Task
 from app.tasks.words import index_text
 
 ROWS_AT_ONCE = 500
@@ -32,12 +32,12 @@ async def fill(database: Database, password: str, tag: str, users: int, tasks: i
     with closing(Passwords(Cost())) as passwords:
         password_hash = await passwords.hash(password, "", None, network="")
     user_ids = [new_id(now - A_YEAR) for _ in range(users)]
-    made = ((_insert_users, _users(user_ids, tag, password_hash, now)), (insert_tasks, _tasks(user_ids, tasks, now)))
+    made = (User, _users(user_ids, tag, password_hash, now)), (Task, _tasks(user_ids, tasks, now))
     with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=users + tasks)
-        for insert_rows, rows in made:
+        for table, rows in made:
             while batch := list(islice(rows, ROWS_AT_ONCE)):
-                await database.write(insert_rows, batch)
+                await database.write(Connection.execute, insert(table), batch)
                 progress.advance(bar, len(batch))
     if database.dialect == "postgresql":
         await database.write(_analyze)
@@ -46,10 +46,6 @@ async def fill(database: Database, password: str, tag: str, users: int, tasks: i
 def has_other_users(connection: Connection) -> bool:
     others = select(User.id).where(User.username.not_like("demo-%")).limit(1)
     return connection.execute(others).one_or_none() is not None
-
-
-def _insert_users(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    connection.execute(insert(User), rows)
 
 
 def _users(user_ids: list[str], tag: str, password_hash: str, now: datetime) -> Iterator[dict[str, Any]]:

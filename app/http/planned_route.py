@@ -116,10 +116,6 @@ class Plan:
         response: Response = results[-1]
         return response
 
-    @property
-    def has_inputs(self) -> bool:
-        return any(step.inputs for step in self.steps)
-
     def _add(self, dependant: "Dependant") -> int:
         """Add the steps of a function's dependencies, then its own, each once. Return the number of its step."""
         key = fastapi.cache_key(dependant=dependant)
@@ -148,7 +144,7 @@ def plan_for(route: Any) -> Plan | None:
     if not _is_plain(dependant) or inspect.signature(dependant.call).return_annotation is not Response:
         return None
     plan = Plan(dependant)
-    return plan if route.methods == {"GET"} or not plan.has_inputs else None
+    return None if route.methods != {"GET"} and any(step.inputs for step in plan.steps) else plan
 
 
 def _is_plain(dependant: "Dependant") -> bool:
