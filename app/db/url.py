@@ -15,8 +15,8 @@ def read_database_url(value: str) -> URL:
     return url.set(drivername="postgresql") if url.drivername == "postgres" else url
 
 
-def check_database_url(value: str) -> None:
-    """Refuse a URL that the service cannot use.
+def check_database_url(value: str) -> str:
+    """Return a URL that the service can use.
 
     Raises:
         ValueError: with the reason, and without the URL, which may have a password.
@@ -28,6 +28,7 @@ def check_database_url(value: str) -> None:
         _check_file(Path(str(url.database)))
     elif url.drivername not in {"postgresql", "postgres"}:
         raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")
+    return value
 
 
 def _parse(value: str) -> URL:
