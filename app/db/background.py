@@ -30,7 +30,7 @@ class Background:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work until this ends. The batch under way is rolled back: another process, or the next start, goes on."""
+        """Work until this ends. The batch under way may be rolled back: another process, or the next start, goes on."""
         task = asyncio.create_task(self._run())
         try:
             yield

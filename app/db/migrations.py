@@ -63,7 +63,7 @@ async def migrate(database: Database) -> None:
 
 def upgrade(connection: Connection) -> None:
     """Run the migrations that lack. `migrate` says more where one fails."""
-    from alembic import command  # noqa: PLC0415 - needed but once
+    from alembic import command  # noqa: PLC0415 - only this function needs it
     from alembic.config import Config  # noqa: PLC0415
 
     newest()
