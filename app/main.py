@@ -46,7 +46,14 @@ from app.tasks.search import BACKFILL
 from app.users import router as users
 from app.users.deletion import delete_ended
 
-ROUTERS: Final = (tasks.router, auth.oauth_router, auth.router, auth.well_known, users.router, health.router)
+ROUTERS: Final = (
+    tasks.router,
+    auth.oauth_router,
+    auth.router,
+    auth.well_known,
+    users.router,
+    health.router,
+)
 TAGS: Final = {
     "auth": "Log in, refresh and revoke tokens, and see where you are logged in.",
     "users": "Make and change your account. Administrators manage all accounts here.",

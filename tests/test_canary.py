@@ -9,7 +9,7 @@ import html
 import json
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +25,7 @@ from app.observe.events import Event
 from tests.conftest import execute, migrate, new_database
 from tests.support.accounts import bearer, sign_up
 from tests.support.key_pairs import key, private, written
-from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.processes import serving
 from tests.support.raw import Connection
 
 Secrets = Mapping[str, bytes]
@@ -213,16 +213,6 @@ def stage(request: pytest.FixtureRequest) -> Stage:
     return stage
 
 
-@contextmanager
-def serving(log: Path, **settings: object) -> Iterator[str]:
-    """Run the service with all of its output in a file."""
-    port = free_port()
-    words = ("app", "serve", "--port", str(port))
-    with log.open("w") as file, command(*words, stdout=file, log_requests=True, **settings) as process:
-        wait_until_ready(url := f"http://127.0.0.1:{port}", process)
-        yield url
-
-
 def use(visitor: Visitor) -> None:
     """Use every endpoint in the right way, and some in a wrong way."""
     ask = visitor.ask
@@ -350,9 +340,14 @@ def insist(visitor: Visitor, login: Mapping[str, str]) -> None:
 
 def test_no_secret_is_logged_answered_or_stored(stage: Stage, tmp_path: Path) -> None:
     log, kept = tmp_path / "output.log", Path("tasks.db.secret")
-    settings = {"secret_key_previous": PREVIOUS_KEY, "refresh_grace": 0, "login_failures": 5, "metrics": "true"}
+    settings: dict[str, Any] = {
+        "secret_key_previous": PREVIOUS_KEY,
+        "refresh_grace": 0,
+        "login_failures": 5,
+        "metrics": "true",
+    }
 
-    with serving(log, **settings | stage.settings) as url:
+    with serving(log=log, stdout=log, log_requests=True, **settings | stage.settings) as url:
         secrets = {name: text.encode() for name, text in GIVEN.items()} | stage.secrets
         secrets |= {"kept key": kept.read_bytes()} if kept.exists() else {}
         visitor = Visitor(url)

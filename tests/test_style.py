@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -44,5 +45,10 @@ def _imported(node: ast.AST) -> list[str]:
 
 def _nodes(pattern: str) -> Iterator[tuple[Path, ast.AST]]:
     for path in sorted(TESTS.rglob(pattern)):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _parsed(path):
             yield path.relative_to(TESTS), node
+
+
+@cache
+def _parsed(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))

@@ -7,15 +7,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from app.auth.callers import (
-    LOCK_OWN_ROW,
-    Caller,
-    CurrentUser,
-    LiveConnection,
-    lock_current_user,
-    read_current_user,
-    require_fresh_login,
-)
+from app.auth.callers import LOCK_OWN_ROW, Caller, CurrentUser, LiveConnection, read_current_user, require_fresh_login
 from app.auth.claims import AccessClaims
 from app.db.database import Database
 from app.errors import AppError
@@ -53,7 +45,7 @@ class CallerDatabase:
 
     async def write(self, f: UserFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.database.write(
-            lambda connection: f(connection, self._current_user(connection, lock_current_user), *args, **kwargs)
+            lambda connection: f(connection, self._current_user(connection, lock=True), *args, **kwargs)
         )
 
     async def read_if_live(self, f: LiveFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -75,7 +67,7 @@ class CallerDatabase:
 
         def alone(connection: LiveConnection) -> T:
             connection.execute(LOCK_OWN_ROW)
-            return f(connection, *args, **kwargs)
+            return f(connection, *args, **kwargs)  # pragma: no cover - in a greenlet alone
 
         return await self.database.write(self._if_live, alone)
 
@@ -83,7 +75,8 @@ class CallerDatabase:
         return await self.database.read(self._current_user)
 
     def _if_live(self, connection: Connection, f: Callable[[LiveConnection], T]) -> T:
-        if not self._is_enough():
+        # A token that lacks a scope is refused here. An administrator may have been demoted since the login.
+        if self.max_age is not None or "admin" in self.required or not self.claims.scopes.issuperset(self.required):
             self._current_user(connection)
         try:
             found = f(LiveConnection(connection, Caller(self.claims.sub, self.claims.sid, self.now)))
@@ -94,14 +87,8 @@ class CallerDatabase:
             self._current_user(connection)
         return found
 
-    def _is_enough(self) -> bool:
-        """Whether the token tells that it may do what is required. An administrator may have been demoted since."""
-        return self.max_age is None and self.claims.scopes.issuperset(self.required) and "admin" not in self.required
-
-    def _current_user(
-        self, connection: Connection, look: Callable[..., CurrentUser] = read_current_user
-    ) -> CurrentUser:
-        user = look(connection, self.claims, self.required, self.now)
+    def _current_user(self, connection: Connection, *, lock: bool = False) -> CurrentUser:
+        user = read_current_user(connection, self.claims, self.required, self.now, lock=lock)
         if self.max_age is not None:
             require_fresh_login(user, self.max_age, self.now)
         return user

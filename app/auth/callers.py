@@ -8,21 +8,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import (
-    Connection,
-    CursorResult,
-    Delete,
-    Dialect,
-    Executable,
-    Insert,
-    Update,
-    bindparam,
-    exists,
-    select,
-    union_all,
-)
+from sqlalchemy import Connection, CursorResult, Delete, Executable, Insert, Update, bindparam, exists, select
 from sqlalchemy.orm import aliased
 
 from app.auth.claims import AccessClaims
@@ -33,8 +21,6 @@ from app.db.database import AnyRow, AnySelect
 
 Statement = TypeVar("Statement", AnySelect, Update, Delete)
 InsertStatement = TypeVar("InsertStatement", bound=Insert)
-
-CHECKS_SESSION: Final = "checks_session"
 
 
 class Caller(NamedTuple):
@@ -59,14 +45,9 @@ class CurrentUser:
 # SQL evaluates it once for each statement, not once for each row.
 IS_LIVE = (
     exists()
-    .where(
-        LoginSession.id == bindparam("session_id"),
-        LoginSession.user_id == bindparam("user_id"),
-        LoginSession.ended_at.is_(None),
-        LoginSession.expires_at > bindparam("now"),
-        User.id == LoginSession.user_id,
-        User.is_active,
-    )
+    .where(LoginSession.id == bindparam("session_id"), LoginSession.user_id == bindparam("user_id"))
+    .where(LoginSession.ended_at.is_(None), LoginSession.expires_at > bindparam("now"))
+    .where(User.id == LoginSession.user_id, User.is_active)
     .correlate(None)
 )
 SELECT_USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlate(None).scalar_subquery()
@@ -78,7 +59,7 @@ def if_live(statement: Statement) -> Statement:
     It takes the parameters `user_id`, `session_id` and `now`, which `LiveConnection` adds. A statement that counts
     should count in a subquery, or it answers 0 for a session that is over: `if_live(select(count.scalar_subquery()))`.
     """
-    return statement.where(IS_LIVE).execution_options(**{CHECKS_SESSION: True})
+    return statement.where(IS_LIVE).execution_options(checks_session=True)
 
 
 def insert_if_live(statement: InsertStatement, columns: Sequence[str]) -> InsertStatement:
@@ -87,7 +68,7 @@ def insert_if_live(statement: InsertStatement, columns: Sequence[str]) -> Insert
     Each of the columns needs a parameter of its name.
     """
     values = [bindparam(name, type_=statement.table.c[name].type) for name in columns]
-    return statement.from_select(columns, select(*values).where(IS_LIVE)).execution_options(**{CHECKS_SESSION: True})
+    return statement.from_select(columns, select(*values).where(IS_LIVE)).execution_options(checks_session=True)
 
 
 class LiveConnection:
@@ -97,7 +78,7 @@ class LiveConnection:
 
     def __init__(self, connection: Connection, caller: Caller) -> None:
         self.caller = caller
-        self.dialect: Dialect = connection.dialect
+        self.dialect = connection.dialect
         self.get_execution_options = connection.get_execution_options
         self._connection = connection
         self._parameters = caller._asdict()
@@ -105,12 +86,8 @@ class LiveConnection:
     def execute(
         self, statement: Executable, parameters: Mapping[str, Any] | None = None
     ) -> CursorResult[*tuple[Any, ...]]:
-        """Run a statement with its parameters and the caller's.
-
-        Raises:
-            TypeError: the statement does not check the session.
-        """
-        if not statement.get_execution_options().get(CHECKS_SESSION):
+        """Run a statement with its parameters and the caller's. Raises TypeError if it does not check the session."""
+        if not statement.get_execution_options().get("checks_session"):
             raise TypeError("the statement does not check the session: use if_live(), or read() or write()")
         return self._connection.execute(statement, {**(parameters or {}), **self._parameters})
 
@@ -121,10 +98,7 @@ SELECT_CURRENT_USER = (
     .join(User)
     .where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
-LOCK_CURRENT_USER = {
-    "postgresql": SELECT_CURRENT_USER.with_for_update(read=True, of=LoginSession),
-    "sqlite": SELECT_CURRENT_USER,
-}
+LOCK_CURRENT_USER = SELECT_CURRENT_USER.with_for_update(read=True, of=LoginSession)
 LOCK_OWN_ROW = if_live(select(User.id).where(User.id == bindparam("user_id")).with_for_update(key_share=True))
 IS_ADMINISTRATOR = User.is_admin & User.is_active
 LOCK_ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR).order_by(User.id).with_for_update(key_share=True)
@@ -133,7 +107,7 @@ SELECT_OWN_ID = select(CallerRow.id).where(CallerRow.id == bindparam("user_id"))
 IDS_FOR_ADMINISTRATORS = select(User.id).where(IS_ADMINISTRATOR, SELECT_OWN_ID.where(CallerRow.is_admin).exists())
 LOCK_OWN_ROW_OR_ADMINISTRATORS = (
     select(User.id)
-    .where(User.id.in_(union_all(SELECT_OWN_ID, IDS_FOR_ADMINISTRATORS)))
+    .where(User.id.in_(SELECT_OWN_ID.union_all(IDS_FOR_ADMINISTRATORS)))
     .order_by(User.id)
     .with_for_update(key_share=True, of=User)
 )
@@ -141,43 +115,21 @@ LOCK_OWN_ROW_OR_ADMINISTRATORS = (
 
 
 def read_current_user(
-    connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
+    connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime, *, lock: bool
 ) -> CurrentUser:
-    """Ask the database who the caller is now.
+    """Ask the database who the caller is now. With `lock` the answer stays true until the transaction ends.
+
+    A transaction that ends the session waits for one that has locked it. Transactions that write to accounts or
+    sessions lock users before sessions, and administrators before other users, in the order of their ids, so that no
+    two transactions wait for each other.
 
     Raises:
         InvalidToken: the session is over or gone, or its user is disabled.
         InsufficientScope: the token lacks a required scope, or the user may no longer use it.
     """
-    return _read_current_user(connection, SELECT_CURRENT_USER, claims, required, now)
-
-
-def lock_current_user(
-    connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime
-) -> CurrentUser:
-    """Ask as `read_current_user` does, and keep the answer true until the transaction ends.
-
-    A transaction that ends the session waits for this one. Transactions that write to accounts or sessions lock users
-    before sessions, and administrators before other users, in the order of their ids, so that no two transactions wait
-    for each other.
-
-    Raises:
-        InvalidToken, InsufficientScope
-    """
-    if not {"account", "admin"}.isdisjoint(required):
+    if lock and not {"account", "admin"}.isdisjoint(required):
         connection.execute(LOCK_OWN_ROW_OR_ADMINISTRATORS, {"user_id": claims.sub})
-    return _read_current_user(connection, LOCK_CURRENT_USER[connection.dialect.name], claims, required, now)
-
-
-def require_fresh_login(user: CurrentUser, max_age: int, now: datetime) -> None:
-    """Raises StaleLogin: the session's login is `max_age` seconds old or older. A refresh is not a login."""
-    if now - user.logged_in_at >= timedelta(seconds=max_age):
-        raise StaleLogin(max_age)
-
-
-def _read_current_user(
-    connection: Connection, query: AnySelect, claims: AccessClaims, required: Collection[str], now: datetime
-) -> CurrentUser:
+    query = LOCK_CURRENT_USER if lock else SELECT_CURRENT_USER
     row = connection.execute(query, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
     if row is None:
         raise InvalidToken
@@ -189,6 +141,12 @@ def _read_current_user(
     if not scopes.issuperset(required):
         raise InsufficientScope(" ".join(required))
     return CurrentUser(row.id, row.username, claims.sid, scopes, row.created_at)
+
+
+def require_fresh_login(user: CurrentUser, max_age: int, now: datetime) -> None:
+    """Raises StaleLogin: the session's login is `max_age` seconds old or older. A refresh is not a login."""
+    if now - user.logged_in_at >= timedelta(seconds=max_age):
+        raise StaleLogin(max_age)
 
 
 def why_over(session: AnyRow, now: datetime) -> str | None:

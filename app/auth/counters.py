@@ -1,29 +1,13 @@
 """The counters of the throttle: all processes share them in the database, and a restart keeps them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final, NamedTuple
 
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    Integer,
-    String,
-    and_,
-    bindparam,
-    case,
-    delete,
-    literal,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import BindParameter, Connection, Integer, bindparam, case, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.dml import ReturningInsert
 
 from app.auth.models import Throttle
-from app.db.database import AnySelect
 from app.db.types import UTCDateTime
 
 PURGED_AT_ONCE: Final = 10  # more counters than one login adds, so that the table does not grow
@@ -55,35 +39,61 @@ Ends = dict[Limit, datetime]
 """The limits that are reached, and the time when each counter starts again."""
 
 
-def find_reached(connection: Connection, limits: Iterable[Limit], now: datetime) -> Ends:
+def _time(name: str) -> BindParameter[datetime]:
+    return bindparam(name, type_=UTCDateTime)
+
+
+SELECT_COUNTERS = select(Throttle.key, Throttle.hits, Throttle.resets_at).where(
+    Throttle.key.in_(bindparam("keys", expanding=True)), Throttle.resets_at > bindparam("now")
+)
+IS_OVER = or_(Throttle.resets_at <= _time("now"), Throttle.resets_at > _time("latest_end"))
+IS_MOVED = or_(IS_OVER, Throttle.hits < bindparam("moves_below", type_=Integer))
+CHANGED_HITS = Throttle.hits + bindparam("number", type_=Integer)
+ADD_TO_COUNTER = {
+    dialect: new.on_conflict_do_update(
+        index_elements=[Throttle.key],
+        set_={
+            "hits": case((IS_OVER, new.excluded.hits), (CHANGED_HITS < 0, 0), else_=CHANGED_HITS),
+            "resets_at": case((IS_MOVED, new.excluded.resets_at), else_=Throttle.resets_at),
+        },
+    ).returning(Throttle.hits, Throttle.resets_at)
+    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+    for new in [insert(Throttle).values(key=bindparam("counter"), hits=bindparam("begun"), resets_at=bindparam("end"))]
+}
+DELETE_ACCOUNT_COUNTERS = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))
+SELECT_EXPIRED = (
+    select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(bindparam("limit", type_=Integer))
+)
+DELETE_EXPIRED = delete(Throttle).where(Throttle.key.in_(SELECT_EXPIRED.with_for_update(skip_locked=True)))
+
+
+def find_reached(connection: Connection, limits: Collection[Limit], now: datetime) -> Ends:
     """Read the limits that allow no more counts."""
-    by_key = {limit.key: limit for limit in limits}
-    values = {f"key_{n}": key for n, key in enumerate(by_key)}
-    rows = connection.execute(_select_reached(len(by_key)), {"now": now, **values}).all()
+    values = {"keys": [limit.key for limit in limits], "now": now}
+    counters = {row.key: row for row in connection.execute(SELECT_COUNTERS, values)}
     return {
-        by_key[row.key]: min(row.resets_at, now + by_key[row.key].window)
-        for row in rows
-        if row.hits >= by_key[row.key].most and row.resets_at <= by_key[row.key].latest_end(now)
+        limit: min(counter.resets_at, now + limit.window)
+        for limit in limits
+        if (counter := counters.get(limit.key))
+        and counter.hits >= limit.most
+        and counter.resets_at <= limit.latest_end(now)
     }
 
 
-def add(connection: Connection, limits: Iterable[Limit], now: datetime, number: int = 1) -> Ends:
+def add(connection: Connection, limits: Collection[Limit], now: datetime, number: int = 1) -> Ends:
     """Add to the counter of each limit, and return the exceeded limits. A counter that is over starts again.
 
-    The statement locks the rows in the order of their keys, so that no two transactions wait for each other.
+    The rows are locked in the order of their keys, so that no two transactions wait for each other.
     """
-    ordered = sorted(limits)
-    values: dict[str, object] = {"now": now}
-    for n, limit in enumerate(ordered):
-        values |= {f"key_{n}": limit.key, f"end_{n}": now + limit.window, f"latest_end_{n}": limit.latest_end(now)}
-        values |= {f"moves_below_{n}": limit.most if limit.since_latest else 0}
-    upsert = _upsert(connection.dialect.name, len(ordered), number)
-    by_key = {limit.key: limit for limit in ordered}
-    rows = connection.execute(upsert, values).all()
-    return {by_key[row.key]: row.resets_at for row in rows if row.hits > by_key[row.key].most}
-
-
-DELETE_ACCOUNT_COUNTERS = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))
+    exceeded: Ends = {}
+    for limit in sorted(limits):
+        times = {"now": now, "end": now + limit.window, "latest_end": limit.latest_end(now)}
+        values = {"begun": max(number, 0), "number": number, "moves_below": limit.most if limit.since_latest else 0}
+        statement = ADD_TO_COUNTER[connection.dialect.name]
+        hits, resets_at = connection.execute(statement, {"counter": limit.key, **times, **values}).one()
+        if hits > limit.most:
+            exceeded[limit] = resets_at
+    return exceeded
 
 
 def forget(connection: Connection, keys: Keys) -> None:
@@ -91,48 +101,6 @@ def forget(connection: Connection, keys: Keys) -> None:
     connection.execute(DELETE_ACCOUNT_COUNTERS, keys._asdict())
 
 
-SELECT_EXPIRED = (
-    select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(bindparam("limit", type_=Integer))
-)
-DELETE_EXPIRED = delete(Throttle).where(Throttle.key.in_(SELECT_EXPIRED.with_for_update(skip_locked=True)))
-
-
 def purge_counts(connection: Connection, now: datetime, limit: int) -> int:
     """Delete at most `limit` counters that are over. Return how many."""
     return connection.execute(DELETE_EXPIRED, {"now": now, "limit": limit}).rowcount
-
-
-# Each statement is built once for a number of counters: building one takes longer than running it.
-
-
-@lru_cache(64)
-def _select_reached(counters: int) -> AnySelect:
-    keys = [bindparam(f"key_{n}", type_=String) for n in range(counters)]
-    read = select(Throttle.key, Throttle.hits, Throttle.resets_at)
-    return read.where(Throttle.key.in_(keys), Throttle.resets_at > bindparam("now"))
-
-
-@lru_cache(64)
-def _upsert(dialect: str, counters: int, number: int) -> ReturningInsert[str, int, datetime]:
-    begun, changed = max(number, 0), Throttle.hits + number
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    # SQLAlchemy would compile `values` of several rows each time.
-    rows = [select(bindparam(f"key_{n}", type_=String), literal(begun), _time(f"end_{n}")) for n in range(counters)]
-    new = insert(Throttle).from_select([Throttle.key, Throttle.hits, Throttle.resets_at], union_all(*rows))
-    is_over, moves = [Throttle.resets_at <= _time("now")], []
-    for n in range(counters):
-        is_it = Throttle.key == bindparam(f"key_{n}")
-        is_over.append(and_(is_it, Throttle.resets_at > _time(f"latest_end_{n}")))
-        moves.append(and_(is_it, Throttle.hits < bindparam(f"moves_below_{n}", type_=Integer)))
-    added = new.on_conflict_do_update(
-        index_elements=[Throttle.key],
-        set_={
-            "hits": case((or_(*is_over), begun), (changed < 0, 0), else_=changed),
-            "resets_at": case((or_(*is_over, *moves), new.excluded.resets_at), else_=Throttle.resets_at),
-        },
-    )
-    return added.returning(Throttle.key, Throttle.hits, Throttle.resets_at)
-
-
-def _time(name: str) -> BindParameter[datetime]:
-    return bindparam(name, type_=UTCDateTime)

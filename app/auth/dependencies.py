@@ -1,4 +1,4 @@
-"""Who calls, and with what: the bearer schemes, and what the endpoints are handed."""
+"""The bearer schemes, the caller of a request, and the databases and services that endpoints get."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -25,8 +25,7 @@ class Bearer(OAuth2PasswordBearer):
     """FastAPI's scheme with a realm in the challenge. `tokenUrl` is relative, so that /docs logs in behind a prefix."""
 
     def __init__(self, *, auto_error: bool) -> None:
-        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, refreshUrl="auth/token", auto_error=False)
-        self.is_required = auto_error
+        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, refreshUrl="auth/token", auto_error=auto_error)
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         """Read the token. Several Authorization headers are a malformed request (RFC 6750 §3.1)."""
@@ -36,7 +35,7 @@ class Bearer(OAuth2PasswordBearer):
         scheme, _, token = headers[0].partition(b" ") if headers else (b"", b"", b"")
         if scheme.lower() == b"bearer":
             return token.strip(b" ").decode("latin-1")
-        if self.is_required:
+        if self.auto_error:
             raise NotAuthenticated
         return None
 
@@ -79,7 +78,6 @@ async def get_optional_caller_database(
 
 
 CallerDb = Annotated[CallerDatabase, Security(get_caller_database)]
-OptionalCallerDb = Annotated[CallerDatabase | None, Security(get_optional_caller_database)]
 
 
 async def get_fresh_caller_database(request: Request, db: CallerDb, settings: AppSettings) -> CallerDatabase:
@@ -97,20 +95,12 @@ async def get_current_user(db: CallerDb) -> callers.CurrentUser:
     return await db.current_user()
 
 
-async def get_optional_user(db: OptionalCallerDb) -> callers.CurrentUser | None:
-    return await db.current_user() if db else None
-
-
 CurrentUser = Annotated[callers.CurrentUser, Security(get_current_user)]
 """The caller, after the database was asked. To act in the same transaction, take a database from below."""
-
-OptionalUser = Annotated[callers.CurrentUser | None, Security(get_optional_user)]
-"""The caller, or None without a token."""
 
 AccountDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["account"])]
 FreshAccountDb = Annotated[CallerDatabase, Security(get_fresh_caller_database, scopes=["account"])]
 AdminDb = Annotated[AdminDatabase, Security(get_admin_database, scopes=["admin"])]
-
 
 BEARER_ERRORS = (RepeatedCredentials, NotAuthenticated, InvalidToken, InsufficientScope)
 

@@ -59,9 +59,8 @@ class OAuthError(AppError):
 
 
 class InvalidRequest(OAuthError):
-    error = "invalid_request"
+    code = error = "invalid_request"
     detail = "A field is missing, sent twice or not text"
-    code = "invalid_request"
 
 
 class FieldRequired(InvalidRequest):
@@ -72,21 +71,18 @@ class FieldRequired(InvalidRequest):
 
 
 class UnsupportedGrantType(OAuthError):
-    error = "unsupported_grant_type"
+    code = error = "unsupported_grant_type"
     detail = "grant_type must be password or refresh_token"
-    code = "unsupported_grant_type"
 
 
 class InvalidScope(OAuthError):
-    error = "invalid_scope"
+    code = error = "invalid_scope"
     detail = "Unknown scope, or not allowed for this user"
-    code = "invalid_scope"
 
 
 class InvalidGrant(OAuthError):
-    error = "invalid_grant"
+    code = error = "invalid_grant"
     detail = "The refresh token is not valid"
-    code = "invalid_grant"
 
 
 class TokenReused(InvalidGrant):
@@ -123,9 +119,8 @@ class NotAuthenticated(AppError):
 
 class InvalidToken(AppError):
     status_code = 401
-    error = "invalid_token"
+    code = error = "invalid_token"
     detail = "The access token is not valid"
-    code = "invalid_token"
 
     def __init__(self, detail: str = detail) -> None:
         self.detail = detail
@@ -134,8 +129,7 @@ class InvalidToken(AppError):
 
 class StaleLogin(AppError):
     status_code = 401
-    code = "insufficient_user_authentication"
-    error = "insufficient_user_authentication"
+    code = error = "insufficient_user_authentication"
     detail = "The login is too old for this: log in again"
 
     def __init__(self, max_age: int) -> None:
@@ -143,9 +137,8 @@ class StaleLogin(AppError):
 
 
 class InsufficientScope(Forbidden):
-    error = "insufficient_scope"
+    code = error = "insufficient_scope"
     detail = "The access token lacks a scope"
-    code = "insufficient_scope"
 
     def __init__(self, needed: str) -> None:
         self.detail = f"The access token lacks the scope {needed}"
@@ -161,9 +154,6 @@ class InvalidResetToken(AppError):
 
 class WeakPassword(InvalidInput):
     code = "weak_password"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(detail=message)
 
 
 class WrongPassword(Forbidden):

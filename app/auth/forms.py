@@ -4,7 +4,8 @@ We do not use `Depends()` on FastAPI's form. Its parser accepts files, repeated 
 RFC 6749 forbids, and its errors are 422, without the `error` that OAuth clients read.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
@@ -12,8 +13,8 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
-from starlette.formparsers import MultiPartException
-from starlette.types import Message
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.auth.errors import FieldRequired, InvalidRequest, InvalidScope
 from app.auth.schemas import SCOPES
@@ -21,38 +22,29 @@ from app.http.fields import StorableText
 
 MAX_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 8192
-NOT_A_FORM: Final = "The body must be a whole form, urlencoded or multipart"
 NOT_TEXT: Final = "The form must be UTF-8 text without NUL"
 NOT_UTF_8: Final = "A form that is not all ASCII must be UTF-8: its Content-Type has another charset"
 TOO_MUCH: Final = "The form must have a few short text fields only"
 
 # The models are for the OpenAPI document only. `read_form` has errors of its own.
 Secret = Annotated[StorableText, Field(json_schema_extra={"format": "password"})]
-GrantType = Annotated[
-    StorableText,
-    Field(
-        description="`password`, the default, or `refresh_token`.",
-        json_schema_extra={"pattern": "^(password|refresh_token)?$"},
-    ),
-]
 SCOPE_WORD: Final = f"({'|'.join(SCOPES)})"
-Scope = Annotated[
-    StorableText,
-    Field(
-        description="Scopes with single spaces between them. An empty one asks for everything.",
-        json_schema_extra={"pattern": f"^({SCOPE_WORD}( {SCOPE_WORD})*)?$"},
-    ),
-]
 
 
 class TokenFields(BaseModel):
     """A username and password, or a refresh token."""
 
-    grant_type: GrantType = ""
+    grant_type: str = Field(
+        "", description="`password`, the default, or `refresh_token`.", pattern="^(password|refresh_token)?$"
+    )
     username: StorableText = ""
     password: Secret = ""
     refresh_token: Secret = ""
-    scope: Scope = ""
+    scope: str = Field(
+        "",
+        description="Scopes with single spaces between them. An empty one asks for everything.",
+        pattern=f"^({SCOPE_WORD}( {SCOPE_WORD})*)?$",
+    )
     client_id: StorableText = ""
     client_secret: Secret = ""
 
@@ -64,12 +56,7 @@ class TokenField(BaseModel):
     token_type_hint: Annotated[StorableText, Field(description="Not needed: the token itself says its type.")] = ""
 
 
-FIELDS: Final = TokenFields.model_fields | TokenField.model_fields
-REQUIRED_FIELDS: Final = {
-    "": ("username", "password"),
-    "password": ("username", "password"),
-    "refresh_token": ("refresh_token",),
-}
+REQUIRED_FIELDS: Final = {"password": ("username", "password"), "refresh_token": ("refresh_token",)}
 """The required fields of each grant type."""
 
 
@@ -97,19 +84,18 @@ async def read_form(request: Request) -> Mapping[str, str]:
             body.decode()  # the parser would take other bytes for Latin-1
             items = await _parse_multipart(boundary, body)
         else:
-            raise InvalidRequest(NOT_A_FORM)
+            raise InvalidRequest("The body must be a whole form, urlencoded or multipart")
     except UnicodeDecodeError as error:
         raise InvalidRequest(NOT_TEXT if is_utf_8 else NOT_UTF_8) from error
     if not (is_utf_8 or (body.isascii() and all(name.isascii() and value.isascii() for name, value in items))):
         raise InvalidRequest(NOT_UTF_8)
     if any("\0" in name or "\0" in value for name, value in items):
         raise InvalidRequest(NOT_TEXT)
-    form = dict(items)
-    if len(form) != len(items):
-        names = [name for name, _ in items]
-        name = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest(f"{name if name in FIELDS else 'a field'}: Field sent more than once")
-    return {name: value for name, value in form.items() if value}
+    for name, number in Counter(name for name, _ in items).items():
+        if number > 1:
+            known = TokenFields.model_fields | TokenField.model_fields
+            raise InvalidRequest(f"{name if name in known else 'a field'}: Field sent more than once")
+    return {name: value for name, value in items if value}
 
 
 FormFields = Annotated[Mapping[str, str], Depends(read_form)]
@@ -128,13 +114,9 @@ class PasswordForm(OAuth2PasswordRequestForm):
 
 
 async def get_token_form(fields: FormFields) -> PasswordForm:
-    """Check that the form has the fields of its grant type, and that its scopes exist.
-
-    Raises:
-        FieldRequired, InvalidScope
-    """
+    """Check the fields of the grant type, and that the scopes exist. Raises FieldRequired, InvalidScope."""
     form = PasswordForm(fields)
-    for name in REQUIRED_FIELDS.get(form.grant_type or "", ()):
+    for name in REQUIRED_FIELDS.get(form.grant_type or "password", ()):
         if not getattr(form, name):
             raise FieldRequired(name)
     if not SCOPES.keys() >= set(form.scopes):
@@ -163,19 +145,15 @@ def _parse_urlencoded(body: str) -> list[tuple[str, str]]:
 
 
 async def _parse_multipart(boundary: bytes, body: bytes) -> list[tuple[str, str]]:
-    """Parse the parts as UTF-8, whatever charset the Content-Type names.
+    """Parse the parts as UTF-8, whatever charset the Content-Type names. Raises InvalidRequest."""
 
-    Raises:
-        InvalidRequest
-    """
-    headers = [(b"content-type", b'multipart/form-data; boundary="%b"' % boundary)]
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
 
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
+    headers = Headers(raw=[(b"content-type", b'multipart/form-data; boundary="%b"' % boundary)])
+    parser = MultiPartParser(headers, stream(), max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
     try:
-        request = Request({"type": "http", "headers": headers}, receive)
-        form = await request.form(max_fields=MAX_FIELDS, max_files=0, max_part_size=MAX_FIELD_BYTES)
+        form = await parser.parse()
     except MultiPartException as error:
         raise InvalidRequest(TOO_MUCH) from error
     return [(name, str(value)) for name, value in form.multi_items()]

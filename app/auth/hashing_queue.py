@@ -2,8 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,11 +26,7 @@ class FairQueue:
         self._lock = threading.RLock()
 
     def submit(self, network: str, job: Callable[[], T]) -> Future[T]:
-        """Queue a job of a network.
-
-        Raises:
-            HashingQueueFull: the queue is full, and no other network has more jobs in it.
-        """
+        """Queue a job. Raises HashingQueueFull if the queue is full, and no other network has more jobs in it."""
         future: Future[T] = Future()
         with self._lock:
             if len(self.jobs) >= self._length:
@@ -62,14 +57,11 @@ class FairQueue:
     def _work(self) -> None:
         while taken := self._next():
             future, job = taken
-            with suppress(InvalidStateError):  # somebody cancelled the job at this moment
-                future.set_running_or_notify_cancel()
+            if future.set_running_or_notify_cancel():  # pragma: no branch - somebody may cancel it at this moment
                 try:
-                    result = job()
+                    future.set_result(job())
                 except BaseException as error:  # noqa: BLE001 - the future raises it
                     future.set_exception(error)
-                else:
-                    future.set_result(result)
 
     def _next(self) -> tuple[Future[Any], Job] | None:
         """Take the first job of the first network. The network goes to the end of the order."""

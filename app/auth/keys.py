@@ -1,4 +1,7 @@
-"""The keys of the settings: the secret, or the file of a generated one, and the key pairs of a PEM file."""
+"""The keys of the settings: the secret, or the file of a generated one, and the key pairs of a PEM file.
+
+A file that is damaged, open to everybody, or cannot be read or made raises BadSettings.
+"""
 
 import os
 import re
@@ -8,15 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
 from app.auth.tokens import PEMKey, Tokens, key_id
 from app.config import Settings, check_secret, strip_secret
@@ -27,33 +24,21 @@ MIN_RSA_BITS = 2048
 
 
 def load_tokens(settings: Settings) -> Tokens:
-    """Load the keys of the settings.
-
-    Raises:
-        BadSettings: a file of keys is damaged, open to everybody, or cannot be read or made.
-    """
     return Tokens(settings.public_url, signing_secrets(settings), key_pairs(settings.jwt_private_key_file))
 
 
 def add_key_pair(path: Path) -> str:
-    """Add a key pair for ES256 to the end of a file. Return its `kid`. It signs if it is the only one.
-
-    Raises:
-        BadSettings: as `load_tokens`.
-    """
+    """Add a key pair for ES256 to the end of a file. Return its `kid`. It signs if it is the only one."""
     private = generate_private_key(SECP256R1())
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = private.private_bytes(*kind).decode()
     key = PEMKey("ES256", pem, is_private=True)
     _write_key_pairs(path, [*(key_pairs(path) if path.exists() else []), key])
     return key_id(key)
 
 
 def use_key_pair(path: Path, kid: str) -> bool:
-    """Move a key pair to the beginning of the file, so that it signs. Return whether the file has its private half.
-
-    Raises:
-        BadSettings: as `load_tokens`.
-    """
+    """Move a key pair to the beginning of the file, so that it signs. Return whether the file has its private half."""
     pairs = key_pairs(path)
     chosen = [key for key in pairs if key.is_private and key_id(key) == kid]
     if chosen:
@@ -102,11 +87,7 @@ def _kept_secret(path: Path) -> str:
 
 
 def key_pairs(path: Path | None) -> list[PEMKey]:
-    """Return the key pair that signs, then those that only verify. Of these the public half is enough.
-
-    Raises:
-        BadSettings: as `load_tokens`.
-    """
+    """Return the key pair that signs, then those that only verify. Of these the public half is enough."""
     if path is None:
         return []
     name = f"JWT_PRIVATE_KEY_FILE: {path}"
@@ -162,8 +143,12 @@ def _pem_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _key_pair(pem: str, label: str) -> PEMKey:
-    is_private = "PRIVATE" in label
-    key = load_pem_private_key(pem.encode(), None).public_key() if is_private else load_pem_public_key(pem.encode())
+    is_private, text = "PRIVATE" in label, pem.encode()
+    key = (
+        serialization.load_pem_private_key(text, None).public_key()
+        if is_private
+        else serialization.load_pem_public_key(text)
+    )
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         algorithm = "ES256"
     elif isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:

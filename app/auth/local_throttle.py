@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 from app.auth.errors import HashingQueueFull, TooManyAttempts
 
 TURN_SECONDS: Final = 5
-SECOND: Final = timedelta(seconds=1)
 REMEMBERED: Final = 10_000  # addresses
 
 
@@ -25,8 +24,7 @@ class LocalThrottle:
     async def turn(self, name: str, network: str) -> AsyncIterator[None]:
         """Let one attempt in at a time, so that several right logins at once do not count as several failures.
 
-        Raises:
-            HashingQueueFull: too many attempts wait.
+        Raises HashingQueueFull if an attempt waits too long.
         """
         turn = self._turns.setdefault((name, network), asyncio.Lock())
         try:
@@ -43,13 +41,10 @@ class LocalThrottle:
     def once_a_second(self, key: str, now: datetime) -> Iterator[None]:
         """Repeat a refusal for a second without the database, so that a flood does not take it from the others.
 
-        `key` is the key of an address.
-
-        Raises:
-            TooManyAttempts
+        `key` is the key of an address. Raises TooManyAttempts.
         """
         since, over = self._refused.get(key, (now, {key: now}))
-        if since <= now < min(since + SECOND, over[key]):
+        if since <= now < min(since + timedelta(seconds=1), over[key]):
             raise TooManyAttempts(over, now)
         try:
             yield

@@ -13,25 +13,17 @@ from sqlalchemy import Connection
 from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims, RefreshClaims
-from app.auth.errors import (
-    ClockBehind,
-    InvalidCredentials,
-    InvalidGrant,
-    InvalidScope,
-    TokenReused,
-    WrongPassword,
-)
-from app.auth.introspection import INACTIVE, introspect
+from app.auth.errors import ClockBehind, InvalidCredentials, InvalidGrant, InvalidScope, TokenReused, WrongPassword
 from app.auth.logins import LoginOrigin, find_account, start_session
+from app.auth.models import normalize_username
 from app.auth.passwords import Verdict
 from app.auth.refresh import refresh_session
 from app.auth.schemas import Introspection, TokenResponse
 from app.auth.scopes import allowed_scopes, grant_scope
 from app.auth.services import Services
-from app.auth.sessions import end_other_sessions, end_own_session, end_session
+from app.auth.sessions import INACTIVE, end_other_sessions, end_own_session, end_session, introspect
 from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
-from app.auth.usernames import normalize_username
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
 from app.observe.events import log_event
@@ -54,12 +46,10 @@ class LoginService:
 
         No database connection is held while the password is hashed.
 
-        Raises:
-            InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull
+        Raises InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull.
         """
-        network, ttl = self.origin.network, timedelta(seconds=self.services.settings.session_ttl)
-        limiter = self.services.limiter
-        limited = self._reserved(username, lambda user_id: limiter.login(username, network, user_id))
+        limiter, ttl = self.services.limiter, timedelta(seconds=self.services.settings.session_ttl)
+        limited = self._reserved(username, lambda user_id: limiter.login(username, self.origin.network, user_id))
         async with limited as (found, attempt):
             account = found
             while True:
@@ -77,11 +67,12 @@ class LoginService:
                     *(account, verdict.new_hash, scope, self.origin, self.now, ttl, attempt),
                     has_every_scope=not scopes,
                 )
-                if started is not None:
-                    log_event("login_succeeded", user_id=account.id, session_id=started.session.id)
-                    for ended in started.ended:
-                        log_event("session_revoked", user_id=account.id, session_id=ended, reason="too many sessions")
-                    return self._response(started.session, scope)
+                if started:
+                    session, ended = started
+                    log_event("login_succeeded", user_id=account.id, session_id=session.id)
+                    for other in ended:
+                        log_event("session_revoked", user_id=account.id, session_id=other, reason="too many sessions")
+                    return self._response(session, scope)
                 # The account has changed. For example, another login has replaced the hash by a stronger one.
                 account = await self._db.read(find_account, username)
 
@@ -106,13 +97,12 @@ class LoginService:
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
-        return self._response(outcome.session, outcome.scope)
+        return self._response(*outcome)
 
     async def confirm_password(self, user: CurrentUser, password: str) -> AnyRow:
         """Check the current password of the caller. Return the account: its hash and e-mail address.
 
-        Raises:
-            WrongPassword, TooManyAttempts, HashingQueueFull
+        Raises WrongPassword, TooManyAttempts, HashingQueueFull.
         """
         attempt = self.services.limiter.confirmation(user.user_id, user.session_id, self.origin.network)
         async with self._reserved(user.username, lambda _: attempt) as (account, _):
@@ -143,11 +133,7 @@ class LoginService:
         return answer
 
     async def end_session(self, db: CallerDatabase, session_id: str) -> None:
-        """End one of the caller's sessions.
-
-        Raises:
-            SessionNotFound
-        """
+        """End one of the caller's sessions. Raises SessionNotFound."""
         await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, self.now))
         log_event("session_revoked", session_id=session_id)
 
@@ -190,9 +176,8 @@ class LoginService:
 
     async def _refuse(self, refusal: InvalidGrant, **ids: str) -> NoReturn:
         """Log and count a refused refresh token. Too many from one address have to wait."""
-        log_event(
-            "token_reused" if isinstance(refusal, TokenReused) else "refresh_refused", reason=refusal.detail, **ids
-        )
+        is_reused = isinstance(refusal, TokenReused)
+        log_event("token_reused" if is_reused else "refresh_refused", reason=refusal.detail, **ids)
         limiter = self.services.limiter
         await limiter.count(self._db, limiter.refused_refresh(self.origin.network), self.now)
         raise refusal
@@ -200,24 +185,17 @@ class LoginService:
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
         """Make the tokens. The refresh token says only what the row says: one generation is always the same bytes."""
         issued_at, ends_at = int(self.now.timestamp()), int(session.expires_at.timestamp())
-        expires_at = min(issued_at + self.services.settings.access_token_ttl, ends_at)
-        tokens = self.services.tokens
+        expires_in = min(self.services.settings.access_token_ttl, ends_at - issued_at)
+        tokens, generation = self.services.tokens, session.generation
         common = {"iss": tokens.issuer, "aud": tokens.issuer, "sub": session.user_id, "sid": session.id}
-        access_id = f"{secrets.token_urlsafe(16)}.{session.generation}"
-        access = AccessClaims(**common, jti=access_id, iat=issued_at, exp=expires_at, scope=scope)
+        access_id, refresh_id = f"{secrets.token_urlsafe(16)}.{generation}", f"{session.id}.{generation}"
+        access = AccessClaims(**common, jti=access_id, iat=issued_at, exp=issued_at + expires_in, scope=scope)
+        rotated_at = int(session.rotated_at.timestamp())
         refresh = RefreshClaims(
-            **common,
-            jti=f"{session.id}.{session.generation}",
-            iat=int(session.rotated_at.timestamp()),
-            exp=ends_at,
-            scope=session.scope,
-            gen=session.generation,
+            **common, jti=refresh_id, iat=rotated_at, exp=ends_at, scope=session.scope, gen=generation
         )
         return TokenResponse(
-            access_token=tokens.sign(access),
-            refresh_token=tokens.sign(refresh),
-            expires_in=expires_at - issued_at,
-            scope=scope,
+            access_token=tokens.sign(access), refresh_token=tokens.sign(refresh), expires_in=expires_in, scope=scope
         )
 
 

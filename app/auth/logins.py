@@ -7,11 +7,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from app.auth.models import LoginSession, User
+from app.auth.models import HAS_LOGIN_NAME, LoginSession, User, normalize_username
 from app.auth.networks import network_of
-from app.auth.sessions import IS_LIVE_OF_USER, TOKEN_COLUMNS
+from app.auth.sessions import IS_LIVE_OF_USER, TOKEN_COLUMNS, end_where
 from app.auth.throttle import Attempt, clear
-from app.auth.usernames import HAS_LOGIN_NAME, normalize_username
 from app.db.database import AnyRow
 from app.db.types import new_id
 
@@ -38,11 +37,6 @@ SELECT_OLDEST_SESSIONS = (
     .order_by(LoginSession.id)
     .limit(MAX_SESSIONS - 1 + ENDED_AT_ONCE)
 )
-END_SESSION = (
-    update(LoginSession)
-    .where(LoginSession.id == bindparam("session_id"), LoginSession.ended_at.is_(None))
-    .values(ended_at=bindparam("now"), end_reason="too_many")
-)
 
 
 class LoginOrigin(NamedTuple):
@@ -54,12 +48,6 @@ class LoginOrigin(NamedTuple):
     @property
     def network(self) -> str:
         return network_of(self.ip)
-
-
-class StartedSession(NamedTuple):
-    session: AnyRow
-    ended: Sequence[str]
-    """The ids of the sessions that made room."""
 
 
 def find_account(connection: Connection, username: str) -> AnyRow | None:
@@ -78,8 +66,8 @@ def start_session(
     attempt: Attempt,
     *,
     has_every_scope: bool,
-) -> StartedSession | None:
-    """Insert a session, and clear the counters of its attempt. If there is no room, the least recently used one ends.
+) -> tuple[AnyRow, Sequence[str]] | None:
+    """Insert a session, and clear the counters of its attempt. Return it, and the ids of those that ended to make room.
 
     None: since `account` was read, the user was disabled, promoted or demoted, or the password hash was replaced.
     """
@@ -90,18 +78,10 @@ def start_session(
         connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
     clear(connection, attempt, now)
     ended = _make_room(connection, account.id, now, ttl)
-    session = {
-        "id": new_id(now),
-        "user_id": account.id,
-        "scope": scope,
-        "has_every_scope": has_every_scope,
-        "created_at": now,
-        "rotated_at": now,
-        "expires_at": now + ttl,
-        "network": origin.network,
-        **origin._asdict(),
-    }
-    return StartedSession(connection.execute(INSERT_SESSION, session).one(), ended)
+    session = {"id": new_id(now), "user_id": account.id, "scope": scope, "has_every_scope": has_every_scope}
+    session |= {"created_at": now, "rotated_at": now, "expires_at": now + ttl}
+    session |= {"network": origin.network, **origin._asdict()}
+    return connection.execute(INSERT_SESSION, session).one(), ended
 
 
 def _make_room(connection: Connection, user_id: str, now: datetime, ttl: timedelta) -> Sequence[str]:
@@ -112,5 +92,5 @@ def _make_room(connection: Connection, user_id: str, now: datetime, ttl: timedel
         return []
     by_use = sorted(sessions, key=attrgetter("rotated_at", "id"))
     ended = [session.id for session in by_use[: 1 - MAX_SESSIONS]]
-    connection.execute(END_SESSION, [{"session_id": session_id, "now": now} for session_id in ended])
+    end_where(connection, [LoginSession.id.in_(ended)], "too_many", now)
     return ended

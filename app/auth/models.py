@@ -1,8 +1,8 @@
-"""The tables of users and of their sessions."""
+"""The tables of users and of their sessions, and the names by which users log in."""
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, false, func, true
+from sqlalchemy import ForeignKey, Index, String, bindparam, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.types import Base, Id, PrimaryKey, Text
@@ -29,6 +29,17 @@ Index("uq_users_username", func.lower(User.username), unique=True)
 Index("ix_users_administrators", User.id, sqlite_where=User.is_admin, postgresql_where=User.is_admin)
 IS_DELETED = User.deleted_at.is_not(None)
 Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_DELETED)
+
+HAS_LOGIN_NAME = func.lower(User.username) == bindparam("username", type_=Text)
+"""Whether a user has a login name. The name must be normalized."""
+
+
+def normalize_username(username: str) -> str:
+    """Return the name in lower case, if it is ASCII. Usernames are ASCII, and letter case does not tell them apart.
+
+    Other letters stay as they are. Some have an ASCII letter as their lower case, and must not match a username.
+    """
+    return username.lower() if username.isascii() else username
 
 
 class LoginSession(Base):

@@ -60,30 +60,23 @@ class Passwords:
             self._dummy = self._hash("")
         self._threads = ThreadPoolExecutor(THREADS, "argon2", _lower_priority)
         self._queue = FairQueue(self._threads, THREADS, QUEUE_LENGTH)
-        self._jobs = self._queue.jobs
         self._threads.submit(_common_passwords)  # the first registration does not wait for the list
 
     async def hash(self, password: str, username: str, email: str | None, network: str) -> str:
-        """Hash a new password in the network's turn.
-
-        Raises:
-            WeakPassword: it is common, the username, or the e-mail address.
-            HashingQueueFull
-        """
-        hashed = self._queue.submit(network, partial(self._hash_new, password, username, email))
-        return await asyncio.wrap_future(hashed)
+        """Hash a new password in the network's turn. Raises WeakPassword, HashingQueueFull."""
+        job = partial(self._hash_new, password, username, email)
+        return await asyncio.wrap_future(self._queue.submit(network, job))
 
     async def verify(self, password: str, stored: str | None, network: str) -> Verdict:
-        """Check a password against its stored hash in the network's turn. Against None it is wrong, at the same cost.
+        """Check a password in the network's turn. Without a stored hash it is wrong, at the same cost.
 
-        Raises:
-            HashingQueueFull
+        Raises HashingQueueFull.
         """
         return await asyncio.wrap_future(self._queue.submit(network, partial(self._verify, password, stored)))
 
     def usage(self) -> tuple[int, int]:
         """Return how many passwords are being hashed or wait for it, and how many may."""
-        return len(self._jobs), QUEUE_LENGTH
+        return len(self._queue.jobs), QUEUE_LENGTH
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -91,11 +84,11 @@ class Passwords:
     def _hash_new(self, password: str, username: str, email: str | None) -> str:
         text = password.casefold()
         if text == username.casefold():
-            raise WeakPassword("The password is the username")
+            raise WeakPassword(detail="The password is the username")
         if email and text == email.casefold():
-            raise WeakPassword("The password is the e-mail address")
+            raise WeakPassword(detail="The password is the e-mail address")
         if text in _common_passwords():
-            raise WeakPassword("The password is on the list of common passwords")
+            raise WeakPassword(detail="The password is on the list of common passwords")
         return self._hash(password)
 
     def _hash(self, password: str) -> str:

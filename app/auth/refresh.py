@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
-from sqlalchemy import Boolean, Connection, bindparam, exists, select, update
+from sqlalchemy import Boolean, Connection, bindparam, select, update
 
 from app.auth.callers import why_over
 from app.auth.claims import RefreshClaims, SessionClaims
@@ -12,55 +12,35 @@ from app.auth.errors import InvalidGrant, TokenReused
 from app.auth.models import LoginSession, User
 from app.auth.schemas import SCOPES
 from app.auth.scopes import ADMIN, allowed_scopes, grant_scope, session_scopes
-from app.auth.sessions import TOKEN_COLUMNS, end_session
+from app.auth.sessions import IS_OF_OWNER, SELECT_SESSION, TOKEN_COLUMNS, end_session
 from app.db.database import AnyRow, Database
 
 REMEMBERED: Final = 4096  # generations
 
-NEEDS_EVERY_SCOPE = bindparam("needs_every_scope", type_=Boolean)
-NEEDS_ADMIN = bindparam("needs_admin", type_=Boolean)
+OWNER = select(User.is_admin).where(User.id == LoginSession.user_id)
 ROTATE_SESSION = (
     update(LoginSession)
-    .where(
-        LoginSession.id == bindparam("session_id"),
-        LoginSession.user_id == bindparam("owner_id"),
-        LoginSession.generation == bindparam("from_generation"),
-        LoginSession.ended_at.is_(None),
-        LoginSession.expires_at > bindparam("now"),
-        LoginSession.has_every_scope | ~NEEDS_EVERY_SCOPE,
-        exists().where(User.id == LoginSession.user_id, User.is_active, User.is_admin | ~NEEDS_ADMIN),
-    )
+    .where(*IS_OF_OWNER, LoginSession.generation == bindparam("from_generation"))
+    .where(LoginSession.ended_at.is_(None), LoginSession.expires_at > bindparam("now"))
+    .where(LoginSession.has_every_scope | ~bindparam("needs_every_scope", type_=Boolean))
+    .where(OWNER.where(User.is_active, User.is_admin | ~bindparam("needs_admin", type_=Boolean)).exists())
     .values(generation=LoginSession.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
-    .returning(
-        *TOKEN_COLUMNS, select(User.is_admin).where(User.id == LoginSession.user_id).scalar_subquery().label("is_admin")
-    )
-)
-SELECT_SESSION = (
-    select(*TOKEN_COLUMNS, LoginSession.unused_generation, LoginSession.ended_at, LoginSession.end_reason)
-    .add_columns(User.username, User.is_admin)
-    .join(User)
-    .where(LoginSession.id == bindparam("session_id"), LoginSession.user_id == bindparam("owner_id"), User.is_active)
+    .returning(*TOKEN_COLUMNS, OWNER.scalar_subquery().label("is_admin"))
 )
 MARK_USED = (
     update(LoginSession)
-    .where(
-        LoginSession.id == bindparam("session_id"),
-        LoginSession.unused_generation == bindparam("used"),
-        LoginSession.ended_at.is_(None),
-    )
+    .where(LoginSession.id == bindparam("session_id"), LoginSession.unused_generation == bindparam("used"))
+    .where(LoginSession.ended_at.is_(None))
     .values(unused_generation=None)
 )
 
 
-class Refreshed(NamedTuple):
-    session: AnyRow
-    scope: str
-
-
 def refresh_session(
     connection: Connection, claims: RefreshClaims, scopes: Sequence[str], now: datetime, grace: timedelta
-) -> Refreshed | InvalidGrant:
-    """Move the session on to its next generation. Return a refusal instead of raising it, so that its end is kept.
+) -> tuple[AnyRow, str] | InvalidGrant:
+    """Move the session on to its next generation. Return its row and the scope of the access token.
+
+    A refusal is returned, not raised, so that the end of the session is kept.
 
     The token before the current one gets the current generation again: within `grace`, for a second tab, and as long as
     nobody has used that generation, for a lost answer. Without a grace it gets nothing. Any other token was copied, and
@@ -72,9 +52,9 @@ def refresh_session(
         InvalidScope: the session lacks a requested scope, or its user may no longer have it. Nothing has moved.
     """
 
-    def granted(session: AnyRow) -> Refreshed:
+    def granted(session: AnyRow) -> tuple[AnyRow, str]:
         allowed = session_scopes(session) & allowed_scopes(is_admin=session.is_admin)
-        return Refreshed(session, grant_scope(scopes, allowed))
+        return session, grant_scope(scopes, allowed)
 
     session_and_owner = {"session_id": claims.sid, "owner_id": claims.sub}
     named = claims.scopes & SCOPES.keys()
@@ -123,11 +103,8 @@ class Uses:
         generation = (claims.sid, claims.generation)
         if self._is_strict or claims.generation == 1 or generation in self.noted:  # the first has none before it
             return
-        await db.autocommit(mark_used, claims)
+        used = {"session_id": claims.sid, "used": claims.generation}
+        await db.autocommit(lambda connection: connection.execute(MARK_USED, used))
         if len(self.noted) >= REMEMBERED:
             self.noted.clear()
         self.noted.add(generation)
-
-
-def mark_used(connection: Connection, claims: SessionClaims) -> None:
-    connection.execute(MARK_USED, {"session_id": claims.sid, "used": claims.generation})

@@ -5,20 +5,8 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
+from app.auth import errors
 from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb
-from app.auth.errors import (
-    ClockBehind,
-    FieldRequired,
-    HashingQueueFull,
-    InvalidCredentials,
-    InvalidGrant,
-    InvalidRequest,
-    InvalidScope,
-    SessionNotFound,
-    TokenReused,
-    TooManyAttempts,
-    UnsupportedGrantType,
-)
 from app.auth.forms import FormFields, FormToken, TokenField, TokenFields, TokenForm, form_of
 from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation, SessionPage, TokenResponse
 from app.auth.sessions import list_sessions
@@ -32,12 +20,10 @@ from app.pagination.page import PAGE, PageQuery
 
 FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 
-KEYS_MAX_AGE = 300  # seconds
-
-FORM_ERRORS = (InvalidRequest, FieldRequired)
+FORM_ERRORS = (errors.InvalidRequest, errors.FieldRequired)
 GRANT_ERRORS = (
-    *(InvalidScope, UnsupportedGrantType, InvalidGrant, TokenReused),
-    *(InvalidCredentials, TooManyAttempts, HashingQueueFull, ClockBehind),
+    *(errors.InvalidScope, errors.UnsupportedGrantType, errors.InvalidGrant, errors.TokenReused),
+    *(errors.InvalidCredentials, errors.TooManyAttempts, errors.HashingQueueFull, errors.ClockBehind),
 )
 
 oauth_router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
@@ -54,8 +40,9 @@ well_known = Router(prefix="/.well-known", tags=["auth"])
 async def issue_token(form: TokenForm, logins: AppLoginService) -> Response:
     """Log in with username and password, or refresh with a refresh token (RFC 6749 §4.3, §6).
 
-    A refresh token works once. A repeat gets the same successor again, within ten seconds or as long as nobody has used
-    the successor. Any other repeat ends the session. 503 means that the token is still good: try again later.
+    A refresh token works once. A repeat gets the same successor again, shortly after or as long as nobody has used the
+    successor, unless `REFRESH_GRACE` is 0. Any other repeat ends the session. 503 means that the token is still good:
+    try again later.
     """
     match form.grant_type:
         case "" | "password":
@@ -63,7 +50,7 @@ async def issue_token(form: TokenForm, logins: AppLoginService) -> Response:
         case "refresh_token":
             return _unstored(await logins.refresh(form.refresh_token, form.scopes))
         case _:
-            raise UnsupportedGrantType
+            raise errors.UnsupportedGrantType
 
 
 @oauth_router.post("/revoke", response_model=Revocation, openapi_extra=form_of(TokenField))
@@ -91,7 +78,7 @@ async def list_own_sessions(
     return page.response(request, query)
 
 
-@router.delete("/sessions/{session_id}", status_code=204, responses=describe(SessionNotFound))
+@router.delete("/sessions/{session_id}", status_code=204, responses=describe(errors.SessionNotFound))
 async def delete_session(session_id: PathId, db: AccountDb, logins: AppLoginService) -> None:
     """End one of your sessions. Its tokens stop working at once."""
     await logins.end_session(db, session_id)
@@ -126,7 +113,7 @@ async def read_metadata(services: AppServices) -> Metadata:
 @well_known.get("/jwks.json")
 async def read_keys(services: AppServices, response: Response) -> KeySet:
     """The public keys that verify access tokens. The list is empty while a secret signs them."""
-    response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE}"
+    response.headers["Cache-Control"] = "public, max-age=300"
     return KeySet(keys=services.tokens.public_keys)
 
 

@@ -16,16 +16,15 @@ def allowed_scopes(*, is_admin: bool) -> frozenset[str]:
 
 
 def session_scopes(session: AnyRow) -> frozenset[str]:
-    """The scopes of a session's row. Everything includes the scopes that this version knows and the login did not."""
+    """Return a session's scopes. Everything includes scopes that this version knows and the login did not."""
     named = frozenset(session.scope.split())
     return named | allowed_scopes(is_admin=False) if session.has_every_scope else named
 
 
 def grant_scope(requested: Iterable[str], allowed: frozenset[str]) -> str:
-    """The requested scopes, or everything that is allowed where none is requested.
+    """Return the requested scopes, or everything allowed if none is requested.
 
-    Raises:
-        InvalidScope: a requested scope is not allowed, or there is nothing to grant.
+    Raises InvalidScope if a requested scope is not allowed, or if there is nothing to grant.
     """
     granted = frozenset(requested) or allowed
     if not granted or not granted <= allowed:

@@ -37,11 +37,7 @@ class Services:
 def open_services(
     settings: Settings, clock: Clock, database: Database, deletions: Background, cost: Cost
 ) -> Iterator[Services]:
-    """Load the keys, and start the threads that hash passwords.
-
-    Raises:
-        BadSettings: as `load_tokens`.
-    """
+    """Load the keys, and start the threads that hash passwords. Raises BadSettings."""
     tokens, limiter = load_tokens(settings), Limiter(settings, signing_secrets(settings)[0])
     with closing(Passwords(cost)) as passwords:
         yield Services(settings, clock, database, tokens, passwords, limiter, Uses(settings.refresh_grace), deletions)

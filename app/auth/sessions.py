@@ -1,4 +1,4 @@
-"""Sessions: one row for each login. A refresh moves the row's generation on by one."""
+"""Sessions: one row for each login. This module lists, describes (RFC 7662), ends and deletes them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,24 +6,26 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
-from app.auth.callers import CurrentUser
-from app.auth.claims import SessionClaims
+from app.auth.callers import CurrentUser, why_over
+from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import SessionNotFound
-from app.auth.models import LoginSession
+from app.auth.models import LoginSession, User
+from app.auth.schemas import Introspection
+from app.auth.scopes import allowed_scopes, format_scope, session_scopes
 from app.pagination.order import SortOrder
 from app.pagination.page import Page, PageQuery
 
-TOKEN_COLUMNS = (
-    LoginSession.id,
-    LoginSession.user_id,
-    LoginSession.generation,
-    LoginSession.scope,
-    LoginSession.has_every_scope,
-    LoginSession.rotated_at,
-    LoginSession.expires_at,
-)
+COLUMNS = LoginSession.__table__.c
+TOKEN_COLUMNS = COLUMNS["id", "user_id", "generation", "scope", "has_every_scope", "rotated_at", "expires_at"]
 """The columns that tokens are made from."""
 
+IS_OF_OWNER = (LoginSession.id == bindparam("session_id"), LoginSession.user_id == bindparam("owner_id"))
+SELECT_SESSION = (
+    select(*TOKEN_COLUMNS, LoginSession.unused_generation, LoginSession.ended_at, LoginSession.end_reason)
+    .add_columns(User.username, User.is_admin)
+    .join(User)
+    .where(*IS_OF_OWNER, User.is_active)
+)
 IS_LIVE_OF_USER = (
     LoginSession.user_id == bindparam("user_id"),
     LoginSession.ended_at.is_(None),
@@ -33,12 +35,11 @@ SELECT_LIVE_SESSIONS = select(
     *(LoginSession.id, LoginSession.created_at, LoginSession.rotated_at.label("last_used_at"), LoginSession.expires_at),
     *(LoginSession.user_agent, LoginSession.ip),
 ).where(*IS_LIVE_OF_USER)
-SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns(
-    (LoginSession.id == bindparam("session_id")).label("current"),
-)
+SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns((LoginSession.id == bindparam("session_id")).label("current"))
 BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
+INACTIVE: Final = Introspection(active=False)
 SELECT_IDS_AFTER = (
     select(LoginSession.id)
     .where(LoginSession.id > bindparam("after_id"))
@@ -58,36 +59,51 @@ def list_sessions(connection: Connection, user: CurrentUser, query: PageQuery, n
     return BY_LOGIN.page(connection, SELECT_OWN_SESSIONS, query, "sessions", values)
 
 
+def introspect(connection: Connection, user: CurrentUser, claims: SessionClaims, now: datetime) -> Introspection:
+    """Describe a token of ours that has not expired. Only its owner and administrators learn more than `active`."""
+    session = connection.execute(SELECT_SESSION, {"session_id": claims.sid, "owner_id": claims.sub}).one_or_none()
+    may_ask = claims.sub == user.user_id or "admin" in user.scopes
+    if session is None or not may_ask or why_over(session, now):
+        return INACTIVE
+    if isinstance(claims, RefreshClaims):
+        if claims.gen != session.generation:
+            return INACTIVE
+        scopes, token_type = session_scopes(session), None
+    else:
+        scopes, token_type = claims.scopes, "bearer"
+    return Introspection(
+        active=True,
+        scope=format_scope(scopes & allowed_scopes(is_admin=session.is_admin)),
+        username=session.username,
+        token_type=token_type,
+        **claims.model_dump(include={"sub", "iss", "aud", "jti", "iat", "exp"}),
+    )
+
+
 def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
-    """End the session of a token. Return whether it was live."""
-    return _end(connection, [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub], reason, now)
+    """End the session of a token. Return whether it had not been ended before."""
+    return end_where(connection, [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub], reason, now)
 
 
 def end_own_session(connection: Connection, user_id: str, session_id: str, now: datetime) -> None:
-    """End one session of a user.
-
-    Raises:
-        SessionNotFound: the user has no live session of that id.
-    """
+    """Raises SessionNotFound: the user has no live session of that id."""
     own = [LoginSession.id == session_id, LoginSession.user_id == user_id, LoginSession.expires_at > now]
-    if not _end(connection, own, "revoked", now):
+    if not end_where(connection, own, "revoked", now):
         raise SessionNotFound
 
 
 def end_sessions_of(connection: Connection, user_id: str, reason: str, now: datetime) -> None:
-    """End every session of a user."""
-    _end(connection, [LoginSession.user_id == user_id], reason, now)
+    end_where(connection, [LoginSession.user_id == user_id], reason, now)
 
 
 def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: str, now: datetime) -> None:
     """End the sessions of a user that name a scope."""
     names_scope = (literal(" ") + LoginSession.scope + " ").contains(f" {scope} ")
-    _end(connection, [LoginSession.user_id == user_id, names_scope], reason, now)
+    end_where(connection, [LoginSession.user_id == user_id, names_scope], reason, now)
 
 
 def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, now: datetime) -> None:
-    """End every session of the caller but the one of the request."""
-    _end(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
+    end_where(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
 
 
 def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:
@@ -104,11 +120,10 @@ def purge_sessions(connection: Connection, before: datetime, after_id: str, limi
 
 
 def has_sessions(connection: Connection) -> bool:
-    """Return whether the table has any session, live or over."""
     return connection.execute(select(LoginSession.id).limit(1)).one_or_none() is not None
 
 
-def _end(connection: Connection, which: Sequence[ColumnElement[bool]], reason: str, now: datetime) -> bool:
+def end_where(connection: Connection, which: Sequence[ColumnElement[bool]], reason: str, now: datetime) -> bool:
     """End the sessions that are not ended yet. Return whether there were any."""
     end = update(LoginSession).where(*which, LoginSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
     return bool(connection.execute(end).rowcount)

@@ -19,18 +19,24 @@ from sqlalchemy import Connection, bindparam, delete, exists, select
 from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, find_reached, purge_counts
 from app.auth.errors import TooManyAttempts
 from app.auth.local_throttle import LocalThrottle
-from app.auth.models import END, NETWORK, LoginSession, Throttle
-from app.auth.usernames import normalize_username
+from app.auth.models import END, NETWORK, LoginSession, Throttle, normalize_username
 from app.config import Settings
 from app.db.database import Database
 from app.db.types import Text, UTCDateTime
 
 WIDE_FACTOR: Final = 10  # how many times as many failures the two wider limits allow
-HOUR: Final = timedelta(hours=1)
-DAY: Final = timedelta(days=1)
 KNOWN_FOR: Final = timedelta(days=30)
 HALF_KEY: Final = 32  # characters
 NO_ACCOUNT: Final = "00000000-0000-0000-0000-000000000000"
+
+SINCE = bindparam("since", type_=UTCDateTime)
+# If a session ended after it had expired, it lived until it expired.
+HAS_HAD_SESSION = select(
+    exists()
+    .where(LoginSession.user_id == bindparam("account_id"), bindparam("network", type_=Text) == NETWORK)
+    .where(SINCE <= END, LoginSession.expires_at >= SINCE)
+)
+DELETE_COUNTERS = delete(Throttle).where(Throttle.key.in_(bindparam("keys", expanding=True)))
 
 
 class Attempt(NamedTuple):
@@ -72,14 +78,10 @@ class Limiter:
 
     def registration(self, network: str) -> Limit | None:
         most = self.settings.registration_limit
-        return Limit(self._key("registration", network), most, HOUR) if most else None
+        return Limit(self._key("registration", network), most, timedelta(hours=1)) if most else None
 
     async def count(self, db: Database, limit: Limit, now: datetime) -> None:
-        """Count one more for a network.
-
-        Raises:
-            TooManyAttempts: the limit is reached. Nothing has been written.
-        """
+        """Count one more for a network. Raises TooManyAttempts if the limit is reached. Then nothing is written."""
         with self.local.once_a_second(limit.key, now):
             await db.read(check_attempt, Attempt([limit]), now)
             await db.write(reserve, Attempt([limit]), now)
@@ -93,7 +95,9 @@ class Limiter:
         limits = (
             Limit(half + self._key("login", network)[:HALF_KEY], most, self._window),
             self.address(network),
-            Limit(half + self._key(*from_anywhere)[:HALF_KEY], most * WIDE_FACTOR, DAY, since_latest=True),
+            Limit(
+                half + self._key(*from_anywhere)[:HALF_KEY], most * WIDE_FACTOR, timedelta(days=1), since_latest=True
+            ),
         )
         return Attempt(limits, account_id, network)
 
@@ -109,8 +113,7 @@ def check_attempt(connection: Connection, attempt: Attempt, now: datetime) -> No
 def reserve(connection: Connection, attempt: Attempt, now: datetime) -> None:
     """Count an attempt as failed, until `forgive` or `clear` takes that back.
 
-    Raises:
-        TooManyAttempts: another attempt was faster. The transaction must be rolled back.
+    Raises TooManyAttempts if another attempt was faster. The transaction must be rolled back then.
     """
     _refuse(connection, attempt, add(connection, attempt.limits, now), now)
     purge_counts(connection, now, PURGED_AT_ONCE)
@@ -121,24 +124,11 @@ def forgive(connection: Connection, attempt: Attempt, now: datetime) -> None:
     add(connection, attempt.limits, now, -1)
 
 
-DELETE_COUNTERS = delete(Throttle).where(Throttle.key.in_([bindparam("here"), bindparam("anywhere")]))
-
-
 def clear(connection: Connection, attempt: Attempt, now: datetime) -> None:
     """Take a reservation back, and forget the earlier failures of the account there. The network's stay."""
     forgive(connection, attempt, now)  # it locks all three in the order of their keys
     here, _, anywhere = attempt.limits
-    connection.execute(DELETE_COUNTERS, {"here": here.key, "anywhere": anywhere.key})
-
-
-# If a session ended after it had expired, it lived until it expired.
-HAS_HAD_SESSION = select(
-    exists()
-    .where(LoginSession.user_id == bindparam("account_id"), bindparam("network", type_=Text) == NETWORK)
-    .where(
-        bindparam("since", type_=UTCDateTime) <= END, LoginSession.expires_at >= bindparam("since", type_=UTCDateTime)
-    )
-)
+    connection.execute(DELETE_COUNTERS, {"keys": [here.key, anywhere.key]})
 
 
 def _refuse(connection: Connection, attempt: Attempt, reached: Ends, now: datetime) -> None:

@@ -103,7 +103,6 @@ class Tokens:
         ]
 
     def sign(self, claims: Claims) -> str:
-        """Make the token of some claims."""
         key = self._signer(type(claims))
         header = {"typ": claims.typ, "kid": key.id}
         return jws.sign(claims.model_dump(), key.signer, headers=header, algorithm=key.algorithm)
@@ -118,24 +117,17 @@ class Tokens:
         """
         claims = self._verified(kind, token) if issubclass(kind, AccessClaims) else self._verify(kind, token)
         # A host whose clock is behind must not move a session on. For other tokens, `iat` does not matter.
-        if issubclass(kind, RefreshClaims):
-            _check_issue(claims, now)
-        _check_expiry(claims, now)
+        _check_time(claims, now, refuse_early=issubclass(kind, RefreshClaims))
         return claims
 
     def verify_session_token(self, token: str, now: datetime | None = None) -> SessionClaims:
-        """Verify an access or refresh token. Without `now` its age does not matter.
-
-        Raises:
-            BadToken
-        """
+        """Verify an access or refresh token. Without `now` its age does not matter. Raises BadToken, as `verify`."""
         kind = OF_SESSIONS.get(_read_header(token).typ)
         if kind is None:
             raise BadToken("neither kind of token")
         claims = self._verify(kind, token)
         if now:
-            _check_issue(claims, now)
-            _check_expiry(claims, now)
+            _check_time(claims, now, refuse_early=True)
         return claims
 
     def _signer(self, kind: type[Claims]) -> _Key:
@@ -157,12 +149,9 @@ class Tokens:
         return claims
 
 
-def _check_issue(claims: Claims, now: datetime) -> None:
-    if claims.iat > now.timestamp() + CLOCK_SKEW:
+def _check_time(claims: Claims, now: datetime, *, refuse_early: bool) -> None:
+    if refuse_early and claims.iat > now.timestamp() + CLOCK_SKEW:
         raise EarlyToken
-
-
-def _check_expiry(claims: Claims, now: datetime) -> None:
     if claims.exp <= now.timestamp():
         raise ExpiredToken
 

@@ -51,7 +51,7 @@ class PlannedRoute(SafeRoute):
 
 
 class Inputs:
-    """What one function takes from the path, the query and the headers."""
+    """The parameters that one function takes from the path, the query and the headers."""
 
     def __init__(self, dependant: "Dependant") -> None:
         self.path, self.query, self.header = dependant.path_params, dependant.query_params, dependant.header_params

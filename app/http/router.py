@@ -73,6 +73,7 @@ class Router(APIRouter):
 def add_routes(app: FastAPI, router: APIRouter) -> None:
     """Declare a router's routes on the app itself. FastAPI looks twice for the route of a router that is included."""
     for route in router.routes:
-        if isinstance(route, APIRoute):
-            options = {name: getattr(route, name) for name in ROUTE_OPTIONS}
-            app.router.add_api_route(route.path, route.endpoint, route_class_override=type(route), **options)
+        if not isinstance(route, APIRoute):
+            raise TypeError(f"{route} is not a route: use app.include_router() for this router")
+        options = {name: getattr(route, name) for name in ROUTE_OPTIONS}
+        app.router.add_api_route(route.path, route.endpoint, route_class_override=type(route), **options)

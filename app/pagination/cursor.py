@@ -19,6 +19,7 @@ from app.http.fields import PathId, StorableText
 
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
+ENCODE: Final = json.JSONEncoder(ensure_ascii=False).encode
 MAX_CURSOR: Final = 2048  # characters
 MAX_TEXT: Final = 240  # characters of a column. JSON may need six bytes for one, and base64 a third more
 
@@ -91,7 +92,7 @@ def codec_of(column: Column) -> Codec:
 
 def _encode(context: str, key: Any, id_: Any) -> str:
     digest = hashlib.sha256(context.encode()).hexdigest()[:16]
-    content = json.dumps([digest, key, id_], ensure_ascii=False).encode()
+    content = ENCODE([digest, key, id_]).encode()
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 

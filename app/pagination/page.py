@@ -43,8 +43,8 @@ class PageQuery(BaseModel):
 
     def context(self, name: str) -> str:
         """Name the list, its order and its filters: a cursor is good for nothing else."""
-        fields = type(self).model_fields
-        changed = {field for field in self.model_fields_set if getattr(self, field) != fields[field].default}
+        cls, given = type(self), self.model_fields_set
+        changed = {field for field in given if getattr(self, field) != cls.model_fields[field].default}
         return name + self.model_dump_json(include={*self.in_every_cursor, *changed} - {"limit", "cursor"})
 
 

@@ -11,9 +11,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_login
 from app.auth.counters import Keys, forget
 from app.auth.errors import InvalidToken, WrongPassword
-from app.auth.models import User
+from app.auth.models import HAS_LOGIN_NAME, User, normalize_username
 from app.auth.sessions import end_other_sessions, end_sessions_of, end_sessions_with
-from app.auth.usernames import HAS_LOGIN_NAME, normalize_username
 from app.db.constraints import violated_constraint
 from app.db.database import AnySelect
 from app.db.types import Text, new_id

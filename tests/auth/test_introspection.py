@@ -8,9 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.conftest import MovableClock, Serve, Sql
+from tests.conftest import MovableClock, Serve, Sql, on_one_database
 from tests.support.accounts import EVERYTHING, REALM, Login, add_user, bearer, log_in, refreshed, sign_up
 from tests.support.key_pairs import key, private, written
+
+pytestmark = on_one_database
 
 EPOCH = 1_795_424_400  # 2026-11-23T09:00:00Z, where the clock stands
 ISSUER = "http://127.0.0.1:8000"

@@ -22,7 +22,7 @@ from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.keys import load_tokens
 from app.auth.tokens import BadToken, Tokens
 from app.config import Settings
-from tests.conftest import MovableClock, Serve
+from tests.conftest import MovableClock, Serve, on_one_database
 from tests.support.accounts import log_in, refreshed, sign_up
 from tests.support.key_pairs import (
     PrivateKey,
@@ -38,6 +38,8 @@ from tests.support.key_pairs import (
     written,
 )
 from tests.support.tokens import ACCESS, ISSUER, NOW, REFRESH, SECRET, encode
+
+pytestmark = on_one_database
 
 KINDS = ["ES256", "RS256"]
 EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"

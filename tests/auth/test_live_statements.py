@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, bindparam, delete, event, exists, func, insert, select, union, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 
 from app.auth.callers import LiveConnection, if_live, insert_if_live
-from app.auth.dependencies import CurrentUser as CheckedUser
-from app.auth.dependencies import OptionalUser
+from app.auth.dependencies import CurrentUser
 from app.db.types import new_id
 from app.tasks.dependencies import TaskReaderDb, TaskWriterDb
 from app.tasks.models import Task
@@ -40,19 +39,6 @@ MADE_WITH_A_CHECK: dict[str, Any] = {
     "update": if_live(update(Task).where(IS_OWN)).values(title="changed").returning(Task.title),
     "delete": if_live(delete(Task).where(IS_OWN)).returning(Task.title),
 }
-
-
-@pytest.fixture
-def statements() -> Iterator[list[str]]:
-    """The statements that reach a database."""
-    seen: list[str] = []
-
-    def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", see)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", see)
 
 
 @pytest.fixture
@@ -194,22 +180,15 @@ def test_an_endpoint_may_take_the_caller(serve: Serve) -> None:
     before = len(app.router.routes)
     router = APIRouter(prefix="/names")
 
-    @router.get("/strict")
-    async def read_name(user: CheckedUser) -> str:
+    @router.get("/mine")
+    async def read_name(user: CurrentUser) -> str:
         return user.username
-
-    @router.get("/optional")
-    async def read_optional_name(user: OptionalUser) -> str | None:
-        return user.username if user else None
 
     app.include_router(router)
     ada = sign_up(client)
 
-    assert client.get("/names/strict", headers=ada.headers).json() == "ada"
-    assert client.get("/names/optional", headers=ada.headers).json() == "ada"
-    assert client.get("/names/optional").json() is None
-    assert_bearer_error(client.get("/names/strict"), None)
+    assert client.get("/names/mine", headers=ada.headers).json() == "ada"
+    assert_bearer_error(client.get("/names/mine"), None)
     log_out(client, ada)
-    for path in "/names/strict", "/names/optional":
-        assert_bearer_error(client.get(path, headers=ada.headers), "invalid_token")
+    assert_bearer_error(client.get("/names/mine", headers=ada.headers), "invalid_token")
     del app.router.routes[before:]

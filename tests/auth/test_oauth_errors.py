@@ -196,7 +196,7 @@ def test_errors_are_the_same_behind_a_prefix(serve: Serve, path: str) -> None:
 
 def test_a_full_hashing_queue_asks_to_try_later(client: TestClient) -> None:
     register(client)
-    jobs = cast(FastAPI, client.app).state.services.passwords._jobs  # noqa: SLF001 - more logins than that at once are a load test
+    jobs = cast(FastAPI, client.app).state.services.passwords._queue.jobs  # noqa: SLF001 - more logins than that at once are a load test
     jobs.update(range(QUEUE_LENGTH))
 
     response = client.post("/auth/token", data={"username": "ada", "password": PASSWORD})

@@ -1,14 +1,13 @@
 """POST /auth/token, refresh grant: one successor, however often it is asked for, and no way back."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from sqlalchemy import Engine, event
 
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import (
@@ -30,19 +29,6 @@ NOT_VALID = "The refresh token is not valid"
 EXPIRED = "The refresh token has expired"
 OTHER_SECRET = "another-key-for-tests-only-9876543210"
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
-
-
-@pytest.fixture
-def statements() -> Iterator[list[str]]:
-    """The statements that the service runs."""
-    seen: list[str] = []
-
-    def see(_connection: object, _cursor: object, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", see)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", see)
 
 
 def assert_invalid_grant(response: Response, detail: str) -> None:

@@ -94,9 +94,7 @@ def burn(client: TestClient) -> None:
 
 @pytest.mark.rfc("6585", "4")
 @pytest.mark.rfc("6749", "4.3.2")
-def test_the_eleventh_attempt_is_429_also_with_the_password(
-    start: Serve,
-) -> None:
+def test_the_eleventh_attempt_is_429_also_with_the_password(start: Serve) -> None:
     """It is also 429 for every spelling of the grant type."""
     client = start()
     register(client)

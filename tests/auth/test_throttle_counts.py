@@ -281,9 +281,7 @@ def test_another_secret_counts_anew_and_locks_nobody_out(serve: Serve, clock: Mo
 
 
 @pytest.mark.parametrize(
-    "send",
-    [guess, lambda client: refresh(client, "x"), post],
-    ids=["login", "refresh", "registration"],
+    "send", [guess, lambda client: refresh(client, "x"), post], ids=["login", "refresh", "registration"]
 )
 def test_every_count_clears_ten_that_are_over(
     serve: Serve, clock: MovableClock, sql: Sql, send: Callable[[TestClient], Response]

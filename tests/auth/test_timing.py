@@ -3,7 +3,6 @@
 import json
 import logging
 import random
-import subprocess
 import sys
 import time
 from bisect import bisect_left, bisect_right
@@ -225,7 +224,7 @@ def test_a_foreign_refresh_token_reads_no_session(client: TestClient, clock: Mov
 def service(database_url: str, *words: str) -> Iterator[str]:
     """A process that never throttles, with some users; its URL."""
     settings = {"database_url": database_url, "secret_key": SECRET, "registration_limit": 0}
-    with services(1, *words, stdout=subprocess.DEVNULL, login_failures=1_000_000, **settings) as (url,):
+    with services(1, *words, login_failures=1_000_000, **settings) as (url,):
         for n in range(USERS):
             member = {"username": f"member-{n:02}", "password": PASSWORD}
             httpx2.post(f"{url}/users", json=member).raise_for_status()

@@ -120,9 +120,7 @@ def test_a_further_header_member_is_refused(member: dict[str, Any]) -> None:
 @pytest.mark.rfc("9068", "2.2")
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "scope"])
 @pytest.mark.parametrize(
-    "value",
-    [MISSING, None, True, {}, [], ["x"], 1.0, float("nan"), pytest.param("\ud800", id="surrogate")],
-    ids=repr,
+    "value", [MISSING, None, True, {}, [], ["x"], 1.0, float("nan"), pytest.param("\ud800", id="surrogate")], ids=repr
 )
 def test_a_claim_of_another_type_is_refused(name: str, value: Any) -> None:
     assert_refused(forge(HEADER, changed(COMMON, **{name: value})))

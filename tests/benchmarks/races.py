@@ -9,7 +9,6 @@ logins at once are 503, and break the invariant.
 
 import argparse
 import asyncio
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -134,7 +133,7 @@ def race(database: URL, count: int) -> Iterator[tuple[str, str, Outcome]]:
     """Run each race on a database."""
     asyncio.run(migrate(database))
     settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
-    with services(2, stdout=subprocess.DEVNULL, **settings, login_failures=3 * count + 3) as urls:
+    with services(2, **settings, login_failures=3 * count + 3) as urls:
         for operation, (run, invariant) in RACES.items():
             yield operation, invariant, run(Place(database, urls, count))
 

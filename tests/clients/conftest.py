@@ -2,13 +2,14 @@
 
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
 
 from tests.conftest import SECRET
 from tests.support.accounts import PASSWORD, bearer
-from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.processes import free_port, serving
 
 
 @pytest.fixture(scope="package")
@@ -16,15 +17,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service whose access tokens live for half a minute, and whose refresh tokens are good once and no more."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    settings = {
+    settings: dict[str, Any] = {
         "database_url": f"sqlite:///{tmp_path_factory.mktemp('clients')}/tasks.db",
         "secret_key": SECRET,
         "public_url": url,
         "access_token_ttl": 30,
         "refresh_grace": 0,
     }
-    with command("app", "serve", "--port", str(port), **settings) as process:
-        wait_until_ready(url, process)
+    with serving(port=port, **settings):
         yield url
         gc.collect()  # requests-oauthlib's errors hold connections, whose end the service would wait for
 

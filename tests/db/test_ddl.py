@@ -21,7 +21,7 @@ from tests.support.databases import write
 InMigration = Callable[[Callable[[Connection], object]], None]
 
 ADVICE = "The triggers of the search are gone, or they have changed: a migration has made the table of tasks again."
-PROJECT = "00000000-0000-7000-8000-000000000000"
+SHELF = "00000000-0000-7000-8000-000000000000"
 
 
 class Undo(Exception):
@@ -54,19 +54,19 @@ def test_the_migrations_keep_the_triggers_of_the_search(in_migration: InMigratio
     in_migration(assert_search_has_its_triggers)
 
 
-def add_projects() -> None:
-    op.create_table("projects", sa.Column("id", Id, primary_key=True))
-    add_column("tasks", sa.Column("project_id", Id), references="projects.id", ondelete="SET NULL")
+def add_shelves() -> None:
+    op.create_table("shelves", sa.Column("id", Id, primary_key=True))
+    add_column("tasks", sa.Column("shelf_id", Id), references="shelves.id", ondelete="SET NULL")
 
 
 def assert_project_is_forgotten(connection: Connection) -> None:
     """When it is deleted."""
-    connection.exec_driver_sql(f"INSERT INTO projects VALUES ('{PROJECT}')")
-    connection.exec_driver_sql(f"UPDATE tasks SET project_id = '{PROJECT}'")
+    connection.exec_driver_sql(f"INSERT INTO shelves VALUES ('{SHELF}')")
+    connection.exec_driver_sql(f"UPDATE tasks SET shelf_id = '{SHELF}'")
     with pytest.raises(IntegrityError), connection.begin_nested():
-        connection.exec_driver_sql("UPDATE tasks SET project_id = id")
-    connection.exec_driver_sql("DELETE FROM projects")
-    assert connection.exec_driver_sql("SELECT project_id FROM tasks").scalars().all() == [None]
+        connection.exec_driver_sql("UPDATE tasks SET shelf_id = id")
+    connection.exec_driver_sql("DELETE FROM shelves")
+    assert connection.exec_driver_sql("SELECT shelf_id FROM tasks").scalars().all() == [None]
 
 
 def test_add_column_in_place(client: TestClient, in_migration: InMigration) -> None:
@@ -86,11 +86,11 @@ def test_add_column_with_a_reference(client: TestClient, in_migration: InMigrati
     create_task(client, sign_up(client))
 
     def migration(connection: Connection) -> None:
-        add_projects()
+        add_shelves()
         assert_project_is_forgotten(connection)
         assert_search_has_its_triggers(connection)
-        op.drop_column("tasks", "project_id")
-        op.drop_table("projects")
+        op.drop_column("tasks", "shelf_id")
+        op.drop_table("shelves")
 
     in_migration(migration)
 
@@ -99,7 +99,7 @@ def test_rebuild_keeps_triggers_indexes_and_ondelete(client: TestClient, in_migr
     create_task(client, sign_up(client))
 
     def migration(connection: Connection) -> None:
-        add_projects()
+        add_shelves()
         op.create_index("ix_tasks_lower", "tasks", [sa.text("lower(title)")])
         with rebuild_table("tasks") as batch:
             batch.create_check_constraint("title", "length(title) < 20")

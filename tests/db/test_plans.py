@@ -90,7 +90,7 @@ def test_a_search_uses_the_index_of_words_or_walks_the_list(
     others: str,
     count: int,
 ) -> None:
-    """Few are found first, and then sorted; of more, PostgreSQL may choose."""
+    """Few are found first, and then sorted; of more, PostgreSQL may choose. Pairs of filters are left out."""
     owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
     create_many(database_url, clock, owner_id, count, title=others)
     statements.clear()

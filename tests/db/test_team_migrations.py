@@ -35,13 +35,13 @@ def upgrade() -> None:
     {upgrade}
 """
 COLUMNS = """
-    priority: Mapped[str] = mapped_column(Text(8), server_default="normal")
-    project_id: Mapped[str | None] = mapped_column(Id, ForeignKey("projects.id", ondelete="SET NULL"), index=True)
+    weight: Mapped[str] = mapped_column(Text(8), server_default="normal")
+    shelf_id: Mapped[str | None] = mapped_column(Id, ForeignKey("shelves.id", ondelete="SET NULL"), index=True)
 """
 MODELS = """
 
-class Project(Base):
-    __tablename__ = "projects"
+class Shelf(Base):
+    __tablename__ = "shelves"
 
     id: Mapped[PrimaryKey]
     owner_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"), index=True)
@@ -108,7 +108,7 @@ def postgres_url(postgres_server: URL) -> Iterator[str]:
 
 @pytest.mark.parametrize(("quote", "kind"), [("'", ""), ('"', ": str | None"), ("'", ": Sequence[str] | None")])
 def test_every_spelling_of_a_revision_counts(add: Add, command: Run, serve: Serve, quote: str, kind: str) -> None:
-    add("priority", 'op.execute("CREATE INDEX ix_new ON tasks (title)")', quote, kind.replace("Sequence", "list"))
+    add("weight", 'op.execute("CREATE INDEX ix_new ON tasks (title)")', quote, kind.replace("Sequence", "list"))
 
     assert command("migrate").exit_code == 0
 
@@ -139,22 +139,22 @@ def test_a_batch_migration_cannot_break_the_search(
 
 
 def test_migrate_shows_the_fault_of_a_statement(add: Add, command: Run) -> None:
-    add("priority", 'op.execute("CREATE INDEX ix_new ON tasks (priorty)")')
+    add("weight", 'op.execute("CREATE INDEX ix_new ON tasks (wieght)")')
 
     result = command("migrate")
 
     assert result.exit_code == 1
-    cause = result.stderr.removeprefix("error: priority: ").removesuffix(" (2099_01_01_priority.py, line 9)\n")
-    assert cause in {"no such column: priorty", 'column "priorty" does not exist'}
+    cause = result.stderr.removeprefix("error: weight: ").removesuffix(" (2099_01_01_weight.py, line 9)\n")
+    assert cause in {"no such column: wieght", 'column "wieght" does not exist'}
 
 
 def test_migrate_shows_the_fault_of_python(add: Add, command: Run) -> None:
-    add("priority", 'op.add_column("tasks", sa.Column("priority", sa.Integer))')
+    add("weight", 'op.add_column("tasks", sa.Column("weight", sa.Integer))')
 
     result = command("migrate")
 
     assert result.exit_code == 1
-    expected = "error: priority: NameError: name 'sa' is not defined (2099_01_01_priority.py, line 9)\n"
+    expected = "error: weight: NameError: name 'sa' is not defined (2099_01_01_weight.py, line 9)\n"
     assert result.stderr == expected
 
 

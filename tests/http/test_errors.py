@@ -324,7 +324,7 @@ def test_a_product_s_plain_route_refuses_a_large_body(chunks: Any) -> None:
         ("PATCH", "/users/me", {"e-mail": 1}, "Unknown field; did you mean email?"),
         ("PUT", "/users/me/password", {"old_password": 1}, "Unknown field; did you mean new_password?"),
         ("POST", "/users/reset-password", {"resetToken": 1}, "Unknown field; did you mean reset_token?"),
-        ("POST", "/tasks", {"priority": 1}, "Unknown field"),
+        ("POST", "/tasks", {"colour": 1}, "Unknown field"),
         ("POST", "/tasks", {"": 1}, "Unknown field"),
         ("POST", "/tasks", {"title" * 7: 1}, "Unknown field"),
         ("PATCH", "/users/me", {CANARY: 1}, "Unknown field"),

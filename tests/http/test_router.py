@@ -13,12 +13,13 @@ from app.auth.dependencies import AccountDb, CurrentUser
 from app.config import Settings
 from app.db.database import Db
 from app.db.types import Text
-from app.http.router import Router
+from app.http.router import Router, add_routes
 from app.http.schema import Schema
 from app.main import create_app
 from app.testing import assert_bearer_error
 from tests.conftest import CHEAP, MovableClock
 from tests.support.accounts import Login, sign_up
+from tests.support.oauth_errors import assert_oauth_error
 
 JSON = {"Content-Type": "application/json"}
 metadata = MetaData()
@@ -176,3 +177,26 @@ def test_a_router_of_fastapi_works_beside(app: FastAPI) -> None:
         assert_bearer_error(client.get("/plain/"), None)
         assert client.get("/plain").status_code == 404
         assert client.get("/plain/x/deep").json() == client.get("/plain/x/deep/").json() == ["x"]
+
+
+def test_a_form_endpoint_with_a_slash_keeps_the_errors_of_oauth(client: TestClient) -> None:
+    assert_oauth_error(client.post("/auth/token/", data={"username": "ada"}), "invalid_request")
+
+
+def test_routes_are_declared_on_the_app_as_an_include_would(settings: Settings) -> None:
+    included, declared = FastAPI(), create_app(settings, password_cost=CHEAP)
+    included.include_router(router)
+    add_routes(declared, router)
+
+    ours, theirs = declared.openapi(), included.openapi()
+    assert ours["paths"]["/notes"]["post"]["requestBody"] == theirs["paths"]["/notes"]["post"]["requestBody"]
+    assert ours["paths"]["/notes"]["post"]["tags"] == theirs["paths"]["/notes"]["post"]["tags"] == ["notes"]
+    assert ours["components"]["schemas"]["NoteCreate"] == theirs["components"]["schemas"]["NoteCreate"]
+
+
+def test_a_mount_cannot_be_declared_on_the_app() -> None:
+    mounting = APIRouter()
+    mounting.mount("/mounted", FastAPI())
+
+    with pytest.raises(TypeError, match="include_router"):
+        add_routes(FastAPI(), mounting)

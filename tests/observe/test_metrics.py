@@ -173,7 +173,7 @@ def test_events_are_counted_by_their_names_in_the_log(serve: Serve, clock: Movab
 
 @on_one_database
 def test_the_hashing_queue_is_shown(client: TestClient, app: FastAPI) -> None:
-    jobs = app.state.services.passwords._jobs  # noqa: SLF001 - to have the threads work on that many would be a load test
+    jobs = app.state.services.passwords._queue.jobs  # noqa: SLF001 - to have the threads work on that many would be a load test
     jobs.update(range(3))
 
     full = client.get("/metrics")

@@ -19,6 +19,7 @@ import httpx2
 
 from tests.conftest import SECRET
 from tests.support.accounts import PASSWORD, bearer
+from tests.support.forks import Fork
 from tests.support.processes import PATIENCE, environment, free_port, wait_for
 
 ADA = {"username": "ada", "password": PASSWORD}
@@ -43,14 +44,14 @@ class Service:
     def start(self) -> float:
         """Seconds until it was ready."""
         began = time.monotonic()
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(self.port), "--workers", str(self.workers)],
-                env=environment(**self.settings),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        words = "app", "serve", "--port", str(self.port), "--workers", str(self.workers)
+        environ = environment(**self.settings)
+        if self.workers == 1 and "pythonpath" not in self.settings:
+            self.process: subprocess.Popen[bytes] | Fork = Fork(*words, environ=environ, stdout=self.log)
+        else:
+            with self.log.open("a") as log:
+                command = [sys.executable, "-m", *words]
+                self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
         wait_for(self.is_ready)
         return time.monotonic() - began
 

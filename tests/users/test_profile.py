@@ -5,8 +5,10 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.testing import assert_bearer_error
-from tests.conftest import MovableClock, Serve
+from tests.conftest import MovableClock, Serve, on_one_database
 from tests.support.accounts import PASSWORD, REALM, faults, log_in, refreshed, register, sign_up
+
+pytestmark = on_one_database
 
 
 def assert_stale(response: Response, max_age: int) -> None:

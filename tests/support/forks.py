@@ -1,0 +1,106 @@
+"""Services forked from a process that has imported the application already: its imports are most of a start."""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+from tempfile import mkstemp
+
+import coverage
+
+ROOT = Path(__file__).parents[2]
+PRELOADED = ["alembic.command", "app.cli.serve", "app.db.postgresql", "app.main", "httptools", "uvicorn", "uvloop"]
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(PRELOADED)
+
+
+class Fork:
+    """`python -m …` in a process group of its own. Its output goes to files: to one of its own where none is given."""
+
+    def __init__(self, *words: str, environ: dict[str, str], stdout: Path | None = None, stderr: Path | None = None):
+        self._output: Path | None = None
+        if stdout is None:
+            descriptor, name = mkstemp()
+            os.close(descriptor)
+            stdout = self._output = Path(name)
+        given = words, environ, Path.cwd(), stdout, stderr or stdout
+        _start_server()
+        self._process = _context.Process(target=_run, args=given, daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise TimeoutError(f"process {self.pid} did not end in {timeout} seconds")
+
+    def kill(self) -> None:
+        """Kill it with its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()  # it may not have had a group yet
+        self._process.join()
+
+    def output(self) -> str:
+        return self._output.read_text() if self._output else ""
+
+    def close(self) -> None:
+        """End it as a supervisor would."""
+        try:
+            self.terminate()
+            self.wait(30)
+        finally:
+            self.kill()
+            if self._output:
+                self._output.unlink()
+
+
+def _start_server() -> None:
+    """It finds the project whatever the folder is."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def _measure() -> coverage.Coverage | None:
+    """Measure this process as coverage does each that is started."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        return None
+    return coverage.process_startup(force=True)
+
+
+def _run(words: tuple[str, ...], environ: dict[str, str], folder: Path, stdout: Path, stderr: Path) -> None:
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    for path, descriptor in (stdout, 1), (stderr, 2):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), descriptor)
+    measurement = _measure()
+    sys.argv = [words[0], *words[1:]]
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    finally:
+        if measurement:
+            measurement.stop()
+            measurement.save()
