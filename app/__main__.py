@@ -1,5 +1,9 @@
 """The command line: python -m app."""
 
+import signal
+
+interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the process without a word
+
 from typing import Annotated
 
 import typer
@@ -7,6 +11,8 @@ import typer
 from app import NAME, __version__
 from app.cli import check, demo, keys, purge, serve, sessions, users
 from app.cli.terminal import HELP, CommandLine
+
+signal.signal(signal.SIGINT, interrupt)
 
 cli = typer.Typer(
     cls=CommandLine,
@@ -16,8 +22,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-for room in serve, check, purge, demo:
-    cli.add_typer(room.cli)
+for command in serve.serve, serve.migrate, check.check, purge.purge, demo.demo:
+    cli.command()(command)
 for name, group in {"users": users.cli, "sessions": sessions.cli, "keys": keys.cli}.items():
     cli.add_typer(group, name=name)
 

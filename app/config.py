@@ -8,29 +8,13 @@ from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ImportString,
-    SecretStr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
 from app.db.url import check_database_url, read_database_url
@@ -51,7 +35,6 @@ PUBLISHED_SECRETS = {
     "a-string-secret-at-least-256-bits-long",  # jwt.io
     "0123456789abcdef0123456789abcdef",
 }
-SECRET_EDGES = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+\Z")
 HOST_PATTERN = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)"
 ORIGIN = re.compile(rf"\*|https?://{HOST_PATTERN}(:\d{{1,5}})?", re.IGNORECASE)
 DEFAULT_PORT = re.compile(r"(http://.*):0*80$|(https://.*):0*443$")
@@ -97,10 +80,15 @@ def _check_prefix(value: str) -> str:
     return value.rstrip("/")
 
 
-def _import_function(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+def _check_secret(value: SecretStr) -> SecretStr:
+    check_secret(value.get_secret_value())
+    return value
+
+
+def _import_function(value: object) -> object:
     try:
-        function = handler(value)
-    except Exception:  # noqa: BLE001 - an import may raise anything, and the message may repeat the value
+        function = resolve_name(value) if isinstance(value, str) else value
+    except Exception:  # noqa: BLE001 - an import may raise anything
         function = None
     if not iscoroutinefunction(function):
         raise ValueError("must be an async function that can be imported: package.module:function")
@@ -108,27 +96,36 @@ def _import_function(value: object, handler: ValidatorFunctionWrapHandler) -> ob
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-ImportedFunction = Annotated[ImportString[Callable[..., Awaitable[None]]], WrapValidator(_import_function)]
+ImportedFunction = Annotated[Callable[..., Awaitable[None]], BeforeValidator(_import_function)]
+Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 
 
 class LiteralEnvFile(DotEnvSettingsSource):
     """The .env file, read literally. dotenv would replace `${HOME}` in a secret by the home of each process."""
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
-        values = dotenv_values(file_path, interpolate=False)
-        return {name.lower(): value for name, value in values.items() if value}
+        """Refuse a line that dotenv cannot read. dotenv would skip it, and it may be the secret."""
+        try:
+            lines = list(parse_stream(StringIO(file_path.read_text("utf-8"))))
+        except PermissionError:
+            raise BadSettings(".env: this user may not read it") from None
+        except UnicodeDecodeError:
+            raise BadSettings(".env: must be UTF-8 text") from None
+        for line in lines:
+            if line.error:
+                raise BadSettings(f".env: line {line.original.line} is not NAME=value")
+        return {line.key.lower(): line.value for line in lines if line.key and line.value}
 
 
 class Settings(BaseSettings):
     """The settings, which .env.example explains. Times are in seconds."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
-    )
+    # Without `env_file`: pydantic would read the file first, and its errors are not ours.
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
-    database_url: str = Field("sqlite:///./tasks.db", repr=False)
-    secret_key: SecretStr | None = None
-    secret_key_previous: SecretStr | None = None
+    database_url: Annotated[str, AfterValidator(check_database_url)] = Field("sqlite:///./tasks.db", repr=False)
+    secret_key: Secret | None = None
+    secret_key_previous: Secret | None = None
     jwt_private_key_file: Path | None = None
     public_url: Annotated[str, AfterValidator(_check_public_url)] = "http://127.0.0.1:8000"
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
@@ -150,26 +147,13 @@ class Settings(BaseSettings):
     metrics: bool = False
 
     @classmethod
-    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls)
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
+        return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls, Path(".env"))
 
     @property
     def database(self) -> URL:
         """Parse the URL. Its driver is `postgresql` for `postgres` too."""
         return read_database_url(self.database_url)
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_a_supported_database(cls, value: str) -> str:
-        check_database_url(value)
-        return value
-
-    @field_validator("secret_key", "secret_key_previous")
-    @classmethod
-    def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_secret(value.get_secret_value())
-        return value
 
     @model_validator(mode="after")
     def _has_a_secret_where_none_can_be_kept(self) -> Self:
@@ -195,21 +179,18 @@ def check_secret(secret: str) -> None:
 
 def strip_secret(text: str) -> str:
     """Remove the white space and byte order marks that editors and shells leave around a secret."""
-    return SECRET_EDGES.sub("", text)
+    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+\Z", "", text)
 
 
 def read_settings() -> Settings:
     """Raises BadSettings."""
     try:
-        _check_env_file(Path(".env"))
         return Settings()
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         names = ["".join(str(part).upper() + ": " for part in fault["loc"]) for fault in faults]
         messages = [fault["msg"].removeprefix("Value error, ") for fault in faults]
         raise BadSettings(*map("".join, zip(names, messages, strict=True))) from None
-    except UnicodeDecodeError:
-        raise BadSettings(".env: must be UTF-8 text") from None
 
 
 def unknown_names() -> list[str]:
@@ -220,14 +201,3 @@ def unknown_names() -> list[str]:
             hints = [f": did you mean {near}?" for near in get_close_matches(name.upper(), known, 1)]
             messages.append("".join([f".env: {name} is not a setting", *hints]))
     return messages
-
-
-def _check_env_file(path: Path) -> None:
-    """Refuse a line that dotenv cannot read. dotenv would skip it, and it may be the secret."""
-    try:
-        text = path.read_text("utf-8") if path.is_file() else ""
-    except PermissionError:
-        raise BadSettings(".env: this user may not read it") from None
-    for binding in parse_stream(StringIO(text)):
-        if binding.error:
-            raise BadSettings(f".env: line {binding.original.line} is not NAME=value")

@@ -4,7 +4,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import IPv4Network, ip_network
 from typing import Final
 
@@ -27,14 +27,7 @@ from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
 from app.http.limits import RequestLimits
-from app.http.middleware import (
-    HSTS,
-    SECURITY_HEADERS,
-    HeadAsGet,
-    MatchedRoute,
-    PathPrefix,
-    RequestIdAndHeaders,
-)
+from app.http.middleware import HSTS, SECURITY_HEADERS, HeadAsGet, MatchedRoute, PathPrefix, RequestIdAndHeaders
 from app.http.openapi import UNEXPECTED, complete
 from app.http.router import add_routes
 from app.observe.logs import configure_logging
@@ -94,9 +87,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings = settings
-    app.state.clock = clock
-    app.state.password_cost = password_cost
+    app.state.settings, app.state.clock, app.state.password_cost = settings, clock, password_cost
     for router in ROUTERS:
         add_routes(app, router)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS)
@@ -134,27 +125,13 @@ def _with_ipv4_mapped(networks: Sequence[str]) -> list[str]:
 
 
 def __getattr__(name: str) -> FastAPI:
-    """Make `app` for `uvicorn app.main:app`. To import this module reads no settings."""
+    """Make `app` for `uvicorn app.main:app`. To import this module reads no settings.
+
+    Bad settings or keys end the process with a line for each fault and exit code 2. After the start, the garbage
+    collector leaves alone all that exists.
+    """
     if name != "app":
         raise AttributeError(name)
-    return _app()
-
-
-@lru_cache(1)
-def _app() -> FastAPI:
-    """Make the app once, though uvicorn asks twice. The garbage collector then leaves alone all that exists."""
-    settings = _load_settings()
-    configure_logging(settings.log_format)
-    raise_limit()
-    app = create_app(settings)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    return app
-
-
-def _load_settings() -> Settings:
-    """Read the settings and the keys, or end the process with a line for each fault and exit code 2."""
     try:
         settings = read_settings()
         load_tokens(settings)
@@ -162,4 +139,10 @@ def _load_settings() -> Settings:
         for message in error.messages:
             print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from error
-    return settings
+    configure_logging(settings.log_format)
+    raise_limit()
+    globals()[name] = app = create_app(settings)  # uvicorn asks twice
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return app

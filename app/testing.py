@@ -20,12 +20,13 @@ from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from pydantic_settings import PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
-from app.users.service import create_user
+from app.users.accounts import Administration
+from app.users.schemas import NewUser
 
 pytest_plugins = ["app.db.testing"]
 
@@ -45,10 +46,10 @@ LogIn = Callable[..., "Login"]
 class GivenSettings(Settings):
     """Settings without any other source. An unknown name is refused."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="forbid")
+    model_config = SettingsConfigDict(extra="forbid")
 
     @classmethod
-    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
         return (sources["init_settings"],)
 
 
@@ -159,9 +160,8 @@ def register(client: TestClient, username: str = "ada", **fields: Any) -> dict[s
 def add_user(client: TestClient, username: str, *, is_admin: bool = False) -> None:
     """Add a user. The name may be reserved, and the user an administrator."""
     services, portal = cast("FastAPI", client.app).state.services, cast("BlockingPortal", client.portal)
-    password_hash = portal.call(services.passwords.hash, PASSWORD, username, None, "")
-    add = partial(create_user, is_admin=is_admin)
-    portal.call(services.database.write, add, username, password_hash, services.clock())
+    administration = Administration(services, services.database, services.clock())
+    portal.call(partial(administration.add, NewUser(username=username, password=PASSWORD), is_admin=is_admin))
 
 
 def log_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: str) -> Login:

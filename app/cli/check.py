@@ -2,10 +2,7 @@
 
 import typer
 
-cli = typer.Typer()
 
-
-@cli.command()
 def check() -> None:
     """Examine this installation. Print each fault with its remedy, and exit with 1 if there is one."""
     from app.cli.diagnosis import diagnose

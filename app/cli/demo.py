@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-cli = typer.Typer()
 
-
-@cli.command()
 def demo(
     users: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of users to make.")] = 10,
     tasks: Annotated[int, typer.Option(min=0, help="The number of tasks to share out among them.")] = 1_000,

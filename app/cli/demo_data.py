@@ -8,17 +8,16 @@ from itertools import islice
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, Executable, insert, select, text
 
 from app.auth.models import User
 from app.auth.passwords import Cost, Passwords
 from app.clock import utc_now
 from app.db.database import Database
 from app.db.types import new_id
-from app.tasks.service import insert_tasks
+from app.tasks.models import Task
 from app.tasks.words import index_text
 
-ROWS_AT_ONCE = 500
 A_YEAR = timedelta(days=365)
 VERBS = ("Water", "Paint", "Repair", "Sell", "Collect", "Sort", "Wash", "Photograph", "Return", "Measure", "Wrap")
 THINGS = ("plants", "fence", "bicycle", "piano", "books", "curtains", "firewood", "parcel", "knives", "ladder", "kite")
@@ -32,15 +31,15 @@ async def fill(database: Database, password: str, tag: str, users: int, tasks: i
     with closing(Passwords(Cost())) as passwords:
         password_hash = await passwords.hash(password, "", None, network="")
     user_ids = [new_id(now - A_YEAR) for _ in range(users)]
-    made = ((_insert_users, _users(user_ids, tag, password_hash, now)), (insert_tasks, _tasks(user_ids, tasks, now)))
+    made = ((insert(User), _users(user_ids, tag, password_hash, now)), (insert(Task), _tasks(user_ids, tasks, now)))
     with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=users + tasks)
-        for insert_rows, rows in made:
-            while batch := list(islice(rows, ROWS_AT_ONCE)):
-                await database.write(insert_rows, batch)
+        for statement, rows in made:
+            while batch := list(islice(rows, 500)):
+                await database.write(_execute, statement, batch)
                 progress.advance(bar, len(batch))
     if database.dialect == "postgresql":
-        await database.write(_analyze)
+        await database.write(_execute, text("ANALYZE users, tasks"), {})  # for PostgreSQL's planner
 
 
 def has_other_users(connection: Connection) -> bool:
@@ -48,8 +47,8 @@ def has_other_users(connection: Connection) -> bool:
     return connection.execute(others).one_or_none() is not None
 
 
-def _insert_users(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    connection.execute(insert(User), rows)
+def _execute(connection: Connection, statement: Executable, parameters: Any) -> None:
+    connection.execute(statement, parameters)
 
 
 def _users(user_ids: list[str], tag: str, password_hash: str, now: datetime) -> Iterator[dict[str, Any]]:
@@ -77,8 +76,3 @@ def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str,
             "created_at": created_at,
             "updated_at": created_at,
         }
-
-
-def _analyze(connection: Connection) -> None:  # pragma: no cover - runs in a greenlet
-    """Tell PostgreSQL's planner about the new rows."""
-    connection.execute(text("ANALYZE users, tasks"))

@@ -1,37 +1,43 @@
 """The doctor finds faults of an installation, and says what to do about them."""
 
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import fastapi
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
-from app.auth.sessions import FIRST_ID, has_sessions
-from app.cli.run import run_with
-from app.cli.serve import LOOPBACK_OR_HTTPS
+from app.auth.sessions import FIRST_ID
+from app.cli.run import is_secret_gone, run_with
+from app.cli.serve import is_in_clear
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
-from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import SeveralHeads, is_current
 from app.errors import BadSettings
 from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
 
-USERS_AT_ONCE = 1000
 MOUNTS = Path("/proc/mounts")
 NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
 MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
 SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
 IPV4_MAPPED = ip_network("::ffff:0:0/96")
 CLOCK_SKEW = timedelta(seconds=5)
+SELECT_CLOCK = select(func.clock_timestamp())
+SELECT_HASHES = (
+    select(User.id, User.username, User.password_hash)
+    .where(User.id > bindparam("after_id"), User.is_active)
+    .order_by(User.id)
+    .limit(1000)
+)
 
 
 class Fault(NamedTuple):
@@ -46,25 +52,21 @@ def diagnose(clock: Clock) -> list[Fault]:
     except BadSettings as error:
         return [Fault(message, "Fix this: the service does not start until then.") for message in error.messages]
     return [
-        *_examine_libraries(),
         *_examine_settings(settings),
         *_examine_files(settings),
         *_examine_database(settings, clock),
     ]
 
 
-def _examine_libraries() -> Iterator[Fault]:
+def _examine_settings(settings: Settings) -> Iterator[Fault]:
+    host = urlsplit(settings.public_url).hostname or ""
     if not IS_KNOWN:
         yield Fault(
             f"This version of FastAPI is not known ({fastapi.__version__}): requests take longer, and unknown query "
             "parameters are not refused.",
             "Install an older FastAPI, or a newer version of this service.",
         )
-
-
-def _examine_settings(settings: Settings) -> Iterator[Fault]:
-    is_public = not _is_private(urlsplit(settings.public_url).hostname or "")
-    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+    if is_in_clear(settings.public_url):
         yield Fault(
             "PUBLIC_URL is not https: passwords and tokens cross the network in clear.",
             "Put a proxy with a certificate in front, and set PUBLIC_URL to the address that clients use.",
@@ -76,16 +78,13 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
             "CORS_ORIGINS lets the pages of every origin call the service.",
             "Name the origins of your own pages: https://app.example.com",
         )
-    if is_public and settings.registration == "open" and "registration" not in settings.model_fields_set:
+    if not _is_private(host) and settings.registration == "open" and "registration" not in settings.model_fields_set:
         yield Fault(
             "Anybody who reaches PUBLIC_URL can make an account.",
             "Set REGISTRATION=closed. If that is what you want, set REGISTRATION=open.",
         )
-    public_host = (urlsplit(settings.public_url).hostname or "").lower()
-    if settings.allowed_hosts and public_host not in [host.strip("[]") for host in settings.allowed_hosts]:
-        yield Fault(
-            "ALLOWED_HOSTS lacks the host of PUBLIC_URL: the service answers nobody there.", f"Add {public_host}."
-        )
+    if settings.allowed_hosts and host not in [allowed.strip("[]") for allowed in settings.allowed_hosts]:
+        yield Fault("ALLOWED_HOSTS lacks the host of PUBLIC_URL: the service answers nobody there.", f"Add {host}.")
     if settings.public_url.startswith("https://") and not settings.trusted_proxies:
         yield Fault(
             "TRUSTED_PROXIES does not name the proxy: the throttle counts all clients as one.",
@@ -103,18 +102,18 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
 def _is_private(host: str) -> bool:
     """Whether the name is known only on this host or in its own network."""
     try:
-        return ip_address(host.strip("[]")).is_private
+        return ip_address(host).is_private
     except ValueError:
         return host == "localhost" or "." not in host or host.endswith((".localhost", ".local", ".internal"))
 
 
 def _examine_files(settings: Settings) -> Iterator[Fault]:
-    env = Path(".env")
     for message in unknown_names():
         yield Fault(message, "Correct the name, or remove the line: the service ignores it.")
-    if env.is_file() and env.stat().st_mode & stat.S_IRWXO:
-        yield Fault(".env is open to every user of this host.", "chmod o= .env")
     file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None
+    for path in filter(None, [Path(".env"), file]):
+        if path.is_file() and path.stat().st_mode & stat.S_IRWXO:
+            yield Fault(f"{path} is open to every user of this host.", f"chmod o= {path}")
     try:
         if settings.secret_key or secret_file(settings).exists():
             load_tokens(settings)
@@ -122,8 +121,6 @@ def _examine_files(settings: Settings) -> Iterator[Fault]:
             key_pairs(settings.jwt_private_key_file)
     except BadSettings as error:
         yield Fault(f"{error}.", "Fix this: the service does not start until then.")
-    if file and file.exists() and file.stat().st_mode & stat.S_IRWXO:
-        yield Fault(f"{file} is open to every user of this host.", f"chmod o= {file}")
     if file and _file_system(file.resolve()) in NETWORKED:
         yield Fault(
             f"{file} is on a network file system, where several hosts would damage it.",
@@ -155,7 +152,8 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
 
 async def _examine_rows(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
     if database.dialect == "postgresql":
-        off = await database.read(_clock) - clock()
+        theirs = await database.read(lambda connection: connection.execute(SELECT_CLOCK).scalar_one())
+        off: timedelta = theirs - clock()
         if abs(off) > CLOCK_SKEW:
             yield Fault(
                 f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
@@ -164,15 +162,14 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
     if not await database.read(is_current):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
-    if not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions):
+    if await is_secret_gone(database, settings):
         yield Fault(
             f"{secret_file(settings)} is gone: the service would make a new one, and end every session.",
             "Put it back, from the backup of the database.",
         )
     if await database.read(has_unindexed):
         yield Fault("Searches do not find every task: an older version wrote some of them.", "python -m app migrate")
-    names = sorted([name async for name in _weakly_hashed(database)])
-    if names:
+    if names := sorted(await database.read(_weakly_hashed)):
         some = ", ".join(names[:3]) + (", …" if names[3:] else "")
         yield Fault(
             f"{len(names)} passwords are hashed more weakly than today's: {some}.",
@@ -180,21 +177,11 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
         )
 
 
-def _clock(connection: Connection) -> datetime:  # pragma: no cover - runs in a greenlet
-    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return now
-
-
-async def _weakly_hashed(database: Database) -> AsyncIterator[str]:
-    users = await database.read(_hashes, FIRST_ID)
-    while users:
-        for user in users:
-            if is_weak(user.password_hash):
-                yield user.username
-        users = await database.read(_hashes, users[-1].id)
-
-
-def _hashes(connection: Connection, after_id: str) -> Sequence[AnyRow]:
-    """Read the next users who can log in."""
-    query = select(User.id, User.username, User.password_hash).where(User.id > after_id, User.is_active)
-    return connection.execute(query.order_by(User.id).limit(USERS_AT_ONCE)).all()
+def _weakly_hashed(connection: Connection) -> list[str]:
+    """Return the names of the users whose passwords are hashed weakly. A read looks at a part of the users."""
+    names: list[str] = []
+    after_id = FIRST_ID
+    while users := connection.execute(SELECT_HASHES, {"after_id": after_id}).all():
+        names += [user.username for user in users if is_weak(user.password_hash)]
+        after_id = users[-1].id
+    return names

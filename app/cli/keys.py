@@ -4,11 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import AsJSON, failure, group, print_json
-
-PUBLISHED_FIRST = (
-    "Restart every process to publish the key. Five minutes later, let it sign: python -m app keys use {kid}"
-)
+from app.cli.terminal import AsJSON, failure, group
 
 cli = group("List and change the keys that sign the tokens.")
 
@@ -16,12 +12,14 @@ cli = group("List and change the keys that sign the tokens.")
 @cli.command("list")
 def list_(as_json: AsJSON = False) -> None:
     """List the keys: id, algorithm, and what each key signs."""
+    from pydantic_core import to_json
+
     from app.auth.keys import load_tokens
     from app.config import read_settings
 
     for key in load_tokens(read_settings()).uses:
         if as_json:
-            print_json(key._asdict())
+            typer.echo(to_json(key._asdict()).decode())
         else:
             typer.echo(f"{key.id}  {key.algorithm}  {'signs ' + ', '.join(key.signs) if key.signs else 'verifies'}")
 
@@ -40,7 +38,8 @@ def new() -> None:
     is_first = not path.exists()
     kid = add_key_pair(path)
     typer.echo(kid)
-    typer.echo("Restart every process: the key signs then." if is_first else PUBLISHED_FIRST.format(kid=kid), err=True)
+    advice = f"Restart every process to publish the key. Five minutes later, let it sign: python -m app keys use {kid}"
+    typer.echo("Restart every process: the key signs then." if is_first else advice, err=True)
 
 
 # One id in 64 begins with a dash. With -h as an option, such an id with an h in it would ask for help.

@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 
-cli = typer.Typer()
 
-
-@cli.command()
 def purge(
     keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep ended sessions for so many days.")] = 30,
 ) -> None:
@@ -26,15 +23,15 @@ def purge(
     from app.db.batches import in_batches, total
     from app.users.deletion import delete_ended
 
-    async def run(database: "Database") -> str:
-        now, sessions, after_id = utc_now(), 0, FIRST_ID
-        while True:
-            last_id, purged = await database.write(purge_sessions, now - timedelta(days=keep_days), after_id, BATCH)
-            if last_id is None:
-                break
-            sessions, after_id = sessions + purged, last_id
+    async def run(database: "Database") -> None:
+        now = utc_now()
+        last_id: str | None = FIRST_ID
+        sessions = 0
+        while last_id:
+            last_id, purged = await database.write(purge_sessions, now - timedelta(days=keep_days), last_id, BATCH)
+            sessions += purged
         counts = await total(in_batches(database, purge_counts, now))
         await total(delete_ended(database))
-        return f"Purged {sessions} sessions and {counts} counts."
+        typer.echo(f"Purged {sessions} sessions and {counts} counts.")
 
-    typer.echo(with_database(read_settings(), run))
+    with_database(read_settings(), run)

@@ -1,33 +1,37 @@
 """Helpers for commands that work on the database or on accounts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, RowMapping
+import typer
+from pydantic_core import to_json
+from sqlalchemy import Connection
 
+from app.auth.keys import secret_file
 from app.auth.passwords import Cost
 from app.auth.services import open_services
+from app.auth.sessions import has_sessions
 from app.clock import utc_now
 from app.config import Settings, read_settings
 from app.db.background import Background
-from app.db.connect import WAIT, connect
+from app.db.connect import connect
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.db.upgrade import bring_up_to_date
+from app.errors import BadSettings
 from app.observe.events import RequestContext, request_context
 from app.observe.logs import configure_logging
 from app.pagination.page import Page, PageQuery
 from app.tasks.search import BACKFILL
 from app.users.accounts import Administration
 from app.users.deletion import delete_ended
-from app.users.service import get_user_by_name
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=PageQuery)
 
 
-def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float = WAIT) -> T:
+def with_administration(f: Callable[[Administration], Awaitable[None]]) -> None:
     """Run `f` with the rules of accounts, on the database of the settings.
 
     Events go to standard error, as in the service, with "command line" in the place of the id of a request.
@@ -35,27 +39,21 @@ def with_administration(f: Callable[[Administration], Awaitable[T]], wait: float
     settings = read_settings()
     configure_logging(settings.log_format)
 
-    async def run(database: Database) -> T:
+    async def run(database: Database) -> None:
+        if await is_secret_gone(database, settings):
+            raise BadSettings(
+                f"{secret_file(settings)} is gone: put it back, or let python -m app serve make a new one, which ends "
+                "every session"
+            )
         request_context.set(RequestContext(request_id="command line"))
         deletions = Background(partial(delete_ended, database), "")
         with open_services(settings, utc_now, database, deletions, Cost()) as services:
-            return await f(Administration(services, database, utc_now()))
+            await f(Administration(services, database, utc_now()))
 
-    return with_database(settings, run, wait)
-
-
-def with_account(name: str, f: Callable[[Administration, RowMapping], Awaitable[object]], wait: float = WAIT) -> str:
-    """Run `f` on the account of a user. Return the username as it was registered."""
-
-    async def run(administration: Administration) -> str:
-        user = await administration.db.read(get_user_by_name, name)
-        await f(administration, user)
-        return str(user["username"])
-
-    return with_administration(run, wait)
+    with_database(settings, run)
 
 
-def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: float = WAIT) -> T:
+def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
     """Run `f` on the database of the settings. SQLite is migrated first."""
 
     async def run(database: Database) -> T:
@@ -63,36 +61,39 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], wai
             await bring_up_to_date(database, settings.database, BACKFILL)
         return await f(database)
 
-    return run_with(settings, run, wait)
+    return run_with(settings, run)
 
 
-def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]], wait: float = WAIT) -> T:
+def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
     """Run `f` on the database of the settings, whatever its schema."""
 
     async def run() -> T:
-        async with connect(settings.database, wait) as database:
+        async with connect(settings.database) as database:
             try:
                 return await f(database)
             except DatabaseUnavailable as error:
-                if _is_interrupted():
+                task = asyncio.current_task()
+                if task and task.cancelling():  # by Ctrl-C, which asyncpg may take for a timeout
                     raise asyncio.CancelledError from error
                 raise
 
     return asyncio.run(run())
 
 
-def _is_interrupted() -> bool:
-    """Whether Ctrl-C was pressed. asyncpg may take that for a timeout."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def is_secret_gone(database: Database, settings: Settings) -> bool:
+    """Whether the generated secret is missing, and there are sessions that a new one would end."""
+    return not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions)
 
 
-async def read_all(database: Database, f: Callable[[Connection, Query], Page], query: Query) -> AsyncIterator[AnyRow]:
-    """Read a list page by page."""
-    while True:
-        page = await database.read(f, query)
-        for row in page.rows:
-            yield row
-        if page.next_cursor is None:
-            return
-        query = query.model_copy(update={"cursor": page.next_cursor})
+def print_all(f: Callable[[Connection, Query], Page], query: Query, line: Callable[[AnyRow], str] | None) -> None:
+    """Print all pages of a list: each row as a line, or as a JSON object as the service answers it."""
+
+    async def run(database: Database) -> None:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await database.read(f, query.model_copy(update={"cursor": cursor or None}))
+            for row in page.rows:
+                typer.echo(line(row).rstrip() if line else to_json(row._asdict()).decode())
+            cursor = page.next_cursor
+
+    with_database(read_settings(), run)

@@ -1,7 +1,6 @@
 """python -m app serve, migrate."""
 
 import os
-import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
@@ -12,24 +11,15 @@ import typer
 from app.cli.terminal import failure
 
 if TYPE_CHECKING:
-    import socket
-
     from app.config import Settings
     from app.db.database import Database
-
-LOOPBACK_OR_HTTPS = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
-
-EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - these are recognized, not bound
 
 ANNOUNCEMENT = """\
 Serving on {url}, docs at {url}/docs. Register, then log in:
   curl {url}/users -H 'Content-Type: application/json' -d '{{"username": "ada", "password": "correct horse battery"}}'
   curl {url}/auth/token -F username=ada -F 'password=correct horse battery'"""
 
-cli = typer.Typer()
 
-
-@cli.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8000,
@@ -37,6 +27,8 @@ def serve(
     reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes.")] = False,
 ) -> None:
     """Start the service."""
+    import asyncio
+
     from app.auth.keys import load_tokens
     from app.cli.run import with_database
     from app.config import read_settings, unknown_names
@@ -51,7 +43,10 @@ def serve(
         typer.echo(f"warning: {warning}", err=True)
     load_tokens(settings)
     state = with_database(settings, _prepare)
-    listeners = _bind(host, port)
+    try:
+        listeners = asyncio.run(run.bind(host, port))
+    except OSError as error:
+        raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
     typer.echo(state)
     configure_logging(settings.log_format)
     os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
@@ -59,21 +54,24 @@ def serve(
     run.serve(listeners, workers, announcement, reload=reload, metrics=settings.metrics)
 
 
-@cli.command()
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
-    from app.cli.run import with_database
+    from app.cli.run import run_with
     from app.config import read_settings
-    from app.db.migrations import PATIENCE
     from app.db.upgrade import bring_up_to_date
     from app.tasks.search import BACKFILL
 
     settings = read_settings()
-    with_database(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL), PATIENCE)
+    run_with(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL))
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
-def is_local(host: str) -> bool:
+def is_in_clear(url: str) -> bool:
+    """Whether what is sent to a URL crosses the network in clear."""
+    return url.startswith("http://") and not _is_local(urlsplit(url).hostname or "")
+
+
+def _is_local(host: str) -> bool:
     """Whether only this machine reaches a server of that name."""
     try:
         return ip_address(host).is_loopback
@@ -83,27 +81,16 @@ def is_local(host: str) -> bool:
 
 def _reachable(host: str) -> str:
     """The host as a URL of this machine has it."""
-    if host in EVERY_ADDRESS:
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - these are recognized, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 
 
 def _warnings(settings: "Settings", host: str) -> Iterator[str]:
-    if not LOOPBACK_OR_HTTPS.match(settings.public_url):
+    if is_in_clear(settings.public_url):
         yield "PUBLIC_URL is not https: passwords and tokens cross the network in clear"
-    elif not is_local(host) and is_local(urlsplit(settings.public_url).hostname or ""):
+    elif not _is_local(host) and _is_local(urlsplit(settings.public_url).hostname or ""):
         yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
-
-
-def _bind(host: str, port: int) -> "list[socket.socket]":
-    import asyncio
-
-    from app.server import run
-
-    try:
-        return asyncio.run(run.bind(host, port))
-    except OSError as error:
-        raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
 
 
 async def _prepare(database: "Database") -> str:
@@ -114,11 +101,8 @@ async def _prepare(database: "Database") -> str:
     if database.dialect == "sqlite":
         return "The SQLite database is at the newest migration."
     try:
-        is_ready = await database.read(is_current)
+        if await database.read(is_current):
+            return "PostgreSQL is at the newest migration."
     except DatabaseUnavailable:
         return "PostgreSQL does not answer; /health/ready says when it does."
-    return (
-        "PostgreSQL is at the newest migration."
-        if is_ready
-        else "PostgreSQL is not at the newest migration: run python -m app migrate"
-    )
+    return "PostgreSQL is not at the newest migration: run python -m app migrate"

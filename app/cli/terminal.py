@@ -5,13 +5,18 @@ error are answered at once.
 """
 
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from app.errors import AppError, BadSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+
+    from app.users.accounts import Administration
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -34,15 +39,22 @@ class CommandLine(TyperGroup):
             raise failure(*error.messages, code=2) from error
 
 
-def print_json(fields: Mapping[str, object]) -> None:
-    """Print an object on one line. Times are RFC 3339, as in the answers of the service."""
-    from pydantic_core import to_json
-
-    typer.echo(to_json(fields).decode())
-
-
 def group(help_: str) -> typer.Typer:
     return typer.Typer(help=help_, no_args_is_help=True)
+
+
+def act(name: str, done: str | None, f: Callable[["Administration", "RowMapping"], Awaitable[object]]) -> None:
+    """Run `f` on the account of a user. Then say that it is done, unless `f` has said so."""
+    from app.cli.run import with_administration
+    from app.users.service import get_user_by_name
+
+    async def run(administration: "Administration") -> None:
+        user = await administration.db.read(get_user_by_name, name)
+        await f(administration, user)
+        if done:
+            typer.echo(f"{done} {user['username']}.")
+
+    with_administration(run)
 
 
 def failure(*messages: str, code: int = 1) -> typer.Exit:

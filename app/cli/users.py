@@ -1,21 +1,16 @@
 """python -m app users."""
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.terminal import AsJSON, Name, group, print_json, read_password, validate
+from app.cli.terminal import AsJSON, Name, act, group, read_password, validate
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
-    from app.db.database import Database
+    from app.db.database import AnyRow
     from app.users.accounts import Administration
-
-Action = Callable[["Administration", "RowMapping"], Awaitable[object]]
-
-PAGE = 100
 
 cli = group("Manage users.")
 
@@ -44,56 +39,50 @@ def add(
 
 @cli.command("list")
 def list_(
-    prefix: Annotated[str, typer.Option(help="List only usernames that begin with this.")] = "",
-    as_json: AsJSON = False,
+    prefix: Annotated[str, typer.Option(help="List only usernames that begin with this.")] = "", as_json: AsJSON = False
 ) -> None:
     """List users by name, with their state, date of registration and e-mail address."""
-    from app.cli.run import read_all, with_database
-    from app.config import read_settings
+    from app.cli.run import print_all
     from app.users.schemas import UserQuery
     from app.users.service import list_users
 
-    query: UserQuery = validate(UserQuery, username=prefix, limit=PAGE)
+    query: UserQuery = validate(UserQuery, username=prefix, limit=100)
 
-    async def run(database: "Database") -> None:
-        async for user in read_all(database, list_users, query):
-            if as_json:
-                print_json(user._asdict())
-                continue
-            state = ("" if user.is_active else "disabled-") + ("admin" if user.is_admin else "user")
-            typer.echo(f"{user.username:<24} {state:<14} {user.created_at:%Y-%m-%d} {user.email or ''}".rstrip())
+    def line(user: "AnyRow") -> str:
+        state = ("" if user.is_active else "disabled-") + ("admin" if user.is_admin else "user")
+        return f"{user.username:<24} {state:<14} {user.created_at:%Y-%m-%d} {user.email or ''}"
 
-    with_database(read_settings(), run)
+    print_all(list_users, query, None if as_json else line)
 
 
 @cli.command()
 def disable(name: Name) -> None:
     """Disable a user and end their sessions."""
-    _act(name, "Disabled", lambda accounts, user: accounts.change(user["id"], {"is_active": False}))
+    act(name, "Disabled", lambda accounts, user: accounts.change(user["id"], {"is_active": False}))
 
 
 @cli.command()
 def enable(name: Name) -> None:
     """Enable a user, and forget their failed logins."""
-    _act(name, "Enabled", lambda accounts, user: accounts.change(user["id"], {"is_active": True}))
+    act(name, "Enabled", lambda accounts, user: accounts.change(user["id"], {"is_active": True}))
 
 
 @cli.command()
 def unlock(name: Name) -> None:
     """Forget a user's failed logins. Addresses that have failed with too many accounts must still wait."""
-    _act(name, "Unlocked", lambda accounts, user: accounts.unlock(user["id"]))
+    act(name, "Unlocked", lambda accounts, user: accounts.unlock(user["id"]))
 
 
 @cli.command()
 def promote(name: Name) -> None:
     """Grant administrator rights, from the user's next login."""
-    _act(name, "Promoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": True}))
+    act(name, "Promoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": True}))
 
 
 @cli.command()
 def demote(name: Name) -> None:
     """Withdraw administrator rights, and end the sessions that have the scope admin."""
-    _act(name, "Demoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": False}))
+    act(name, "Demoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": False}))
 
 
 @cli.command()
@@ -105,28 +94,23 @@ def set_password(name: Name) -> None:
         fields: PasswordSet = validate(PasswordSet, new_password=read_password())
         await administration.set_password(user, fields)
 
-    _act(name, "Set the password of", run)
+    act(name, "Set the password of", run)
 
 
 @cli.command()
 def reset_token(name: Name) -> None:
     """Print a token with which a user sets a new password, once, within an hour. It voids the token before."""
 
-    from app.cli.run import with_account
-
     async def run(administration: "Administration", user: "RowMapping") -> None:
-        reset = await administration.issue_reset(user["id"])
-        typer.echo(reset.reset_token)
+        typer.echo((await administration.issue_reset(user["id"])).reset_token)
 
-    with_account(name, run)
+    act(name, None, run)
 
 
 @cli.command()
 def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Delete a user, with their tasks and sessions."""
-    from app.cli.run import with_account
     from app.db.batches import in_batches, total
-    from app.db.migrations import PATIENCE
     from app.users.deletion import delete_rows
 
     async def run(administration: "Administration", user: "RowMapping") -> None:
@@ -135,11 +119,4 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not a
         await administration.delete(user["id"])
         await total(in_batches(administration.services.database, delete_rows, user["id"]))
 
-    typer.echo(f"Deleted {with_account(name, run, PATIENCE)}.")
-
-
-def _act(name: str, done: str, action: Action) -> None:
-    """Act on the account of a user, and say that it is done."""
-    from app.cli.run import with_account
-
-    typer.echo(f"{done} {with_account(name, action)}.")
+    act(name, "Deleted", run)

@@ -16,8 +16,11 @@ def read_database_url(value: str) -> URL:
     return url.set(drivername="postgresql") if url.drivername == "postgres" else url
 
 
-def check_database_url(value: str) -> None:
-    """Raise ValueError with the reason why the service cannot use a URL, but without its password."""
+def check_database_url(value: str) -> str:
+    """Return a URL that the service can use.
+
+    Raises ValueError with the reason, and without the URL, which may have a password.
+    """
     try:
         url, port = make_url(value), urlsplit(value).port
     except (ArgumentError, ValueError):
@@ -30,6 +33,7 @@ def check_database_url(value: str) -> None:
         if url.host or url.query or (url.database or ":").startswith((":", "file:")):
             raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
         _check_file(Path(str(url.database)))
+    return value
 
 
 def _check_file(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Read lists of tasks, read a task, create a task."""
 
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +10,6 @@ from sqlalchemy import (
     Connection,
     SQLColumnExpression,
     bindparam,
-    insert,
     or_,
     select,
 )
@@ -168,11 +166,6 @@ def create_task(
     if first.idempotency_hash != digest:
         raise IdempotencyKeyReused
     return first._asdict()
-
-
-def insert_tasks(connection: Connection, rows: Sequence[TaskFields]) -> None:
-    """Insert rows of the table."""
-    connection.execute(insert(Task), rows)
 
 
 def _one(connection: AnyConnection, statement: AnySelect, task_id: str) -> TaskFields:

@@ -12,9 +12,8 @@ from app.auth.services import Services
 from app.auth.sessions import end_own_session
 from app.db.database import Database
 from app.observe.events import log_event
-from app.users import service
+from app.users import recovery, service
 from app.users.errors import RegistrationClosed
-from app.users.recovery import Reset, issue_reset, read_reset_token, replace_password, require_unchanged, send
 from app.users.schemas import NewUser, PasswordChange, PasswordReset, PasswordSet, UserChange, UserCreate, UserUpdate
 
 
@@ -27,23 +26,16 @@ class Accounts:
     now: datetime
 
     async def register(self, fields: UserCreate) -> RowMapping:
-        """Make an account, while registration is open.
-
-        Raises:
-            RegistrationClosed, TooManyAttempts, WeakPassword, HashingQueueFull, UsernameTaken
-        """
+        """Make an account, as `add` does. Raises RegistrationClosed, TooManyAttempts too."""
         if self.services.settings.registration == "closed":
             raise RegistrationClosed
         if limit := self.services.limiter.registration(self.origin.network):
             await self.services.limiter.count(self.services.database, limit, self.now)
-        return await _create(self.services, fields, self.now, self.origin.network)
+        administration = Administration(self.services, self.services.database, self.now)
+        return await administration.add(fields, self.origin.network)
 
     async def change_profile(self, db: CallerDatabase, changes: UserUpdate) -> RowMapping:
-        """Change the caller's profile.
-
-        Raises:
-            StaleLogin: the e-mail address would change, and the login is too old for that.
-        """
+        """Change the caller's profile. Raises StaleLogin: the login is too old for another e-mail address."""
         fresh_login = self.services.settings.fresh_login
         profile, is_other_address = await db.write(service.update_profile, changes, self.now, fresh_login)
         if is_other_address:
@@ -53,39 +45,31 @@ class Accounts:
     async def change_password(self, db: CallerDatabase, fields: PasswordChange) -> None:
         """Set the caller's password, and end every other session of theirs.
 
-        Raises:
-            WrongPassword, TooManyAttempts, WeakPassword, HashingQueueFull
+        Raises WrongPassword, TooManyAttempts, WeakPassword, HashingQueueFull.
         """
         user = await db.current_user()
         logins = LoginService(self.services, self.origin, self.now)
         account = await logins.confirm_password(user, fields.current_password)
-        new_hash = await self.services.passwords.hash(
-            fields.new_password, user.username, account.email, self.origin.network
-        )
+        passwords, network = self.services.passwords, self.origin.network
+        new_hash = await passwords.hash(fields.new_password, user.username, account.email, network)
         await db.write(service.change_password, account.password_hash, new_hash, self.now)
         log_event("password_changed")
 
     async def reset_password(self, fields: PasswordReset) -> None:
-        """Set a new password with a reset token, and end every session of the account.
-
-        Raises:
-            InvalidResetToken, WeakPassword, HashingQueueFull
-        """
-        db, limiter = self.services.database, self.services.limiter
-        claims = read_reset_token(self.services.tokens, fields.reset_token, self.now)
-        account = await db.read(require_unchanged, claims)
-        new_hash = await self.services.passwords.hash(
-            fields.new_password, account.username, account.email, self.origin.network
-        )
-        await db.write(replace_password, account, new_hash, limiter.account(account.id), self.now)
+        """Set a new password with a reset token. Raises InvalidResetToken, WeakPassword, HashingQueueFull."""
+        db, passwords, network = self.services.database, self.services.passwords, self.origin.network
+        claims = recovery.read_reset_token(self.services.tokens, fields.reset_token, self.now)
+        account = await db.read(recovery.require_unchanged, claims)
+        new_hash = await passwords.hash(fields.new_password, account.username, account.email, network)
+        counters = self.services.limiter.account(account.id)
+        await db.write(recovery.reset_password, claims, new_hash, counters, self.now)
         log_event("password_reset", user_id=account.id)
 
     async def delete(self, db: CallerDatabase) -> None:
         """Delete the caller's account. Its rows are deleted in the background. Raises StaleLogin, LastAdministrator."""
-        has_rows = await db.write(service.delete_profile, self.now)
+        await db.write(service.delete_profile, self.now)
         log_event("user_deleted")
-        if has_rows:
-            self.services.deletions.wake()
+        self.services.deletions.wake()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +83,12 @@ class Administration:
     db: AdminDatabase | Database
     now: datetime
 
-    async def add(self, fields: NewUser, *, is_admin: bool) -> None:
-        """Make an account, even if registration is closed. Raises WeakPassword, UsernameTaken."""
-        await _create(self.services, fields, self.now, network="", is_admin=is_admin)
+    async def add(self, fields: NewUser, network: str = "", *, is_admin: bool = False) -> RowMapping:
+        """Make an account, even if registration is closed. Raises WeakPassword, HashingQueueFull, UsernameTaken."""
+        password_hash = await self.services.passwords.hash(fields.password, fields.username, fields.email, network)
+        user = await self.db.write(service.create_user, fields, password_hash, self.now, is_admin=is_admin)
+        log_event("user_registered", user_id=user["id"])
+        return user
 
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:
         """Disable, enable, promote or demote a user. Raises UserNotFound, LastAdministrator."""
@@ -119,16 +106,12 @@ class Administration:
         await self.db.write(service.set_password, user["id"], new_hash, counters, self.now)
         log_event("password_changed", target_id=user["id"])
 
-    async def issue_reset(self, user_id: str) -> Reset:
-        """Make a reset token. If `RESET_HOOK` is set, send it to the user.
-
-        Raises:
-            UserNotFound, UserDisabled, ResetNotSent
-        """
-        reset = await self.db.write(issue_reset, self.services.tokens, user_id, self.now)
+    async def issue_reset(self, user_id: str) -> recovery.Reset:
+        """Make a reset token, and send it if `RESET_HOOK` is set. Raises UserNotFound, UserDisabled, ResetNotSent."""
+        reset = await self.db.write(recovery.issue_reset, self.services.tokens, user_id, self.now)
         log_event("reset_token_issued", target_id=user_id)
-        if self.services.settings.reset_hook:
-            await send(self.services.settings.reset_hook, reset)
+        if hook := self.services.settings.reset_hook:
+            await recovery.send(hook, reset)
         return reset
 
     async def unlock(self, user_id: str) -> None:
@@ -147,23 +130,7 @@ class Administration:
         log_event("session_revoked", target_id=user_id, reason="all")
 
     async def delete(self, user_id: str) -> None:
-        """Delete a user. The rows of the account are deleted in the background.
-
-        Raises:
-            UserNotFound, LastAdministrator
-        """
-        has_rows = await self.db.write(service.delete_user, user_id, self.now)
+        """Delete a user. The rows are deleted in the background. Raises UserNotFound, LastAdministrator."""
+        await self.db.write(service.delete_user, user_id, self.now)
         log_event("user_deleted", target_id=user_id)
-        if has_rows:
-            self.services.deletions.wake()
-
-
-async def _create(
-    services: Services, fields: NewUser, now: datetime, network: str, *, is_admin: bool = False
-) -> RowMapping:
-    password_hash = await services.passwords.hash(fields.password, fields.username, fields.email, network)
-    user = await services.database.write(
-        service.create_user, fields.username, password_hash, now, email=fields.email, is_admin=is_admin
-    )
-    log_event("user_registered", user_id=user["id"])
-    return user
+        self.services.deletions.wake()

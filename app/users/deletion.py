@@ -10,7 +10,7 @@ from app.auth.models import LoginSession, User
 from app.db.batches import in_batches
 from app.db.database import Database
 from app.db.types import Base, Text
-from app.errors import AppError
+from app.users.errors import UserNotFound
 
 ROWS_AT_ONCE = 50  # that are deleted with the request
 
@@ -20,25 +20,21 @@ END_ACCOUNT = (
     .where(IS_ACCOUNT, User.deleted_at.is_(None))
     .values(username=bindparam("former", type_=Text), email=None, password_hash="", is_active=False, is_admin=False)
     .values(deleted_at=bindparam("now"), updated_at=bindparam("now"))
-    .returning(User.id)
 )
 LOCK_ENDED_ACCOUNT = select(User.id).where(IS_ACCOUNT, User.deleted_at.is_not(None)).with_for_update()
 SELECT_ENDED_ACCOUNTS = select(User.id).where(User.deleted_at.is_not(None)).limit(100)
 DELETE_ACCOUNT = delete(User).where(IS_ACCOUNT)
 
 
-def end_account(connection: Connection, user_id: str, now: datetime, missing: type[AppError]) -> bool:
-    """End an account, and delete its first rows. Return whether rows may be left.
+def end_account(connection: Connection, user_id: str, now: datetime) -> None:
+    """End an account, and delete its first rows. `delete_ended` deletes the rest. Raises UserNotFound.
 
     The name is free from now on. The account gets one with a space, which nobody can register.
-
-    Raises:
-        AppError: of the class `missing`, if there is no such account.
     """
     values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
-    if connection.execute(END_ACCOUNT, values).one_or_none() is None:
-        raise missing
-    return delete_rows(connection, user_id, ROWS_AT_ONCE) == ROWS_AT_ONCE
+    if not connection.execute(END_ACCOUNT, values).rowcount:
+        raise UserNotFound
+    delete_rows(connection, user_id, ROWS_AT_ONCE)
 
 
 def delete_rows(connection: Connection, user_id: str, limit: int) -> int:
@@ -62,28 +58,21 @@ def _deletes() -> Sequence[Delete]:
     """
     tables = Base.metadata.sorted_tables[::-1]
     tables.sort(key=lambda table: table is not LoginSession.__table__)
-    references = (key for table in tables for key in table.foreign_keys)
     return [
-        delete(key.parent.table).where(
-            tuple_(*key.parent.table.primary_key).in_(
-                select(*key.parent.table.primary_key)
-                .where(key.parent == bindparam("user_id"))
-                .limit(bindparam("limit"))
+        delete(table).where(
+            tuple_(*table.primary_key).in_(
+                select(*table.primary_key).where(key.parent == bindparam("user_id")).limit(bindparam("limit"))
             )
         )
-        for key in references
+        for table in tables
+        for key in table.foreign_keys
         if key.references(Base.metadata.tables[User.__tablename__]) and key.ondelete == "CASCADE"
     ]
 
 
-def list_ended(connection: Connection) -> Sequence[str]:
-    """Read the ids of some accounts that have ended and have rows left."""
-    return connection.execute(SELECT_ENDED_ACCOUNTS).scalars().all()
-
-
 async def delete_ended(db: Database) -> AsyncGenerator[int, None]:
     """Delete the rows of all accounts that have ended, and yield after each batch. Processes may do so together."""
-    while user_ids := await db.read(list_ended):
+    while user_ids := await db.read(lambda connection: connection.execute(SELECT_ENDED_ACCOUNTS).scalars().all()):
         for user_id in user_ids:
             async for done in in_batches(db, delete_rows, user_id):
                 yield done

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -21,8 +21,12 @@ from app.users.service import set_password
 
 logger = logging.getLogger(__name__)
 
-TTL = timedelta(hours=1)
+TTL = 3600  # seconds
 HOOK_SECONDS = 15
+
+COLUMNS = User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at, User.reset_id
+SELECT_ACCOUNT = select(*COLUMNS).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
+LOCK_ACCOUNT = SELECT_ACCOUNT.with_for_update(key_share=True)
 
 
 class Reset(NamedTuple):
@@ -33,20 +37,12 @@ class Reset(NamedTuple):
     reset_token: str
 
 
-SELECT_ACCOUNT = select(
-    *(User.id, User.username, User.email, User.password_hash, User.is_active, User.updated_at, User.reset_id)
-).where(User.id == bindparam("user_id"), User.deleted_at.is_(None))
-
-ResetHook = Callable[[Reset], Awaitable[None]]
-
-
 def issue_reset(connection: Connection, tokens: Tokens, user_id: str, now: datetime) -> Reset:
-    """Make a token for the account. A newer token voids it, and so does any change of the account.
+    """Make a token for the account. Raises UserNotFound, UserDisabled.
 
-    Raises:
-        UserNotFound, UserDisabled
+    A newer token voids it, and so does any change of the account.
     """
-    account = read_account(connection, user_id)
+    account = connection.execute(LOCK_ACCOUNT, {"user_id": user_id}).one_or_none()
     if account is None:
         raise UserNotFound
     if not account.is_active:
@@ -58,16 +54,11 @@ def issue_reset(connection: Connection, tokens: Tokens, user_id: str, now: datet
         sub=account.id,
         jti=secrets.token_urlsafe(16),
         iat=issued_at,
-        exp=issued_at + int(TTL.total_seconds()),
+        exp=issued_at + TTL,
         pwd=_fingerprint(account),
     )
     connection.execute(update(User).where(User.id == user_id).values(reset_id=claims.jti))
     return Reset(account.username, account.email, tokens.sign(claims))
-
-
-def read_account(connection: Connection, user_id: str) -> AnyRow | None:
-    """Read the fields of an account that a reset token depends on."""
-    return connection.execute(SELECT_ACCOUNT, {"user_id": user_id}).one_or_none()
 
 
 def read_reset_token(tokens: Tokens, token: str, now: datetime) -> ResetClaims:
@@ -79,12 +70,11 @@ def read_reset_token(tokens: Tokens, token: str, now: datetime) -> ResetClaims:
 
 
 def require_unchanged(connection: Connection, claims: ResetClaims) -> AnyRow:
-    """Read the account of a token, if nothing has changed since the token was issued.
+    """Read and lock the account of a token, if nothing has changed since the token was issued.
 
-    Raises:
-        InvalidResetToken: the token was used, or there is a newer one. Or the account was changed, disabled or deleted.
+    Raises InvalidResetToken: the token was used, there is a newer one, or the account was changed or deleted.
     """
-    account = read_account(connection, claims.sub)
+    account = connection.execute(LOCK_ACCOUNT, {"user_id": claims.sub}).one_or_none()
     if account is None or not account.is_active or claims.pwd != _fingerprint(account):
         raise InvalidResetToken
     if account.reset_id not in {None, claims.jti}:  # None: an older version issued the token, and stored no id
@@ -92,25 +82,13 @@ def require_unchanged(connection: Connection, claims: ResetClaims) -> AnyRow:
     return account
 
 
-def replace_password(connection: Connection, account: AnyRow, new_hash: str, counters: Keys, now: datetime) -> None:
-    """Set the password of an account that has not changed since it was read, as `set_password` does.
-
-    Raises:
-        InvalidResetToken: the account was changed, disabled or deleted, or has a newer reset token.
-    """
-    is_unchanged = (
-        User.password_hash == account.password_hash,
-        User.updated_at == account.updated_at,
-        User.reset_id.is_not_distinct_from(account.reset_id),
-        User.is_active.is_(True),
-    )
-    try:
-        set_password(connection, account.id, new_hash, counters, now, *is_unchanged)
-    except UserNotFound as error:
-        raise InvalidResetToken from error
+def reset_password(connection: Connection, claims: ResetClaims, new_hash: str, counters: Keys, now: datetime) -> None:
+    """Set the password as `set_password` does. Raises InvalidResetToken."""
+    require_unchanged(connection, claims)  # again: to hash the password took a while
+    set_password(connection, claims.sub, new_hash, counters, now)
 
 
-async def send(hook: ResetHook, reset: Reset) -> None:
+async def send(hook: Callable[[Reset], Awaitable[None]], reset: Reset) -> None:
     """Raises ResetNotSent: the hook failed or took too long."""
     try:
         async with asyncio.timeout(HOOK_SECONDS):

@@ -1,6 +1,6 @@
 """/users: registration, your own account, recovery, and everybody's accounts for administrators."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,65 +20,48 @@ from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router
 from app.pagination.page import PAGE
-from app.users import service
+from app.users import errors, schemas, service
 from app.users.dependencies import AppAccounts, AppAdministration, ProfileDb
-from app.users.errors import (
-    LastAdministrator,
-    RegistrationClosed,
-    ResetNotSent,
-    UserDisabled,
-    UsernameTaken,
-    UserNotFound,
-)
 from app.users.recovery import TTL
-from app.users.schemas import (
-    PasswordChange,
-    PasswordReset,
-    ResetSent,
-    ResetToken,
-    UserChange,
-    UserCreate,
-    UserPage,
-    UserQuery,
-    UserRead,
-    UserUpdate,
-)
 
 router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
-REGISTER_ERRORS = describe(UsernameTaken, RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull)
+REGISTER_ERRORS = describe(
+    errors.UsernameTaken, errors.RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull
+)
 PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
 RESET_ERRORS = describe(InvalidResetToken, WeakPassword, HashingQueueFull)
-SENT: dict[int | str, dict[str, Any]] = {
-    202: {"model": ResetSent, "description": "The token has been sent to the user"}
+CHANGE_ERRORS = describe(errors.UserNotFound, errors.LastAdministrator)
+TOKEN_ANSWERS = describe(errors.UserNotFound, errors.UserDisabled, errors.ResetNotSent) | {
+    202: {"model": schemas.ResetSent, "description": "The token has been sent to the user"}
 }
 
 
-@router.post("", status_code=201, response_model=UserRead, responses=REGISTER_ERRORS)
-async def register(fields: UserCreate, accounts: AppAccounts) -> RowMapping:
+@router.post("", status_code=201, response_model=schemas.UserRead, responses=REGISTER_ERRORS)
+async def register(fields: schemas.UserCreate, accounts: AppAccounts) -> RowMapping:
     """Make an account, while registration is open."""
     return await accounts.register(fields)
 
 
-@router.get("/me", response_model=UserRead)
+@router.get("/me", response_model=schemas.UserRead)
 async def read_profile(db: AccountDb) -> RowMapping:
     """Read your profile."""
     return await db.read(service.get_profile)
 
 
-@router.patch("/me", response_model=UserRead, responses=describe(StaleLogin))
-async def change_profile(changes: UserUpdate, db: ProfileDb, accounts: AppAccounts) -> RowMapping:
+@router.patch("/me", response_model=schemas.UserRead, responses=describe(StaleLogin))
+async def change_profile(changes: schemas.UserUpdate, db: ProfileDb, accounts: AppAccounts) -> RowMapping:
     """Change the given fields. Null clears a field. A change of the e-mail address needs a fresh login (RFC 9470)."""
     return await accounts.change_profile(db, changes)
 
 
 @router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
-async def set_password(fields: PasswordChange, db: AccountDb, accounts: AppAccounts) -> None:
+async def set_password(fields: schemas.PasswordChange, db: AccountDb, accounts: AppAccounts) -> None:
     """Change your password. All your other sessions end."""
     await accounts.change_password(db, fields)
 
 
-@router.delete("/me", status_code=204, responses=describe(StaleLogin, LastAdministrator))
+@router.delete("/me", status_code=204, responses=describe(StaleLogin, errors.LastAdministrator))
 async def delete_account(db: FreshAccountDb, accounts: AppAccounts) -> None:
     """Delete your account, with your tasks and sessions. This needs a fresh login (RFC 9470).
 
@@ -88,26 +71,26 @@ async def delete_account(db: FreshAccountDb, accounts: AppAccounts) -> None:
 
 
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
-async def reset_password(fields: PasswordReset, accounts: AppAccounts) -> None:
+async def reset_password(fields: schemas.PasswordReset, accounts: AppAccounts) -> None:
     """Set a new password with a reset token. All your sessions end."""
     await accounts.reset_password(fields)
 
 
-@router.get("", response_model=UserPage, responses=PAGE)
-async def list_users(db: AdminDb, query: Annotated[UserQuery, Query()], request: Request) -> Response:
+@router.get("", response_model=schemas.UserPage, responses=PAGE)
+async def list_users(db: AdminDb, query: Annotated[schemas.UserQuery, Query()], request: Request) -> Response:
     """List users by username. For administrators."""
     page = await db.read(service.list_users, query)
     return page.response(request, query)
 
 
-@router.get("/{user_id}", response_model=UserRead, responses=describe(UserNotFound))
+@router.get("/{user_id}", response_model=schemas.UserRead, responses=describe(errors.UserNotFound))
 async def read_user(user_id: PathId, db: AdminDb) -> RowMapping:
     """Read a user. For administrators."""
     return await db.read(service.get_user, user_id)
 
 
-@router.patch("/{user_id}", response_model=UserRead, responses=describe(UserNotFound, LastAdministrator))
-async def change_user(user_id: PathId, changes: UserChange, administration: AppAdministration) -> RowMapping:
+@router.patch("/{user_id}", response_model=schemas.UserRead, responses=CHANGE_ERRORS)
+async def change_user(user_id: PathId, changes: schemas.UserChange, administration: AppAdministration) -> RowMapping:
     """Disable or enable a user, or grant or withdraw administrator rights. For administrators.
 
     Disabling ends all sessions of the user. Withdrawing rights ends the sessions that have the scope `admin`. Enabling
@@ -116,19 +99,19 @@ async def change_user(user_id: PathId, changes: UserChange, administration: AppA
     return await administration.change(user_id, changes)
 
 
-@router.delete("/{user_id}", status_code=204, responses=describe(UserNotFound, LastAdministrator))
+@router.delete("/{user_id}", status_code=204, responses=CHANGE_ERRORS)
 async def delete_user(user_id: PathId, administration: AppAdministration) -> None:
     """Delete a user, with their tasks and sessions. For administrators."""
     await administration.delete(user_id)
 
 
-@router.delete("/{user_id}/sessions", status_code=204, responses=describe(UserNotFound))
+@router.delete("/{user_id}/sessions", status_code=204, responses=describe(errors.UserNotFound))
 async def end_user_sessions(user_id: PathId, administration: AppAdministration) -> None:
     """End all sessions of a user. For administrators."""
     await administration.end_sessions(user_id)
 
 
-@router.post("/{user_id}/unlock", status_code=204, responses=describe(UserNotFound))
+@router.post("/{user_id}/unlock", status_code=204, responses=describe(errors.UserNotFound))
 async def unlock_user(user_id: PathId, administration: AppAdministration) -> None:
     """Forget the failed logins of a user. For administrators.
 
@@ -137,12 +120,7 @@ async def unlock_user(user_id: PathId, administration: AppAdministration) -> Non
     await administration.unlock(user_id)
 
 
-@router.post(
-    "/{user_id}/reset-token",
-    status_code=201,
-    response_model=ResetToken,
-    responses=describe(UserNotFound, UserDisabled, ResetNotSent) | SENT,
-)
+@router.post("/{user_id}/reset-token", status_code=201, response_model=schemas.ResetToken, responses=TOKEN_ANSWERS)
 async def issue_reset_token(user_id: PathId, administration: AppAdministration, settings: AppSettings) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
@@ -150,7 +128,6 @@ async def issue_reset_token(user_id: PathId, administration: AppAdministration, 
     without it: administrators do not choose passwords.
     """
     reset = await administration.issue_reset(user_id)
-    expires_in = int(TTL.total_seconds())
     if settings.reset_hook:
-        return JSONResponse(ResetSent(expires_in=expires_in).model_dump(), 202)
-    return JSONResponse(ResetToken(reset_token=reset.reset_token, expires_in=expires_in).model_dump(), 201)
+        return JSONResponse({"expires_in": TTL}, 202)
+    return JSONResponse({"expires_in": TTL, "reset_token": reset.reset_token}, 201)

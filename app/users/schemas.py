@@ -5,7 +5,8 @@ from re import fullmatch
 from typing import Annotated
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, with_config
+from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
 from app.auth.passwords import MAX_LENGTH, MIN_LENGTH, normalize
@@ -43,33 +44,15 @@ def _check_address(value: str) -> str:
         raise ValueError("is not an e-mail address") from None
 
 
-Username = Annotated[
-    str,
-    Field(min_length=3, max_length=64, json_schema_extra={"pattern": USERNAME_PATTERN}, examples=["ada"]),
-    AfterValidator(_check_username),
-]
-Email = Annotated[
-    str,
-    Field(max_length=254, json_schema_extra={"format": "email"}, examples=["ada@example.com"]),
-    AfterValidator(_check_address),
-]
+NAME = Field(min_length=3, max_length=64, json_schema_extra={"pattern": USERNAME_PATTERN}, examples=["ada"])
+ADDRESS = Field(max_length=254, json_schema_extra={"format": "email"}, examples=["ada@example.com"])
+Username = Annotated[str, NAME, AfterValidator(_check_username)]
+Email = Annotated[str, ADDRESS, AfterValidator(_check_address)]
 NORMALIZED = BeforeValidator(lambda value: normalize(value) if isinstance(value, str) else value)
-PASSWORD_FORMAT = {"format": "password"}
-Password = Annotated[
-    StorableText,
-    Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD_FORMAT, examples=["correct horse battery"]),
-    NORMALIZED,
-]
-NewPassword = Annotated[
-    StorableText,
-    Field(
-        min_length=MIN_LENGTH,
-        max_length=MAX_LENGTH,
-        json_schema_extra=PASSWORD_FORMAT,
-        examples=["correct horse battery"],
-    ),
-    NORMALIZED,
-]
+PASSWORD_FORMAT: JsonDict = {"format": "password"}
+PASSWORD = Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD_FORMAT, examples=["correct horse battery"])
+Password = Annotated[StorableText, PASSWORD, NORMALIZED]
+NewPassword = Annotated[StorableText, Field(min_length=MIN_LENGTH), PASSWORD, NORMALIZED]
 
 
 class NewUser(Schema):
@@ -93,12 +76,9 @@ class UserCreate(NewUser):
     username: Annotated[Username, AfterValidator(_refuse_reserved)]
 
 
+@with_config(extra="forbid", json_schema_extra={"examples": [{"email": "ada@example.com"}]})
 class UserUpdate(TypedDict, total=False):
     """The given fields change. Null clears a field."""
-
-    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
-        extra="forbid", json_schema_extra={"examples": [{"email": "ada@example.com"}]}
-    )
 
     email: Email | None
 
@@ -111,21 +91,16 @@ class PasswordChange(PasswordSet):
     current_password: Password
 
 
+@with_config(extra="forbid", json_schema_extra={"examples": [{"is_active": True}]})
 class UserChange(TypedDict, total=False):
     """An administrator changes the given fields."""
-
-    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
-        extra="forbid", json_schema_extra={"examples": [{"is_active": True}]}
-    )
 
     is_active: Annotated[bool, Field(strict=True, description="A disabled user has no sessions and cannot log in.")]
     is_admin: Annotated[bool, Field(strict=True)]
 
 
 class PasswordReset(PasswordSet):
-    reset_token: Annotated[
-        StorableText, Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"])
-    ]
+    reset_token: StorableText = Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"])
 
 
 class ResetSent(BaseModel):

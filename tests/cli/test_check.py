@@ -137,6 +137,9 @@ def test_a_kept_secret_that_is_gone(sqlite_url: str, sql: Sql) -> None:
     [fault] = faults(run, **settings)
 
     assert fault.endswith("tasks.db.secret is gone: the service would make a new one, and end every session.")
+    refused = run("users", "disable", "ada", **settings)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "tasks.db.secret is gone: put it back, or let python -m app serve make a new one" in refused.stderr
     assert not Path("tasks.db.secret").exists()
 
 

@@ -167,6 +167,22 @@ def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) 
     assert process.returncode == 130
 
 
+def test_an_interrupt_is_quiet_while_the_commands_are_loaded() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "app", "--version"]
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child ignores the signal if its parent does
+    try:
+        process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    with process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "typer." in line)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert "Traceback" not in rest
+    assert process.returncode == -signal.SIGINT
+
+
 @on_one_database
 def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings) -> None:
     """asyncpg does so at some moments."""

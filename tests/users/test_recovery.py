@@ -11,12 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from app.auth.claims import ResetClaims
 from app.auth.errors import InvalidResetToken
+from app.auth.keys import load_tokens
 from app.auth.throttle import Limiter
 from app.config import Settings
 from app.db.connect import connect
-from app.db.database import AnyRow
-from app.users.recovery import Reset, read_account, replace_password
+from app.users.recovery import Reset, reset_password
 from tests.conftest import SECRET, MovableClock, Serve, Sql
 from tests.support.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
 from tests.support.reset_hook import fail, sent
@@ -37,6 +38,18 @@ def issue(client: TestClient, root: Login, login: Login) -> str:
 
 def reset(client: TestClient, token: str, password: str = NEW) -> Response:
     return client.post("/users/reset-password", json={"reset_token": token, "new_password": password})
+
+
+def change_password(settings: Settings, token: str, clock: MovableClock) -> None:
+    """Do what a reset does after its token was checked and the new password is hashed."""
+    claims = load_tokens(settings).verify(ResetClaims, token, clock())
+
+    async def change() -> None:
+        async with connect(settings.database) as database:
+            counters = Limiter(settings, SECRET).account(claims.sub)
+            await database.write(reset_password, claims, "a new hash", counters, clock())
+
+    asyncio.run(change())
 
 
 def assert_refused(response: Response) -> None:
@@ -124,25 +137,14 @@ def test_a_disabled_and_enabled_account_voids_a_reset_token(
     "change", ["updated_at = '2026-11-23T09:00:01.000000Z'", "password_hash = 'another'", "is_active = FALSE"]
 )
 def test_a_change_during_the_reset_voids_the_token(
-    client: TestClient, settings: Settings, clock: MovableClock, sql: Sql, change: str
+    client: TestClient, root: Login, settings: Settings, clock: MovableClock, sql: Sql, change: str
 ) -> None:
     """No request can be held between the check of its token and the change, so the test runs the change alone."""
-    user_id = client.get("/users/me", headers=sign_up(client).headers).json()["id"]
-    counted = Limiter(settings, SECRET).account(user_id)
+    token = issue(client, root, sign_up(client))
+    sql(f"UPDATE users SET {change} WHERE username = 'ada'")
 
-    async def read() -> AnyRow | None:
-        async with connect(settings.database) as database:
-            return await database.read(read_account, user_id)
-
-    async def replace(account: AnyRow) -> None:
-        async with connect(settings.database) as database:
-            await database.write(replace_password, account, "a new hash", counted, clock())
-
-    account = asyncio.run(read())
-    assert account is not None
-    sql(f"UPDATE users SET {change}")
     with pytest.raises(InvalidResetToken):
-        asyncio.run(replace(account))
+        change_password(settings, token, clock)
 
     assert sql("SELECT count(*) FROM users WHERE password_hash = 'a new hash'") == [(0,)]
 
@@ -254,19 +256,11 @@ def test_a_newer_token_voids_one_that_is_being_used(
 ) -> None:
     """No request can be held between the check of its token and the change, so the test runs the change alone."""
     ada = sign_up(client)
+    token = issue(client, root, ada)
     issue(client, root, ada)
 
-    async def replace() -> None:
-        async with connect(settings.database) as database:
-            user_id = client.get("/users/me", headers=ada.headers).json()["id"]
-            account = await database.read(read_account, user_id)
-            assert account is not None
-            issue(client, root, ada)
-            counted = Limiter(settings, SECRET).account(user_id)
-            await database.write(replace_password, account, "a new hash", counted, clock())
-
     with pytest.raises(InvalidResetToken):
-        asyncio.run(replace())
+        change_password(settings, token, clock)
 
 
 def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
