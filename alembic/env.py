@@ -12,9 +12,10 @@ from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations import ops
+from alembic.operations.batch import ApplyBatchImpl
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Connection, ForeignKeyConstraint
+from sqlalchemy import Connection, ForeignKeyConstraint, Table
 
 import app
 from app.config import Settings, read_settings
@@ -70,7 +71,7 @@ def is_modelled_on_sqlite(_item: object, name: str | None, *_: object) -> bool:
 
 
 class SQLite(SQLiteImpl):
-    """SQLite, as Alembic compares it with the models."""
+    """SQLite, as Alembic compares it with the models, and without the part of batch mode that loses something."""
 
     __dialect__ = "sqlite"
 
@@ -81,6 +82,10 @@ class SQLite(SQLiteImpl):
     ) -> None:
         if self.connection is not None:
             read_ondelete(self.connection, conn_fks)
+
+    def prep_table_for_batch(self, batch_impl: ApplyBatchImpl, table: Table) -> None:
+        if batch_impl.reflected:  # a copy without triggers and CHECKs, for which the rows that reference it are deleted
+            raise NotImplementedError(f"use rebuild_table({table.name!r}) in place of op.batch_alter_table")
 
 
 class AddReferenceOp(ops.AddColumnOp):

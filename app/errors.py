@@ -1,36 +1,14 @@
-"""The errors that the service answers with.
+"""The errors that the service answers with. The rooms derive their own from these: `TaskNotFound`, `UsernameTaken`, …
 
-    AppError
-    ├── InvalidHTTPRequest    400
-    ├── UnknownHost           400
-    ├── InvalidTransferEncoding      400
-    ├── Forbidden             403
-    ├── NotFound              404
-    ├── BodyTooSlow           408
-    ├── Conflict              409
-    ├── PreconditionFailed    412
-    ├── BodyTooLarge          413
-    ├── URLTooLong            414
-    ├── UnsupportedMediaType  415
-    ├── UnsupportedContentEncoding   415
-    ├── InvalidInput          422, with the place of the fault
-    ├── TooManyRequests       429, Retry-After
-    ├── HeadersTooLarge       431
-    ├── UnsupportedTransferEncoding  501
-    └── Unavailable           503, Retry-After
-
-The rooms derive their own from these: `TaskNotFound`, `UsernameTaken`, … An error never repeats a library's message or
-anything that a client sent: it names the field, not the value. `http.error_responses` turns errors into responses.
+An error never repeats a library's message or anything that a client sent: it names the field, not the value.
+`http.error_responses` turns errors into responses.
 """
 
 from collections.abc import Mapping
 
 
 class AppError(Exception):
-    """An error that the service answers with.
-
-    Each class has a `code` of its own, for programs. `error` is OAuth's word for it (RFC 6749 §5.2, RFC 6750 §3.1).
-    """
+    """Each class has a `code` of its own, for programs. `error` is OAuth's code (RFC 6749 §5.2, RFC 6750 §3.1)."""
 
     status_code: int = 500
     detail: str = "Internal Server Error"
@@ -80,8 +58,6 @@ class PreconditionFailed(AppError):
 
 
 class InvalidHTTPRequest(AppError):
-    """The request could not be parsed. The protocol sends this error."""
-
     status_code = 400
     detail = "Invalid HTTP request received."
     code = "invalid_http_request"

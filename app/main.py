@@ -102,16 +102,19 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
 
 def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     """Add the middleware, from the inside out."""
-    app.add_middleware(MatchedRoute)
+    is_recorded = settings.log_requests or settings.metrics
+    if is_recorded:
+        app.add_middleware(MatchedRoute)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(RequestLimits, errors=errors, hosts=settings.allowed_hosts)
+    app.add_middleware(RequestLimits, error_handlers=errors, hosts=settings.allowed_hosts)
     if settings.root_path:
         app.add_middleware(PathPrefix, prefix=settings.root_path)
     if settings.cors_origins:
         app.add_middleware(CORS, origins=settings.cors_origins)
     is_https = settings.public_url.startswith("https://")
-    app.add_middleware(RequestIdAndHeaders, errors=errors, headers=SECURITY_HEADERS | (HSTS if is_https else {}))
-    if settings.log_requests or settings.metrics:
+    headers = SECURITY_HEADERS | (HSTS if is_https else {})
+    app.add_middleware(RequestIdAndHeaders, error_handlers=errors, headers=headers)
+    if is_recorded:
         app.add_middleware(RequestLog, metrics=app.state.metrics, logs=settings.log_requests)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_with_ipv4_mapped(settings.trusted_proxies))

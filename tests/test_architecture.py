@@ -121,6 +121,13 @@ def test_a_module_imports_only_those_below_it(file: Path) -> None:
 
 
 @each_file
+def test_a_router_of_a_room_is_safe(file: Path) -> None:
+    if has_layers(room(file)):
+        unsafe = "fastapi.APIRouter" in imports(file)
+        assert not unsafe, f"{file} imports APIRouter: use Router of app.http.router, and Schema for what it takes"
+
+
+@each_file
 def test_services_know_nothing_of_http(file: Path) -> None:
     if has_layers(room(file)) and file.stem in WITHOUT_HTTP:
         web = [name for name in imports(file) if name.startswith(("fastapi", "starlette"))]

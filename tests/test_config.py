@@ -143,6 +143,7 @@ def test_postgresql_needs_a_secret_that_is_given(monkeypatch: pytest.MonkeyPatch
 
 
 def test_nothing_given_is_the_defaults() -> None:
+    assert Settings.model_fields.keys() == DEFAULTS.keys(), "a new setting: add its default to DEFAULTS"
     assert read_settings().model_dump() == DEFAULTS
 
 
@@ -171,6 +172,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "LOG_REQUESTS": "False",
         "METRICS": "True",
     }
+    assert given.keys() == {name.upper() for name in DEFAULTS}, "a new setting: give it a value here"
     for name, value in given.items():
         monkeypatch.setenv(name, value)
 

@@ -23,10 +23,12 @@ TIME = re.compile(r"2026[\d\\:.T-]+Z")
 
 
 def test_the_readme_is_short() -> None:
-    text = README.read_text()
+    """The rows of its tables do not count: a product has settings of its own."""
+    lines = [line for line in README.read_text().splitlines() if not line.startswith("| `")]
+    advice = "move what is not for everybody to the README of a room"
 
-    assert len(text.splitlines()) <= 200, "move what is not for everybody to the README of a room"
-    assert len(text.split()) <= 1_500, "move what is not for everybody to the README of a room"
+    assert len(lines) <= 175, advice
+    assert len(" ".join(lines).split()) <= 1_150, advice
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda file: str(file.relative_to(ROOT)))

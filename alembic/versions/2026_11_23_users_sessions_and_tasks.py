@@ -11,8 +11,6 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 ID = sa.Uuid(as_uuid=False).with_variant(sa.CHAR(36), "sqlite")
 TIME = sa.DateTime(timezone=True).with_variant(sa.CHAR(27), "sqlite")

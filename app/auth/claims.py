@@ -17,7 +17,7 @@ class Claims(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
     typ: ClassVar[str]
-    algorithms: ClassVar[frozenset[str]]
+    algorithms: ClassVar = frozenset({"HS256"})
 
     iss: str
     aud: str
@@ -28,8 +28,6 @@ class Claims(BaseModel):
 
 
 class SessionClaims(Claims):
-    """The claims of a session's tokens."""
-
     sid: UUIDText
     scope: Annotated[str, Field(max_length=255)]
 
@@ -51,14 +49,12 @@ class AccessClaims(SessionClaims):
 
 class RefreshClaims(SessionClaims):
     typ = "rt+jwt"
-    algorithms = frozenset({"HS256"})
 
     gen: Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class ResetClaims(Claims):
     typ = "reset+jwt"
-    algorithms = frozenset({"HS256"})
 
     pwd: Annotated[str, Field(max_length=64)]
     """The fingerprint of the only password hash that the token may replace."""

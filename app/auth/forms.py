@@ -71,8 +71,7 @@ def form_of(fields: type[BaseModel]) -> dict[str, Any]:
 async def read_form(request: Request) -> Mapping[str, str]:
     """Read a form. An empty field counts as absent (RFC 6749 §3.2). A charset does not matter to ASCII text.
 
-    Raises:
-        InvalidRequest: the body is no whole form, or not UTF-8. Or it has a file, a field twice, or too much text.
+    Raises InvalidRequest if the body is no whole form, or not UTF-8, or has a file, a field twice, or too much text.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     body, boundary = await request.body(), options.get(b"boundary", b"")

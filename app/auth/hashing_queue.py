@@ -16,13 +16,11 @@ class FairQueue:
     """Runs one job of each network in turn. A network may fill the queue. It makes room for one with fewer jobs."""
 
     def __init__(self, threads: Executor, workers: int, length: int) -> None:
-        self.jobs: set[Future[Any]] = set()
-        """The jobs that run or wait."""
+        self.jobs: set[Future[Any]] = set()  # that run or wait
         self._threads = threads
         self._idle = workers
         self._length = length
-        self._waiting: dict[str, dict[Future[Any], Job]] = {}
-        """The waiting jobs of each network, in the order of the networks' turns."""
+        self._waiting: dict[str, dict[Future[Any], Job]] = {}  # of each network, in the order of the networks' turns
         self._lock = threading.RLock()
 
     def submit(self, network: str, job: Callable[[], T]) -> Future[T]:

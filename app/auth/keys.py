@@ -144,11 +144,8 @@ def _pem_blocks(text: str) -> list[tuple[str, str]]:
 
 def _key_pair(pem: str, label: str) -> PEMKey:
     is_private, text = "PRIVATE" in label, pem.encode()
-    key = (
-        serialization.load_pem_private_key(text, None).public_key()
-        if is_private
-        else serialization.load_pem_public_key(text)
-    )
+    load_private, load_public = serialization.load_pem_private_key, serialization.load_pem_public_key
+    key = load_private(text, None).public_key() if is_private else load_public(text)
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         algorithm = "ES256"
     elif isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:

@@ -40,7 +40,7 @@ def refresh_session(
 ) -> tuple[AnyRow, str] | InvalidGrant:
     """Move the session on to its next generation. Return its row and the scope of the access token.
 
-    A refusal is returned, not raised, so that the end of the session is kept.
+    A refusal is returned instead of raised, so that the end of the session is kept.
 
     The token before the current one gets the current generation again: within `grace`, for a second tab, and as long as
     nobody has used that generation, for a lost answer. Without a grace it gets nothing. Any other token was copied, and
@@ -48,8 +48,7 @@ def refresh_session(
 
     No statement needs a transaction with another. The one that moves the session also checks the scopes.
 
-    Raises:
-        InvalidScope: the session lacks a requested scope, or its user may no longer have it. Nothing has moved.
+    Raises InvalidScope if the session lacks a requested scope, or its user may no longer have it. Nothing has moved.
     """
 
     def granted(session: AnyRow) -> tuple[AnyRow, str]:
@@ -60,15 +59,10 @@ def refresh_session(
     named = claims.scopes & SCOPES.keys()
     beyond = frozenset(scopes) - named
     if beyond.isdisjoint(ADMIN):
-        rotation = {
-            **session_and_owner,
-            "from_generation": claims.gen,
-            "unused": claims.gen + 1 if grace else None,
-            "now": now,
-            "needs_every_scope": bool(beyond) or not named,
-            "needs_admin": not ADMIN.isdisjoint(scopes) or named <= ADMIN,
-        }
-        rotated = connection.execute(ROTATE_SESSION, rotation).one_or_none()
+        needs_admin = not ADMIN.isdisjoint(scopes) or named <= ADMIN
+        needs = {"needs_every_scope": bool(beyond) or not named, "needs_admin": needs_admin}
+        step = {"from_generation": claims.gen, "unused": claims.gen + 1 if grace else None, "now": now}
+        rotated = connection.execute(ROTATE_SESSION, {**session_and_owner, **needs, **step}).one_or_none()
         if rotated is not None:
             return granted(rotated)
     session = connection.execute(SELECT_SESSION, session_and_owner).one_or_none()

@@ -40,12 +40,7 @@ BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 INACTIVE: Final = Introspection(active=False)
-SELECT_IDS_AFTER = (
-    select(LoginSession.id)
-    .where(LoginSession.id > bindparam("after_id"))
-    .order_by(LoginSession.id)
-    .limit(bindparam("limit"))
-)
+SELECT_IDS_AFTER = select(LoginSession.id).where(LoginSession.id > bindparam("after_id")).order_by(LoginSession.id)
 
 
 def list_live(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
@@ -111,7 +106,7 @@ def purge_sessions(connection: Connection, before: datetime, after_id: str, limi
 
     Return the last id, None at the end, and the number of deleted sessions.
     """
-    ids = connection.execute(SELECT_IDS_AFTER, {"after_id": after_id, "limit": limit}).scalars().all()
+    ids = connection.execute(SELECT_IDS_AFTER.limit(limit), {"after_id": after_id}).scalars().all()
     if not ids:
         return None, 0
     is_over = (LoginSession.ended_at < before) | (LoginSession.expires_at < before)

@@ -14,9 +14,8 @@ WAIT = 5  # seconds for SQLite's lock, or for a statement of PostgreSQL
 @asynccontextmanager
 async def connect(url: URL, wait: float = WAIT) -> AsyncIterator[Database]:
     """Make the database. Its first call connects. `wait` is the number of seconds that a call may take."""
-    database: Database
     if url.drivername == "sqlite":
-        database = SQLite(url, wait)
+        database: Database = SQLite(url, wait)
     else:
         from app.db.postgresql import PostgreSQL  # noqa: PLC0415 - its driver takes time to import
 

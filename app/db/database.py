@@ -1,11 +1,12 @@
-"""The database as verbs. Each verb runs a plain function `f(connection, …)` of SQLAlchemy Core, once.
+"""The database as verbs. Each verb runs a plain function `f(connection, …)` of SQLAlchemy Core.
 
     await db.read(f, …)               reads; each statement is its own transaction
     await db.read_for(caller, f, …)   the same for a caller, whose long reads take turns with those of other callers
     await db.write(f, …)              one transaction: committed before the call returns, rolled back if `f` raises
-    await db.autocommit(f, …)         writes of which each may stay alone: on PostgreSQL it saves two round trips
+    await db.autocommit(f, …)         one write without a transaction around it: on PostgreSQL it saves two round trips
 
-A read that turns out long runs once more from its beginning, in another place. Nothing has been written by then.
+`f` may run again from its beginning: when a read turns out long, and when PostgreSQL has rolled back its write because
+of a conflict. Nothing has been written by then.
 """
 
 import logging
@@ -75,45 +76,32 @@ class SchemaBehind(Unavailable):
 
 
 class Database(ABC):
-    """A database. `connect` makes one."""
+    """A database, as `connect` opens it.
+
+    Each verb raises DatabaseUnavailable if the database cannot be reached or is too busy to answer in time, and
+    SchemaBehind if a table or a column is missing.
+    """
 
     dialect: str
 
     async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `f`, which only reads, in autocommit mode: each statement is its own transaction.
-
-        Raises:
-            DatabaseUnavailable: the database cannot be reached, or is too busy to answer in time.
-            SchemaBehind: a table or a column is missing.
-        """
+        """Run `f`, which only reads, in autocommit mode: each statement is its own transaction."""
         return await self.read_for(SERVICE, f, *args, **kwargs)
 
     async def read_for(
         self, caller: str, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Read for a user, by id, or for `ANYONE`. Each caller has a share of the long reads.
-
-        Raises:
-            DatabaseUnavailable, SchemaBehind: as `read`; or the caller has too many long reads.
-        """
+        """Read for a user, by id, or for `ANYONE`. A caller who has too many long reads gets DatabaseUnavailable."""
         with _unavailable():
             return await self._read(lambda connection: f(connection, *args, **kwargs), caller)
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `f` in one transaction, committed when `f` returns and rolled back when it raises.
-
-        Raises:
-            DatabaseUnavailable, SchemaBehind: as `read`.
-        """
+        """Run `f` in one transaction, committed when `f` returns and rolled back when it raises."""
         with _unavailable():
             return await self._write(lambda connection: f(connection, *args, **kwargs))
 
     async def autocommit(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `f` in autocommit mode: each statement is its own transaction.
-
-        Raises:
-            DatabaseUnavailable, SchemaBehind: as `read`.
-        """
+        """Run `f` in autocommit mode. One of its statements may write, and no more: PostgreSQL may run `f` again."""
         with _unavailable():
             return await self._autocommit(lambda connection: f(connection, *args, **kwargs))
 
@@ -140,21 +128,18 @@ def _unavailable() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError, TimeoutError) as error:
-        if isinstance(error, DBAPIError) and _lacks_table_or_column(error):
+        cause = getattr(error, "orig", error)
+        if isinstance(error, DBAPIError) and (sqlstate(error) in UNDEFINED or str(cause).startswith("no such ")):
             raise SchemaBehind from error
         if isinstance(error, (ProgrammingError, IntegrityError, DataError)):
             raise
-        logger.warning("database unavailable: %r", getattr(error, "orig", error))
+        logger.warning("database unavailable: %r", cause)
         raise DatabaseUnavailable from error
 
 
 def sqlstate(error: DBAPIError) -> str | None:
     """Return PostgreSQL's code of an error, from the driver's error, because SQLAlchemy's does not always have it."""
     return getattr(error.orig and error.orig.__cause__, "sqlstate", None)
-
-
-def _lacks_table_or_column(error: DBAPIError) -> bool:
-    return sqlstate(error) in UNDEFINED or str(error.orig).startswith("no such ")
 
 
 async def get_database(request: Request) -> Database:

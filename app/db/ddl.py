@@ -13,7 +13,7 @@ DEPENDENTS = (
 )
 REFERRING_TABLES = (
     "SELECT DISTINCT t.name FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) f "
-    "WHERE t.type = 'table' AND lower(f.\"table\") = lower(:table) AND t.name <> :table"
+    "WHERE t.type = 'table' AND lower(f.\"table\") = lower(:table)"
 )
 DELETE_ACTIONS = "SELECT \"from\", nullif(on_delete, 'NO ACTION') FROM pragma_foreign_key_list(?)"
 
@@ -38,8 +38,7 @@ def rebuild_table(table: str) -> Iterator[BatchOperations]:
     Alembic's batch mode makes the copy. This function keeps what batch mode loses: triggers, indexes of expressions
     and ON DELETE. PostgreSQL changes the table in place.
 
-    Raises:
-        NotImplementedError: on SQLite another table references this one. SQLite would delete its rows.
+    Raises NotImplementedError if rows of any table reference this one: SQLite would delete them with the old copy.
     """
     if op.get_context().dialect.name != "sqlite":
         with op.batch_alter_table(table) as batch:
@@ -47,7 +46,7 @@ def rebuild_table(table: str) -> Iterator[BatchOperations]:
         return
     connection = op.get_bind()
     if referring := connection.exec_driver_sql(REFERRING_TABLES, {"table": table}).scalars().all():
-        raise NotImplementedError(f"SQLite cannot rebuild {table}: {', '.join(referring)} would lose their rows")
+        raise NotImplementedError(f"SQLite cannot rebuild {table}: {', '.join(referring)} would lose rows")
     dependents = connection.exec_driver_sql(DEPENDENTS, (table,)).all()
     for kind, name, _ in dependents:
         connection.exec_driver_sql(f'DROP {kind} "{name}"')
@@ -63,5 +62,4 @@ def read_ondelete(connection: Connection, constraints: set[ForeignKeyConstraint]
     """Set the ON DELETE of constraints read from SQLite: SQLAlchemy overlooks it in columns that were added later."""
     for constraint in constraints:
         found = connection.exec_driver_sql(DELETE_ACTIONS, (constraint.table.name,)).all()
-        (own,) = constraint.column_keys
-        constraint.ondelete = next((action for column, action in found if column == own), None)
+        constraint.ondelete = next((action for column, action in found if column == constraint.column_keys[0]), None)

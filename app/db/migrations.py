@@ -48,11 +48,7 @@ class MigrationFailed(Unavailable):
 async def migrate(database: Database) -> None:
     """Bring the schema to the newest migration, all or nothing. Another process waits, and finds nothing to do.
 
-    Raises:
-        MigrationFailed: with the migration and the cause.
-        SchemaUnknown: it is at a migration that is not among ours.
-        SeveralHeads: there is no newest migration.
-        DatabaseUnavailable: the database cannot be reached.
+    Raises MigrationFailed, SchemaUnknown, SeveralHeads.
     """
     try:
         await database.write(upgrade)
@@ -67,7 +63,7 @@ async def migrate(database: Database) -> None:
 
 def upgrade(connection: Connection) -> None:
     """Run the migrations that lack. `migrate` says more where one fails."""
-    from alembic import command  # noqa: PLC0415 - needed but once
+    from alembic import command  # noqa: PLC0415 - only this function needs it
     from alembic.config import Config  # noqa: PLC0415
 
     newest()
@@ -79,7 +75,6 @@ def upgrade(connection: Connection) -> None:
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether the schema is at the newest migration."""
     return versions(connection) == {newest()}
 
 
@@ -91,11 +86,7 @@ def versions(connection: Connection) -> set[str]:
 
 
 def newest() -> str:
-    """The migration that no other builds on.
-
-    Raises:
-        SeveralHeads: there are several.
-    """
+    """The migration that no other builds on. Raises SeveralHeads if there are several."""
     heads = scripts().get_heads()
     if len(heads) != 1:
         raise SeveralHeads(heads)

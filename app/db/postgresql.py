@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -22,7 +22,7 @@ POOL_SIZE = 10
 POOL_WAIT = 2  # seconds
 LONG_READS = 4  # connections that long reads may have at once
 LONG_READS_EACH = 2  # of one user, or of all callers without a token
-# A conflict, a deadlock, and a plan that a migration made invalid. The transaction has done nothing.
+# A conflict, a deadlock, and a plan that a migration made invalid. The statement or transaction has done nothing.
 RETRIED_CODES = {"40001", "40P01", "0A000"}
 TRIES = 3
 
@@ -37,15 +37,12 @@ class PostgreSQL(Database):
 
     def __init__(self, url: URL, wait: float) -> None:
         dsn = url.render_as_string(hide_password=False)
-        server_settings = {
-            "statement_timeout": f"{wait}s",
-            "idle_in_transaction_session_timeout": f"{2 * wait}s",
-        }
+        limits = {"statement_timeout": f"{wait}s", "idle_in_transaction_session_timeout": f"{2 * wait}s"}
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
             async_creator=partial(
-                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=server_settings
+                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=limits
             ),
             isolation_level="AUTOCOMMIT",  # an option of the connection would be set for each read
             hide_parameters=True,
@@ -61,34 +58,37 @@ class PostgreSQL(Database):
         self._long_reads = Turns(LONG_READS, LONG_READS_EACH)
 
     async def _read(self, f: Callable[[Connection], T], caller: str) -> T:
-        try:
-            return await self._in_turn(_in_connection, self._quick_reader, f)
-        except LongRead:
-            pass
+        with suppress(LongRead):
+            return await self._in_turn(self._quick_reader.connect, f)
         async with asyncio.timeout(POOL_WAIT) as waiting, self._long_reads.turn(caller):
             waiting.reschedule(None)
-            return await self._in_turn(_in_connection, self._reader, f)
+            return await self._in_turn(self._reader.connect, f)
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
-        return await self._in_turn(_in_transaction, self._writer, f)
+        return await self._in_turn(self._writer.begin, f)
 
     async def _autocommit(self, f: Callable[[Connection], T]) -> T:
-        return await self._in_turn(_in_connection, self._reader, f)
+        return await self._in_turn(self._reader.connect, f)
 
     async def _in_turn(
-        self, run: Callable[[Engine, Callable[[Connection], T]], T], engine: Engine, f: Callable[[Connection], T]
+        self, connect: Callable[[], AbstractContextManager[Connection]], f: Callable[[Connection], T]
     ) -> T:
         """Give the next connection to the call that has waited longest. The pool is not fair."""
+
+        def run() -> T:
+            with connect() as connection:
+                return f(connection)
+
         async with asyncio.timeout(POOL_WAIT):
             await self._free.acquire()
         try:
             for _ in range(TRIES - 1):
                 try:
-                    return await greenlet_spawn(run, engine, f)
+                    return await greenlet_spawn(run)
                 except DBAPIError as error:
                     if sqlstate(error) not in RETRIED_CODES:
                         raise
-            return await greenlet_spawn(run, engine, f)
+            return await greenlet_spawn(run)
         finally:
             self._free.release()
 
@@ -100,16 +100,6 @@ class PostgreSQL(Database):
         with suppress(TimeoutError):
             async with asyncio.timeout(POOL_WAIT):
                 await self._engine.dispose()
-
-
-def _in_connection(engine: Engine, f: Callable[[Connection], T]) -> T:
-    with engine.connect() as connection:
-        return f(connection)
-
-
-def _in_transaction(engine: Engine, f: Callable[[Connection], T]) -> T:
-    with engine.begin() as connection:
-        return f(connection)
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:

@@ -12,8 +12,7 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import OperationalError
 
 from app.db.database import Database, DatabaseUnavailable, LongRead
-from app.db.sqlite_connections import WAL_BYTES, KeptConnection, WriteLock, make_engine
-from app.db.sqlite_worker import Worker
+from app.db.sqlite_connections import LOCK_PAUSE, WAL_BYTES, KeptConnection, Worker, execute_when_free, make_engine
 from app.db.turns import Turns
 
 T = TypeVar("T")
@@ -36,29 +35,37 @@ class SQLite(Database):
 
     def __init__(self, url: URL, wait: float) -> None:
         self.wait = wait
-        self._step_limit = StepLimit()
+        self._looks = 0
         on_loop = make_engine(url, wait, wait)
-        event.listen(on_loop, "connect", self._step_limit.watch)
+        event.listen(on_loop, "connect", lambda connection, _: connection.set_progress_handler(self._is_long, STEPS))
         self._reader = KeptConnection(on_loop.execution_options(refuses={"search"}))
         self._long_reader = Worker("sqlite-reader", make_engine(url, wait, wait))
         self._writer = Worker("sqlite-writer", make_engine(url, 0, wait))
-        self._write_lock = WriteLock()
+        self._has_waited = False
         self._turns = Turns(1, 1)
         self._wal = Path(f"{url.database}-wal")
 
     async def _read(self, f: Callable[[Connection], T], caller: str) -> T:
-        self._step_limit.restart()
+        self._looks = 0
         try:
             return self._reader.run(f)
         except LongRead:
             pass
         except OperationalError as error:
-            if not _is_interrupted(error):
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
                 raise
         deadline = time.monotonic() + self.wait
         async with asyncio.timeout(self.wait), self._turns.turn(caller):
             await self._empty_wal(deadline)
             return await self._long_reader.run(f, deadline)
+
+    def _is_long(self) -> bool:
+        """Interrupt a read on the event loop after about a millisecond.
+
+        This counts the looks at each read, because SQLite counts the steps of a statement over all its runs.
+        """
+        self._looks += 1
+        return self._looks > LOOKS_ON_LOOP
 
     async def _empty_wal(self, deadline: float) -> None:
         """Empty the WAL if it has grown, while no long read runs: without a gap between long reads it grows on."""
@@ -73,11 +80,14 @@ class SQLite(Database):
         return self._wal.exists() and self._wal.stat().st_size > WAL_BYTES
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
+        """Write with SQLite's one lock. A process that has waited for it gives way at its next write."""
         deadline = time.monotonic() + self.wait
 
         def in_transaction(connection: Connection) -> T:
+            if self._has_waited:
+                time.sleep(LOCK_PAUSE)
             with connection.begin():
-                self._write_lock.take(connection, deadline)
+                self._has_waited = execute_when_free(connection.connection, "BEGIN IMMEDIATE", deadline)
                 return f(connection)
 
         return await self._writer.run(in_transaction, deadline)
@@ -85,36 +95,13 @@ class SQLite(Database):
     _autocommit = _write
 
     def usage(self) -> tuple[int, int]:
-        connections = self._reader, self._long_reader, self._writer
+        connections = self._reader, self._long_reader.kept, self._writer.kept
         return sum(connection.is_in_use for connection in connections), len(connections)
 
     async def close(self) -> None:
         self._long_reader.close(at_once=True)
         self._writer.close()
         self._reader.close()
-
-
-class StepLimit:
-    """Interrupts a read on the event loop after about a millisecond.
-
-    It counts looks for each read, because SQLite counts the steps of a statement over all its runs.
-    """
-
-    _looks = 0
-
-    def watch(self, connection: sqlite3.Connection, _: object) -> None:
-        connection.set_progress_handler(self._is_long, STEPS)
-
-    def restart(self) -> None:
-        self._looks = 0
-
-    def _is_long(self) -> bool:
-        self._looks += 1
-        return self._looks > LOOKS_ON_LOOP
-
-
-def _is_interrupted(error: OperationalError) -> bool:
-    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 def _checkpoint(connection: Connection) -> None:

@@ -1,10 +1,13 @@
-"""Connections to SQLite's file: how they are made, kept open, and given the lock to write."""
+"""Connections to SQLite's file: how they are made, kept open, worked on by a thread, and given the lock to write."""
 
+import asyncio
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -18,8 +21,8 @@ from app.errors import AppError
 T = TypeVar("T")
 
 WAL_BYTES = 4 * 1024 * 1024  # SQLite starts the WAL again at about this size, unless a read runs
-WAL_PAUSE = 0.01  # seconds
 LOCK_PAUSE = 0.001  # seconds
+INTERRUPT_PAUSE = 0.01  # seconds
 
 
 def make_engine(url: URL, timeout: float, wait: float) -> Engine:
@@ -27,14 +30,10 @@ def make_engine(url: URL, timeout: float, wait: float) -> Engine:
 
     Without an isolation level the driver begins no transactions. Writers wait properly in no other mode.
     """
-
-    def prepare(connection: Any, _: object) -> None:
-        _set_pragmas(connection, wait)
-
     connect_args = {"isolation_level": None, "timeout": timeout}
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=connect_args)
     event.listen(engine, "do_connect", _make_for_owner)
-    event.listen(engine, "connect", prepare)
+    event.listen(engine, "connect", lambda connection, _: _set_pragmas(connection, time.monotonic() + wait))
     return engine
 
 
@@ -76,34 +75,83 @@ class KeptConnection:
             connection.close()
 
 
-class WriteLock:
-    """SQLite's lock for the one writer, which several processes share fairly.
+class Worker:
+    """A thread with a connection. It runs one function at a time, in the order of the calls."""
 
-    A process that has waited for the lock gives way at its next write. SQLite's own way to wait lets some processes
-    wait for seconds.
-    """
+    def __init__(self, name: str, engine: Engine) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self.kept = KeptConnection(engine)
+        self._lock = threading.Lock()  # for `_running`: an interrupt must not hit the call after the one it is for
+        self._running: object = None
+        self._is_closed = False
 
-    _gives_way = False
+    async def run(self, f: Callable[[Connection], T], deadline: float) -> T:
+        """Run `f`, and interrupt it at the deadline or when the caller is cancelled: it raises OperationalError then.
 
-    def take(self, connection: Connection, deadline: float) -> None:
-        """Begin a transaction that has the lock.
-
-        Raises:
-            sqlite3.OperationalError: another process has held the lock until the deadline.
+        Raises DatabaseUnavailable if `f` waited until the deadline. It does not run later.
         """
-        if self._gives_way:
-            time.sleep(LOCK_PAUSE)
-        self._gives_way = False
-        while True:
-            try:
-                connection.connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                self._gives_way = True
-                time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - two processes must not keep step
-            else:
-                return
+        call = object()
+        future = self._thread.submit(self._run, call, f, deadline)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(deadline - time.monotonic(), self._end, call, future, loop)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self._end(call, future, loop)
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            raise DatabaseUnavailable from None
+        finally:
+            timer.cancel()
+
+    def _run(self, call: object, f: Callable[[Connection], T], deadline: float) -> T:
+        if self._is_closed or time.monotonic() > deadline:
+            raise DatabaseUnavailable
+        with self._lock:
+            self._running = call
+        try:
+            return self.kept.run(f)
+        finally:
+            with self._lock:
+                self._running = None
+
+    def _end(self, call: object, future: Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel a call that waits. Interrupt one that runs until it ends, because between statements it has no effect.
+
+        SQLite's progress handler would not do: FTS5 works for long without a call of it.
+        """
+        if not future.cancel() and not future.done():
+            with self._lock:
+                if self._running is call:  # pragma: no branch - it may begin or end at this moment
+                    self.kept.interrupt()
+            loop.call_later(INTERRUPT_PAUSE, self._end, call, future, loop)
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Wait for the calls so far, or interrupt them `at_once`. Then close the connection."""
+        self._is_closed = at_once
+        last = self._thread.submit(self.kept.close)
+        while at_once and not last.done():
+            self.kept.interrupt()
+            time.sleep(INTERRUPT_PAUSE / 10)
+        self._thread.shutdown()
+
+
+def execute_when_free(connection: Any, statement: str, deadline: float) -> bool:
+    """Execute a statement that needs a lock of the file. Return whether it had to wait for another process.
+
+    SQLite's own way to wait lets some processes wait for seconds. Raises sqlite3.OperationalError at the deadline.
+    """
+    has_waited = False
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            has_waited = True
+            time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - two processes must not keep step
+        else:
+            return has_waited
 
 
 def _make_for_owner(_dialect: object, _record: object, names: Sequence[str], _options: object) -> None:
@@ -115,20 +163,11 @@ def _make_for_owner(_dialect: object, _record: object, names: Sequence[str], _op
         os.close(os.open(names[0], os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _set_pragmas(connection: Any, wait: float) -> None:
+def _set_pragmas(connection: Any, deadline: float) -> None:
     """Set FULL, not NORMAL, because a logout that was answered must survive a power cut.
 
     Processes that start at once on a new file all switch it to WAL. SQLite fails where it should wait for a switch.
     """
-    for pragma in "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={WAL_BYTES}":
-        connection.execute(f"PRAGMA {pragma}")
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise DatabaseUnavailable from error
-            time.sleep(WAL_PAUSE)
-        else:
-            return
+    pragmas = "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={WAL_BYTES}", "journal_mode=WAL"
+    for pragma in pragmas:
+        execute_when_free(connection, f"PRAGMA {pragma}", deadline)

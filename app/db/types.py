@@ -6,17 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import (
-    CHAR,
-    DateTime,
-    Dialect,
-    MetaData,
-    SQLColumnExpression,
-    String,
-    TypeDecorator,
-    Uuid,
-    type_coerce,
-)
+from sqlalchemy import CHAR, DateTime, Dialect, MetaData, SQLColumnExpression, String, TypeDecorator, Uuid, type_coerce
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, mapped_column
 from sqlalchemy.types import TypeEngine
 

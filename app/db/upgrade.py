@@ -20,11 +20,7 @@ class Backfill(NamedTuple):
 
 
 async def bring_up_to_date(database: Database, url: URL, backfill: Backfill) -> None:
-    """Migrate, on a connection that waits longer than others. Then run the backfill, if it is pending.
-
-    Raises:
-        MigrationFailed, SchemaUnknown, SeveralHeads, DatabaseUnavailable: as `migrate`.
-    """
+    """Migrate, on a connection that waits longer than others. Then run the backfill, if it is pending."""
     if not await database.read(is_current):
         async with connect(url, PATIENCE) as patient:
             await migrate(patient)

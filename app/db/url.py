@@ -7,6 +7,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 SQLITE_HEADER = b"SQLite format 3\0"
+UNSUPPORTED = "must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name"
 
 
 def read_database_url(value: str) -> URL:
@@ -18,36 +19,25 @@ def read_database_url(value: str) -> URL:
 def check_database_url(value: str) -> str:
     """Return a URL that the service can use.
 
-    Raises:
-        ValueError: with the reason, and without the URL, which may have a password.
+    Raises ValueError with the reason, and without the URL, which may have a password.
     """
-    url = _parse(value)
+    try:
+        url, port = make_url(value), urlsplit(value).port
+    except (ArgumentError, ValueError):
+        raise ValueError(UNSUPPORTED) from None
+    is_named = "\0" not in unquote(value) and ".." not in (url.host or "")
+    is_reachable = port != 0 and str(url.query.get("port", "5432")).isdigit()
+    if url.drivername not in {"sqlite", "postgresql", "postgres"} or not (is_named and is_reachable):
+        raise ValueError(UNSUPPORTED)
     if url.drivername == "sqlite":
         if url.host or url.query or (url.database or ":").startswith((":", "file:")):
             raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
         _check_file(Path(str(url.database)))
-    elif url.drivername not in {"postgresql", "postgres"}:
-        raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name")
     return value
 
 
-def _parse(value: str) -> URL:
-    """Parse the URL. If the drivers could not read it, return the URL of an unknown database."""
-    try:
-        url, port = make_url(value), urlsplit(value).port
-    except (ArgumentError, ValueError):
-        return URL.create("unreadable")
-    is_named = "\0" not in unquote(value) and ".." not in (url.host or "")
-    is_reachable = port != 0 and str(url.query.get("port", "5432")).isdigit()
-    return url if is_named and is_reachable else URL.create("unreadable")
-
-
 def _check_file(path: Path) -> None:
-    """Refuse a path that has something else than a SQLite database, or that cannot have one.
-
-    Raises:
-        ValueError: with the reason.
-    """
+    """Raise ValueError for a path that has something else than a SQLite database, or that cannot have one."""
     try:
         with path.open("rb") as file:
             head = file.read(len(SQLITE_HEADER))

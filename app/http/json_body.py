@@ -3,13 +3,13 @@
 import json
 import re
 from codecs import BOM_UTF8
-from email.message import Message
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
@@ -28,30 +28,28 @@ class InvalidJSON(InvalidInput):
 
 
 class JSONRequest(Request):
-    """A request whose JSON body has been parsed."""
+    """A request that parses JSON strictly. FastAPI asks it to if the Content-Type is JSON."""
 
-    parsed: Any
+    is_parsed = False
 
     async def json(self) -> Any:
-        return self.parsed
+        self.is_parsed = True
+        return parse(await self.body())
 
 
 def parse_body(route: APIRoute, handle: Handler) -> Handler:
     """Make a handler that takes one unambiguous JSON text. Python's parser alone accepts more than JSON."""
-    if route.body_field is None:
+    if route.body_field is None or isinstance(route.body_field.field_info, Form):
         return handle
     body_type: Any = route.body_field.field_info.annotation
 
     async def handle_json(request: Request) -> Response:
         request = JSONRequest(request.scope, request.receive)
         body = await request.body()
-        is_json = _is_json(request.headers.get("content-type", ""))
-        if body and is_json:
-            request.parsed = parse(body)
         try:
             return await handle(request)
         except RequestValidationError as error:
-            if body and not is_json:
+            if body and not request.is_parsed:
                 raise UnsupportedMediaType from error
             for fault in error.errors():
                 if fault["type"] == "extra_forbidden" and fault["loc"][0] == "body":
@@ -62,11 +60,7 @@ def parse_body(route: APIRoute, handle: Handler) -> Handler:
 
 
 def parse(body: bytes) -> Any:
-    """Parse a JSON text.
-
-    Raises:
-        InvalidJSON: it is not JSON (RFC 8259) in UTF-8 (§8.1), has too many parts, or has a member twice (§4).
-    """
+    """Parse JSON (RFC 8259). Raises InvalidJSON: not UTF-8 (§8.1), too many parts, or a member twice (§4)."""
     if body.startswith(BOM_UTF8):
         raise InvalidJSON(detail="must not begin with a byte order mark")
     if any(islice(TOKEN.finditer(body), MAX_TOKENS, None)):
@@ -94,10 +88,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _is_json(content_type: str) -> bool:
-    message = Message()
-    message["content-type"] = content_type
-    kind, subtype = message.get_content_maintype(), message.get_content_subtype()
-    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))

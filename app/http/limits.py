@@ -9,19 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import (
-    AppError,
-    BodyTooLarge,
-    BodyTooSlow,
-    HeadersTooLarge,
-    InvalidInput,
-    InvalidTransferEncoding,
-    NotFound,
-    UnknownHost,
-    UnsupportedContentEncoding,
-    UnsupportedTransferEncoding,
-    URLTooLong,
-)
+from app import errors
 from app.http.error_responses import ErrorHandlers
 
 MAX_URL_BYTES: Final = 8 * 1024
@@ -40,9 +28,9 @@ Headers = dict[bytes, list[bytes]]
 class RequestLimits:
     """Check the head of a request at once, and its body while it is read."""
 
-    def __init__(self, app: ASGIApp, errors: ErrorHandlers, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, error_handlers: ErrorHandlers, hosts: Collection[str]) -> None:
         self.app = app
-        self.errors = errors
+        self.error_handlers = error_handlers
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,8 +39,8 @@ class RequestLimits:
             return
         try:
             self._check(scope)
-        except AppError as error:
-            response = await self.errors.app_error(Request(scope), error)
+        except errors.AppError as error:
+            response = await self.error_handlers.app_error(Request(scope), error)
             await response(scope, receive, send)
         else:
             await self.app(scope, _limited(receive), send)
@@ -61,25 +49,25 @@ class RequestLimits:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         query: bytes = scope["query_string"]
         if len(path) + len(query) > MAX_URL_BYTES:
-            raise URLTooLong
+            raise errors.URLTooLong
         size, headers = 0, Headers()
         for name, value in scope["headers"]:
             size += len(name) + len(value)
             if name in CHECKED_HEADERS:
                 headers.setdefault(name, []).append(value)
         if size > MAX_HEADER_BYTES:
-            raise HeadersTooLarge
+            raise errors.HeadersTooLarge
         if b"%2f" in path.lower():  # no path here has an encoded slash, and a proxy may read it as another path
-            raise NotFound
+            raise errors.NotFound
         if len(headers.get(b"authorization", [b""])[0]) > MAX_AUTHORIZATION_BYTES:
-            raise HeadersTooLarge
+            raise errors.HeadersTooLarge
         _check_body(headers)
         if not self._is_host_allowed(scope, headers.get(b"host", [])):
-            raise UnknownHost
+            raise errors.UnknownHost
         if query.count(b"&") >= MAX_PARAMETERS:
-            raise InvalidInput(("query",), f"must have at most {MAX_PARAMETERS} parameters")
+            raise errors.InvalidInput(("query",), f"must have at most {MAX_PARAMETERS} parameters")
         if query and not _is_text(query):
-            raise InvalidInput(("query",), "must be UTF-8 text without NUL")
+            raise errors.InvalidInput(("query",), "must be UTF-8 text without NUL")
 
     def _is_host_allowed(self, scope: Scope, hosts: list[bytes]) -> bool:
         """Require one Host header (RFC 9112 §3.2), and one of `self.hosts` if there are any. Probes may use others."""
@@ -99,15 +87,15 @@ def _check_body(headers: Headers) -> None:
     """
     length = headers.get(b"content-length", [b""])[0]
     if length.isdigit() and (len(length) > MAX_LENGTH_DIGITS or int(length) > MAX_BODY_BYTES):
-        raise BodyTooLarge
+        raise errors.BodyTooLarge
     transfer = [value.lower() for value in headers.get(b"transfer-encoding", ())]
     if transfer and transfer != [b"chunked"]:
         *codings, last = [coding.strip() for coding in b",".join(transfer).split(b",")]
         is_known = last == b"chunked" and TRANSFER_CODINGS.issuperset(codings)
-        raise UnsupportedTransferEncoding if is_known else InvalidTransferEncoding
+        raise errors.UnsupportedTransferEncoding if is_known else errors.InvalidTransferEncoding
     content = [value.lower() for value in headers.get(b"content-encoding", ())]
     if (transfer or length.strip(b"0")) and any(coding not in {b"", b"identity"} for coding in content):
-        raise UnsupportedContentEncoding
+        raise errors.UnsupportedContentEncoding
 
 
 def _limited(receive: Receive) -> Receive:
@@ -124,10 +112,10 @@ def _limited(receive: Receive) -> Receive:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError as error:
-            raise BodyTooSlow from error
+            raise errors.BodyTooSlow from error
         received += len(message.get("body", b""))
         if received > MAX_BODY_BYTES:
-            raise BodyTooLarge
+            raise errors.BodyTooLarge
         is_whole = not message.get("more_body", False)
         return message
 

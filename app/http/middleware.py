@@ -35,9 +35,9 @@ class RequestIdAndHeaders:
     It also answers unexpected errors and the end of the process, so that these responses have the headers too.
     """
 
-    def __init__(self, app: ASGIApp, errors: ErrorHandlers, headers: Mapping[str, str]) -> None:
+    def __init__(self, app: ASGIApp, error_handlers: ErrorHandlers, headers: Mapping[str, str]) -> None:
         self.app = app
-        self.errors = errors
+        self.error_handlers = error_handlers
         self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +45,7 @@ class RequestIdAndHeaders:
             await self.app(scope, receive, send)
             return
         _redact_url(scope)
-        request_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16).encode()
         client = scope.get("client")
@@ -56,7 +56,7 @@ class RequestIdAndHeaders:
             nonlocal is_answered
             if message["type"] == "http.response.start":
                 is_answered = True
-                given = {name for name, _ in message["headers"]}
+                given = dict(message["headers"])
                 missing = [header for header in self.headers if header[0] not in given]
                 message["headers"] = [*message["headers"], *missing, (b"x-request-id", request_id)]
             await send(message)
@@ -68,11 +68,11 @@ class RequestIdAndHeaders:
         except asyncio.CancelledError:  # the server stops
             if is_answered:
                 raise
-            response = await self.errors.app_error(Request(scope), ShuttingDown())
+            response = await self.error_handlers.app_error(Request(scope), ShuttingDown())
             await response(scope, receive, send_with_headers)
         except Exception as error:
             if not is_answered:
-                response = self.errors.unexpected_error(Request(scope), error)
+                response = self.error_handlers.unexpected_error(Request(scope), error)
                 await response(scope, receive, send_with_headers)
             raise
 

@@ -1,39 +1,26 @@
 """The errors in the OpenAPI document: which ones each operation may answer with, and what they look like."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from itertools import count
 from typing import Any, Final
 
 from fastapi import FastAPI
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
+from app import errors
 from app.db.database import DatabaseUnavailable, SchemaBehind
-from app.errors import (
-    AppError,
-    BodyTooLarge,
-    BodyTooSlow,
-    HeadersTooLarge,
-    InvalidInput,
-    ShuttingDown,
-    UnknownHost,
-    UnsupportedContentEncoding,
-    UnsupportedMediaType,
-    URLTooLong,
-)
+from app.errors import AppError, InvalidInput
 from app.http.error_responses import oauth_body
 from app.http.json_body import InvalidJSON
 
 JSON: Final = "application/json"
-SCHEMAS: Final = "#/components/schemas/{model}"
+SCHEMAS: Final = "#/components/schemas/"
 ERRORS: Final = "x-errors"
-UNEXPECTED: Final[dict[str, Any]] = {"description": "Unexpected error"}
-FIRST_SENTENCE: Final = re.compile(r"(.+?)\.(?:\s+|$)", re.DOTALL)
+SENTENCE_END: Final = re.compile(r"\.(?:\s+|$)")
 EVERYWHERE: Final[Sequence[type[AppError]]] = (
-    *(AppError, UnknownHost, BodyTooLarge, URLTooLong, HeadersTooLarge, InvalidInput),
-    *(DatabaseUnavailable, SchemaBehind, ShuttingDown),
+    *(AppError, errors.UnknownHost, errors.BodyTooLarge, errors.URLTooLong, errors.HeadersTooLarge, InvalidInput),
+    *(DatabaseUnavailable, SchemaBehind, errors.ShuttingDown),
 )
 
 
@@ -64,24 +51,31 @@ class OAuthErrorBody(ErrorBody):
     error_description: str
 
 
+UNEXPECTED: Final[dict[str, Any]] = {
+    "description": "Unexpected error",
+    "model": ErrorBody | InvalidInputBody | OAuthErrorBody,
+}
+"""A response of every operation. It brings the three models into the document."""
+
+
 def header(name: str, description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
     """Describe a header of a response."""
     described = {"description": description, "required": required, "schema": {"type": "string"} | schema}
     return {"headers": {name: described}}
 
 
-RETRY_AFTER = header("Retry-After", "Seconds to wait.", type="integer", minimum=1)
-HEADERS = {
+RETRY_AFTER: Final = header("Retry-After", "Seconds to wait.", type="integer", minimum=1)
+HEADERS: Final = {
     401: header("WWW-Authenticate", "RFC 6750 §3.", pattern="^Bearer"),
     429: RETRY_AFTER,
     503: RETRY_AFTER,
 }
 
 
-def describe(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+def describe(*described: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """Return these errors as FastAPI's `responses`. `complete` adds their bodies, and the errors of every operation."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
+    for error in described:
         _add(responses, error.status_code, error)
     return responses
 
@@ -93,33 +87,25 @@ def complete(app: FastAPI, form_paths: Collection[str], bearer_errors: Sequence[
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = make()
-            _, models = models_json_schema(
-                [(model, "serialization") for model in (ErrorBody, InvalidInputBody, OAuthErrorBody)],
-                ref_template=SCHEMAS,
-            )
-            document["components"]["schemas"] |= models["$defs"]
-            for path, operation in _operations(document):
-                _summarize(operation)
-                _complete(operation, bearer_errors, is_form=path in form_paths)
-            _share_errors(document)
+            shared: dict[str, Any] = {}
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    _summarize(operation)
+                    _complete(operation, bearer_errors, is_form=path in form_paths)
+                    operation["responses"] = dict(_shared(operation["responses"], shared))
+            document["components"]["responses"] = shared
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path, operations in document["paths"].items():
-        yield from ((path, operation) for operation in operations.values())
-
-
 def _summarize(operation: dict[str, Any]) -> None:
     """Make the summary of the first sentence of the endpoint's docstring."""
-    description = operation.pop("description", "")
-    if first := FIRST_SENTENCE.match(description):
-        operation["summary"] = " ".join(first[1].split())
-        description = description[first.end() :]
-    if description:
-        operation["description"] = description
+    first, *rest = SENTENCE_END.split(operation.pop("description", ""), 1)
+    if first:
+        operation["summary"] = " ".join(first.split())
+    if any(rest):
+        operation["description"] = rest[0]
 
 
 def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]], *, is_form: bool) -> None:
@@ -127,30 +113,21 @@ def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]
     for error in (*EVERYWHERE, *_body_errors(operation), *_caller_errors(operation, bearer_errors)):
         _add(responses, "400" if is_form and error is InvalidInput else str(error.status_code), error)
     for status, response in responses.items():
-        if errors := response.pop(ERRORS, None):
-            model = OAuthErrorBody if is_form else InvalidInputBody if status == "422" else ErrorBody
-            bodies = {code: _body(status, code, error, is_form=is_form) for code, error in errors.items()}
-            schema = {"$ref": SCHEMAS.format(model=model.__name__), "properties": {"code": {"enum": [*errors]}}}
-            examples = {code: {"value": body} for code, body in bodies.items()}
-            response["description"] = "; ".join(dict.fromkeys(error["title"] for error in errors.values()))
+        model = OAuthErrorBody if is_form else InvalidInputBody if status == "422" else ErrorBody
+        schema: dict[str, Any] = {"$ref": SCHEMAS + model.__name__}
+        if bodies := response.pop(ERRORS, None):
+            schema["properties"] = {"code": {"enum": [*bodies]}}
+            examples = {code: {"value": body["form" if is_form else "json"]} for code, body in bodies.items()}
+            response["description"] = "; ".join(dict.fromkeys(body["title"] for body in bodies.values()))
             response["content"] = {JSON: {"schema": schema, "examples": examples}}
-    model = OAuthErrorBody if is_form else ErrorBody
-    responses["default"] = UNEXPECTED | {"content": {JSON: {"schema": {"$ref": SCHEMAS.format(model=model.__name__)}}}}
-    operation["responses"] = dict(sorted(responses.items()))
-
-
-def _body(status: str, code: str, error: dict[str, Any], *, is_form: bool) -> dict[str, Any]:
-    """Make the body of an error, as an example."""
-    detail, fault = error["detail"], error.get("fault")
-    if is_form:
-        return oauth_body(int(status), f"{fault['loc'][-1]}: {detail}" if fault else detail, code, error.get("error"))
-    return {"detail": [fault] if fault else detail, "code": code}
+        elif status == "default":
+            response["content"] = {JSON: {"schema": schema}}
 
 
 def _body_errors(operation: dict[str, Any]) -> Sequence[type[AppError]]:
     content = operation.get("requestBody", {}).get("content", {})
-    of_json = (InvalidJSON, UnsupportedMediaType) if JSON in content else ()
-    return (*of_json, UnsupportedContentEncoding, BodyTooSlow) if content else ()
+    of_json = (InvalidJSON, errors.UnsupportedMediaType) if JSON in content else ()
+    return (*of_json, errors.UnsupportedContentEncoding, errors.BodyTooSlow) if content else ()
 
 
 def _caller_errors(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]) -> list[type[AppError]]:
@@ -166,42 +143,31 @@ def _caller_errors(operation: dict[str, Any], bearer_errors: Sequence[type[AppEr
 
 
 def _add(responses: dict[Any, dict[str, Any]], status: int | str, error: type[AppError]) -> None:
-    """Add an error to the answer with a status."""
-    response = responses.setdefault(status, dict(HEADERS.get(error.status_code, {})))
-    described: dict[str, Any] = {"detail": error.detail, "error": error.error, "title": error.detail}
+    """Add an error to the answer with a status: its title, and its body as JSON operations and as forms answer."""
+    title = detail = error.detail
+    body: dict[str, Any] = {"detail": detail, "code": error.code}
     if issubclass(error, InvalidInput):
-        fault = {"type": error.kind, "loc": [*error.loc], "msg": error.detail}
-        described |= {"fault": fault, "title": InvalidInput.detail}
-    response.setdefault(ERRORS, {})[error.code] = described
+        body["detail"] = [{"type": error.kind, "loc": [*error.loc], "msg": detail}]
+        title, detail = InvalidInput.detail, f"{error.loc[-1]}: {detail}"
+    form = oauth_body(error.status_code, detail, error.code, error.error)
+    response = responses.setdefault(status, dict(HEADERS.get(error.status_code, {})))
+    response.setdefault(ERRORS, {})[error.code] = {"title": title, "json": body, "form": form}
 
 
-def _share_errors(document: dict[str, Any]) -> None:
-    """Move each error that several operations answer with to the document's components."""
-    places = [
-        (operation["responses"], status)
-        for _, operation in _operations(document)
-        for status in operation["responses"]
-        if not status.startswith(("2", "3"))
-    ]
-    counts = Counter(json.dumps(responses[status]) for responses, status in places)
-    shared: dict[str, Any] = {}
-    names: dict[str, str] = {}
-    for responses, status in places:
-        key = json.dumps(responses[status])
-        if counts[key] > 1:
-            if key not in names:
-                names[key] = _name(responses[status], status, shared)
-                shared[names[key]] = responses[status]
-            responses[status] = {"$ref": f"#/components/responses/{names[key]}"}
-    document["components"]["responses"] = shared
+def _shared(responses: dict[str, Any], shared: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Sort the responses, and move the errors to the document's components, which have each once.
 
-
-def _name(response: dict[str, Any], status: str, taken: Collection[str]) -> str:
-    """Name an answer by its code, if it has one only, else by its status."""
-    content = response["content"][JSON]
-    codes = [*content.get("examples", ())]
-    name = codes[0].title().replace("_", "") if len(codes) == 1 else f"Error{status.title()}"
-    if OAuthErrorBody.__name__ in content["schema"]["$ref"]:
-        name = f"OAuth{name}"
-    number = sum(each.partition("_")[0] == name for each in taken)
-    return f"{name}_{number + 1}" if number else name
+    The name of an error is its code, if it has one only, else its status, and a number if the name is taken.
+    """
+    for status, response in sorted(responses.items()):
+        if status.startswith(("2", "3")):
+            yield status, response
+            continue
+        content = response["content"][JSON]
+        codes = [*content.get("examples", ())]
+        stem = codes[0].title().replace("_", "") if len(codes) == 1 else f"Error{status.title()}"
+        if content["schema"]["$ref"].endswith(OAuthErrorBody.__name__):
+            stem = f"OAuth{stem}"
+        names = (f"{stem}_{number}" if number > 1 else stem for number in count(1))
+        name = next(name for name in names if shared.setdefault(name, response) == response)
+        yield status, {"$ref": f"#/components/responses/{name}"}

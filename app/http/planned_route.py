@@ -7,7 +7,8 @@ A router opts in: `Router(route_class=PlannedRoute)`.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fastapi import Request, Response
@@ -55,18 +56,19 @@ class Inputs:
 
     def __init__(self, dependant: "Dependant") -> None:
         self.path, self.query, self.header = dependant.path_params, dependant.query_params, dependant.header_params
-        self.header_names = {field.alias.lower().encode() for field in self.header}
-        self.without_query = fastapi.request_params_to_args(self.query, QueryParams())
-        self.without_headers = fastapi.request_params_to_args(self.header, {})
+        aliases = [alias for field in self.header for _, alias in fastapi.param_aliases(field)]
+        self.header_names = {alias.lower().encode() for alias in aliases}
+        self.without_query = _shareable(self.query, QueryParams())
+        self.without_headers = _shareable(self.header, {})
 
     def read(self, request: Request) -> dict[str, Any] | None:
         """Return the values, or None if one of them is not valid."""
         read, scope = fastapi.request_params_to_args, request.scope
-        has_headers = any(name in self.header_names for name, _ in scope["headers"])
+        has_headers = not self.header_names.isdisjoint(map(itemgetter(0), scope["headers"]))
         given = [
             read(self.path, request.path_params),
-            read(self.query, request.query_params) if scope["query_string"] else self.without_query,
-            read(self.header, request.headers) if has_headers else self.without_headers,
+            (not scope["query_string"] and self.without_query) or read(self.query, request.query_params),
+            (not has_headers and self.without_headers) or read(self.header, request.headers),
         ]
         values: dict[str, Any] = {}
         for valid, faults in given:
@@ -76,18 +78,23 @@ class Inputs:
         return values
 
 
+def _shareable(params: Any, without: Any) -> tuple[dict[str, Any], list[Any]] | None:
+    """Read parameters of which none was sent. None if requests cannot share the values, because one could change."""
+    values, faults = fastapi.request_params_to_args(params, without)
+    return (values, faults) if all(isinstance(value, Hashable) for value in values.values()) else None
+
+
 class Step(NamedTuple):
-    """One function to call, and where its arguments come from."""
+    """One function to call, and where its arguments come from: `results` names results of other steps, by number."""
 
     call: Callable[..., Awaitable[Any]]
     fixed: Mapping[str, Any]
-    takes_request: list[str]
-    takes_results: list[tuple[str, int]]
+    results: list[tuple[str, int]]
     inputs: Inputs | None
 
 
 class Plan:
-    """A route's functions in the order in which FastAPI calls them, the endpoint last."""
+    """A route's functions in the order in which FastAPI calls them, the endpoint last. Result 0 is the request."""
 
     def __init__(self, dependant: "Dependant") -> None:
         self.query_names = QueryNames(dependant)
@@ -99,12 +106,10 @@ class Plan:
         """Return the endpoint's response, or None if an input is not valid."""
         if self.query_names.faults(request):
             return None
-        results: list[Any] = []
-        for call, fixed, takes_request, takes_results, inputs in self.steps:
+        results: list[Any] = [request]
+        for call, fixed, takes, inputs in self.steps:
             values = dict(fixed)
-            for name in takes_request:
-                values[name] = request
-            for name, number in takes_results:
+            for name, number in takes:
                 values[name] = results[number]
             if inputs is not None:
                 given = inputs.read(request)
@@ -115,26 +120,22 @@ class Plan:
         response: Response = results[-1]
         return response
 
-    @property
-    def has_inputs(self) -> bool:
-        return any(step.inputs for step in self.steps)
-
     def _add(self, dependant: "Dependant") -> int:
         """Add the steps of a function's dependencies, then its own, each once. Return the number of its step."""
         key = fastapi.cache_key(dependant=dependant)
         if key not in self._numbers:
             results = [(sub.name, self._add(sub)) for sub in dependant.dependencies]
+            results += [(dependant.request_param_name, 0), (dependant.http_connection_param_name, 0)]
             scopes = dependant.security_scopes_param_name
             has_inputs = dependant.path_params or dependant.query_params or dependant.header_params
             step = Step(
                 cast("Callable[..., Awaitable[Any]]", dependant.call),
                 {scopes: SecurityScopes(fastapi.oauth_scopes(dependant=dependant))} if scopes else {},
-                [name for name in (dependant.request_param_name, dependant.http_connection_param_name) if name],
                 [(name, number) for name, number in results if name],
                 Inputs(dependant) if has_inputs else None,
             )
-            self._numbers[key] = len(self.steps)
             self.steps.append(step)
+            self._numbers[key] = len(self.steps)
         return self._numbers[key]
 
 
@@ -147,11 +148,13 @@ def plan_for(route: Any) -> Plan | None:
     if not _is_plain(dependant) or inspect.signature(dependant.call).return_annotation is not Response:
         return None
     plan = Plan(dependant)
-    return plan if route.methods == {"GET"} or not plan.has_inputs else None
+    return None if route.methods != {"GET"} and any(step.inputs for step in plan.steps) else plan
 
 
 def _is_plain(dependant: "Dependant") -> bool:
     call = dependant.call
     is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
-    is_simple = not any(getattr(dependant, name) for name in UNPLANNED)
+    headers = dependant.header_params
+    is_flat = fastapi.get_flat_params(fastapi.Dependant(header_params=headers)) == headers  # no model of headers
+    is_simple = is_flat and not any(getattr(dependant, name) for name in UNPLANNED)
     return is_async and is_simple and dependant.use_cache and all(map(_is_plain, dependant.dependencies))

@@ -60,11 +60,6 @@ class Router(APIRouter):
 
     def __init__(self, *, route_class: type[APIRoute] = SafeRoute, **options: Any) -> None:
         super().__init__(route_class=route_class, **options)
-        self.fixed_prefix = self.prefix.partition("{")[0]
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Try the routes one by one only if the prefix is somewhere in the path."""
-        return super().matches(scope) if self.fixed_prefix in scope["path"] else (Match.NONE, {})
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().add_api_route(path.rstrip("/") if self.prefix else path, endpoint, **options)

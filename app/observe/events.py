@@ -58,11 +58,10 @@ def bind_caller(user_id: str, session_id: str) -> None:
 
 
 def log_event(event: Event, **facts: str | None) -> None:
-    """Log an event, with the ids of the request's caller and a `reason`.
+    """Log an event, with the ids of the request's caller.
 
-    Args:
-        facts: `user_id` and `session_id` if they are not the caller's; `target_id`, the user to whom an administrator
-            did it; `task_id`, the task that was removed.
+    Other facts are its `reason`, `user_id` and `session_id` if they are not the caller's, `target_id`, the user to whom
+    an administrator did it, and `task_id`, the task that was removed.
     """
     logger.info(Line({"time": utc_now().isoformat(), "event": event, **request_context.get()._asdict(), **facts}))
     if listen := listener.get():

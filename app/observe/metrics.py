@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -53,8 +53,9 @@ class Metrics:
         )
         for event in get_args(Event):
             self._events.labels(event)
+        options: dict[str, Any] = {"multiprocess_mode": "livesum", "registry": self._registry}
         self._gauges = {
-            name: (self._gauge(f"{name}_used", words), self._gauge(f"{name}_limit", words))
+            name: [Gauge(f"{name}_{part}", words, **options) for part in ("used", "limit")]
             for name, words in GAUGES.items()
         }
         self._usages: dict[str, Usage] = {}
@@ -75,8 +76,14 @@ class Metrics:
     @asynccontextmanager
     async def sampling(self, **usages: Usage) -> AsyncIterator[None]:
         """Sample these once a second, by their names in `GAUGES`, for the workers that answer for this one."""
+
+        async def sample() -> None:
+            while True:
+                self._sample()
+                await asyncio.sleep(SAMPLE_SECONDS)
+
         self._usages = usages
-        sampler = asyncio.create_task(self._keep_sampling())
+        sampler = asyncio.create_task(sample())
         try:
             yield
         finally:
@@ -89,19 +96,13 @@ class Metrics:
         if folder is None:
             return generate_latest(self._registry)
         for file in Path(folder).glob("gauge_live*.db"):
-            if not _is_alive(int(file.stem.rpartition("_")[2])):
+            try:
+                os.kill(int(file.stem.rpartition("_")[2]), 0)
+            except OSError:  # that worker has ended
                 file.unlink(missing_ok=True)
         shared = CollectorRegistry()
         MultiProcessCollector(shared, folder)  # type: ignore[no-untyped-call]
         return generate_latest(shared)
-
-    def _gauge(self, name: str, words: str) -> Gauge:
-        return Gauge(name, words, multiprocess_mode="livesum", registry=self._registry)
-
-    async def _keep_sampling(self) -> None:
-        while True:
-            self._sample()
-            await asyncio.sleep(SAMPLE_SECONDS)
 
 
 def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
@@ -116,11 +117,3 @@ def shared_folder() -> Iterator[None]:
     with TemporaryDirectory(prefix=f"{SLUG}-") as folder:
         os.environ[FOLDER] = folder
         yield
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

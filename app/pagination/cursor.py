@@ -52,11 +52,7 @@ def encode_cursor(context: str, position: Position, key: Codec | None, id_: Code
 
 
 def decode_cursor(context: str, cursor: str, key: Codec | None, id_: Codec) -> Position:
-    """Read a position.
-
-    Raises:
-        BadCursor
-    """
+    """Read a position. Raises BadCursor."""
     try:
         _, dumped_key, dumped_id = json.loads(urlsafe_b64decode(cursor + "=="))
         if _encode(context, dumped_key, dumped_id) != cursor or (key is None and dumped_key is not None):
@@ -68,22 +64,20 @@ def decode_cursor(context: str, cursor: str, key: Codec | None, id_: Codec) -> P
 
 @lru_cache(512)
 def codec_of(column: Column) -> Codec:
-    """Find how a cursor holds the values of a column, by its type.
-
-    Raises:
-        TypeError: no cursor can hold them.
-    """
+    """Find how a cursor holds the values of a column, by its type. Raises TypeError: no cursor can hold them."""
     match column.type:
         case UTCDateTime():
-            return TIME
+            parse = _integer(64)
+            return Codec(_dump_time, lambda value: EPOCH + parse(value) * MICROSECOND)
         case Uuid():
-            return UUID_TEXT
+            return Codec(str, _strictly(PathId))
         case Boolean():
-            return BOOLEAN
+            return Codec(bool, _strictly(bool))
         case Integer() as type_:
-            return INTEGERS[16 if isinstance(type_, SmallInteger) else 64 if isinstance(type_, BigInteger) else 32]
+            bits = 16 if isinstance(type_, SmallInteger) else 64 if isinstance(type_, BigInteger) else 32
+            return Codec(int, _integer(bits))
         case Text() | String() as type_ if not isinstance(type_, Enum) and type_.length and type_.length <= MAX_TEXT:
-            return TEXT
+            return Codec(str, _strictly(StorableText))
     raise TypeError(
         f"a list cannot be sorted by {column} of type {column.type!r}: a cursor holds a time, a UUID, a boolean, an "
         f"integer, or text of at most {MAX_TEXT} characters. case() ranks values, type_coerce() gives a type"
@@ -106,11 +100,5 @@ def _strictly(type_: Any) -> Callable[[Any], Any]:
     return TypeAdapter(type_, config=ConfigDict(strict=True)).validate_python
 
 
-INTEGERS: Final = {
-    bits: Codec(int, _strictly(Annotated[int, Field(ge=-(2 ** (bits - 1)), lt=2 ** (bits - 1))]))
-    for bits in (16, 32, 64)
-}
-TIME: Final = Codec(_dump_time, lambda value: EPOCH + INTEGERS[64].parse(value) * MICROSECOND)
-UUID_TEXT: Final = Codec(str, _strictly(PathId))
-BOOLEAN: Final = Codec(bool, _strictly(bool))
-TEXT: Final = Codec(str, _strictly(StorableText))
+def _integer(bits: int) -> Callable[[Any], Any]:
+    return _strictly(Annotated[int, Field(ge=-(2 ** (bits - 1)), lt=2 ** (bits - 1))])

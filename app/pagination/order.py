@@ -16,12 +16,14 @@ CHUNK = 32  # rows that are read before their size is looked at
 
 
 class IndexRange(NamedTuple):
-    """A part of a sort order that is one range of an index on (…, key, id)."""
+    """A part of a sort order that is one range of an index on (…, key, id).
+
+    Its rows have a key, or have NULL for it, or are all rows of an order without a key. It begins after the position of
+    a cursor, or with the first row.
+    """
 
     has_key: bool
-    """Whether its rows have a key. Else it has those whose key is NULL, or all rows of an order without a key."""
     after_cursor: bool
-    """Whether it begins after the position of a cursor, or with the first row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,19 +31,16 @@ class SortOrder:
     """An order of rows: by a key and then by id, or by id alone. Rows whose key is NULL come last in either direction.
 
     The key is any column, or expression, that a cursor can hold: see `codec_of`. Make an order once, as a constant: the
-    queries for it are kept.
+    queries for it are kept. `id_of` and `key_of` read the id and the key from a row. A column needs no `key_of`.
 
-    Raises:
-        TypeError: no cursor can hold the key or the id, or nothing says how to read the key from a row.
+    Raises TypeError: no cursor can hold the key or the id, or nothing says how to read the key from a row.
     """
 
     id: Column
     key: Column | None = None
     descending: bool = False
     id_of: Callable[[AnyRow], Any] = attrgetter("id")
-    """Reads the id from a row."""
     key_of: Callable[[AnyRow], Any] | None = None
-    """Reads the key from a row. A column needs none: the row has its value."""
 
     def __post_init__(self) -> None:
         self._codecs()
@@ -74,8 +73,7 @@ class SortOrder:
         speed. `skip_nulls`: the query finds no rows without a key. `avoid_order_index`: hide from the planner that an
         index has this order, so that it finds the rows first and sorts them.
 
-        Raises:
-            BadCursor: the cursor is not of this list in this order with these filters.
+        Raises BadCursor: the cursor is not of this list in this order with these filters.
         """
         context = query.context(name)
         after = decode_cursor(context, query.cursor, *self._codecs()) if query.cursor is not None else None
@@ -115,8 +113,7 @@ class SortOrder:
 def _range(order: SortOrder, rows_of: AnySelect, part: IndexRange, dialect: str, avoid_order_index: bool) -> AnySelect:
     """Make the query for a part of an order, once: to make it takes longer than to run it.
 
-    Raises:
-        TypeError: the rows do not have the key that they are sorted by.
+    Raises TypeError: the rows do not have the key that they are sorted by.
     """
     if order.key is not None and order.key_of is None and str(order.key.key) not in rows_of.exported_columns:
         raise TypeError(f"the list is sorted by {order.key}, and does not select it: add the column, or a `key_of`")

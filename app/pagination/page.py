@@ -34,12 +34,8 @@ class PageQuery(BaseModel):
     Leave a new filter out: a cursor then names it only where it is set, so that cursors from before stay good.
     """
 
-    limit: Digits = Field(
-        20, ge=1, le=100, description="The most items to answer with. A page of about 1 MiB ends earlier."
-    )
-    cursor: StorableText | None = Field(
-        None, max_length=MAX_CURSOR, description="The `next_cursor` of the page before."
-    )
+    limit: Digits = Field(20, ge=1, le=100, description="The most items. A page of about 1 MiB ends earlier.")
+    cursor: StorableText | None = Field(None, max_length=MAX_CURSOR, description="The `next_cursor` of a page.")
 
     def context(self, name: str) -> str:
         """Name the list, its order and its filters: a cursor is good for nothing else."""
@@ -54,10 +50,11 @@ class PageOf(BaseModel, Generic[Item]):
 
 
 class Page(NamedTuple):
+    """`cursor_after` makes the cursor of the page that begins after a row."""
+
     rows: Sequence[AnyRow]
     is_last: bool
     cursor_after: Callable[[AnyRow], str]
-    """Makes the cursor of the page that begins after a row."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)

@@ -36,8 +36,7 @@ class Warner:
     connection with one of the last numbers means that almost all are taken.
     """
 
-    def __init__(self) -> None:
-        self._next = 0.0
+    _next = 0.0
 
     def see(self, number: int, now: float) -> None:
         """Look at the file number of a new connection."""

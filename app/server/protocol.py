@@ -171,21 +171,18 @@ class Protocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         """Feed the parser. httptools takes all data behind an offer to upgrade for the other protocol's."""
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except HttpParserUpgrade as offer:
-                if self.parser.get_method() == b"CONNECT":
-                    self._refuse()
-                    return
-                data = self._without_offer() + data[offer.args[0] :]
-                self.parser = HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-            except HttpParserError:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            if self.parser.get_method() == b"CONNECT":
                 self._refuse()
                 return
-            else:
-                return
+            head = self._without_offer()
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            self._feed(head + data[offer.args[0] :])
+        except HttpParserError:
+            self._refuse()
 
     def _without_offer(self) -> bytes:
         """The head without its offer to upgrade, which a server may ignore (RFC 9110 §7.8)."""

@@ -24,11 +24,7 @@ EXPORT_SECONDS: Final = "2"  # with OpenTelemetry's 10, Ctrl-C took 20 when ther
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind the port on every address of the host. Nothing is accepted yet.
-
-    Raises:
-        OSError: the port is in use, or this machine does not have the address.
-    """
+    """Bind the port on every address of the host. Nothing is accepted yet."""
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
     listeners = [listener.dup() for listener in server.sockets]
     server.close()
@@ -36,10 +32,9 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def serve(listeners: list[socket.socket], workers: int, announcement: str, *, reload: bool, metrics: bool) -> None:
-    """Serve until SIGTERM or SIGINT, and print the announcement once connections are accepted.
+    """Serve until SIGTERM or SIGINT. Print the announcement once connections are accepted.
 
-    Args:
-        metrics: whether several workers count together.
+    With `metrics`, several workers count together.
     """
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_SECONDS)
     get_context("spawn").Process = ChildProcess  # type: ignore[misc] # uvicorn offers no other way to choose

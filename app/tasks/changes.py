@@ -43,12 +43,7 @@ def update_task(
     versions: frozenset[int] | None,
     now: datetime,
 ) -> TaskFields:
-    """Change a task of the user's, if it has one of the versions.
-
-    Raises:
-        TaskNotFound, TaskChanged
-        ReadOnlyField: the client has sent a read-only field that differs from the task's.
-    """
+    """Change a task of the user's, if it has one of the versions. Raises TaskNotFound, TaskChanged, ReadOnlyField."""
     values: TaskFields = {"task_id": task_id, "user_id": user.user_id, "is_admin": False, "versions": versions}
     sent: TaskFields = {**changes}
     fields = {name: value for name, value in sent.items() if name not in READ_ONLY}
@@ -73,11 +68,7 @@ def update_task(
 def delete_task(connection: Connection, user: CurrentUser, task_id: str, versions: frozenset[int] | None) -> str:
     """Delete a task, if it has one of the versions: a task of the user's, or for an administrator a public one.
 
-    Returns:
-        the id of the task's owner.
-
-    Raises:
-        TaskNotFound, TaskChanged
+    Returns the id of the task's owner. Raises TaskNotFound, TaskChanged.
     """
     values = {"task_id": task_id, "user_id": user.user_id, "is_admin": "admin" in user.scopes, "versions": versions}
     owner_id = connection.execute(DELETE_TASK if versions is None else DELETE_VERSION, values).scalar_one_or_none()
@@ -87,11 +78,7 @@ def delete_task(connection: Connection, user: CurrentUser, task_id: str, version
 
 
 def _lock(connection: Connection, values: TaskFields) -> TaskFields:
-    """Lock a task of the user's until the transaction ends, and read it.
-
-    Raises:
-        TaskNotFound, TaskChanged
-    """
+    """Lock a task of the user's until the transaction ends, and read it. Raises TaskNotFound, TaskChanged."""
     task = connection.execute(LOCK_OWN_TASK, values).one_or_none()
     if task is None:
         raise TaskNotFound

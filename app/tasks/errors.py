@@ -1,12 +1,4 @@
-"""The errors of tasks.
-
-AppError
-├── TaskNotFound          404
-├── TooManyTasks          409
-├── TaskChanged           412
-├── IdempotencyKeyReused  422
-└── ReadOnlyField         422
-"""
+"""The errors of tasks."""
 
 from app.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 

@@ -5,14 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    SQLColumnExpression,
-    bindparam,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -70,10 +63,7 @@ OWN_TASKS = TaskList(
 # A list passes over the tasks of disabled users: 100,000 in a row take SQLite 0.12 s and PostgreSQL 0.04 s. In return
 # one write of one row hides or shows all tasks of a user. To mark each task would write as many rows, twice.
 SELECT_OF_ACTIVE = select(*shown_columns(User.username)).join(User, Task.owner_id == User.id).where(User.is_active)
-PUBLIC_TASKS = TaskList(
-    SELECT_OF_ACTIVE.where(Task.is_public),
-    by_id=SELECT_OF_ACTIVE.where(hide(Task.is_public)),
-)
+PUBLIC_TASKS = TaskList(SELECT_OF_ACTIVE.where(Task.is_public), by_id=SELECT_OF_ACTIVE.where(hide(Task.is_public)))
 SELECT_TASK = SELECT_OF_ACTIVE.add_columns(Task.version).where(Task.id == bindparam("task_id"))
 SELECT_PUBLIC_TASK = SELECT_TASK.where(Task.is_public)
 SELECT_VISIBLE_TASK = if_live(SELECT_TASK.where(or_(Task.is_public, Task.owner_id == bindparam("user_id"))))
@@ -103,20 +93,12 @@ def list_public(connection: Connection, query: TaskQuery) -> Page:
 
 
 def get_visible(connection: LiveConnection, task_id: str) -> TaskFields:
-    """Read a task of the caller's, or a public one.
-
-    Raises:
-        TaskNotFound
-    """
+    """Read a task of the caller's, or a public one. Raises TaskNotFound."""
     return _one(connection, SELECT_VISIBLE_TASK, task_id)
 
 
 def get_public(connection: Connection, task_id: str) -> TaskFields:
-    """Read a public task.
-
-    Raises:
-        TaskNotFound
-    """
+    """Read a public task. Raises TaskNotFound."""
     return _one(connection, SELECT_PUBLIC_TASK, task_id)
 
 

@@ -1,13 +1,11 @@
 """The name of the violated constraint is the same on both databases."""
 
-import asyncio
-
 import pytest
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from app.db.connect import connect
 from app.db.constraints import violated_constraint
+from tests.support.databases import write
 
 NOW = "'2026-11-23T09:00:00.000000Z'"
 ADA, BOB = "'01a208ee-44d3-7a4d-9bb2-174358b45b5e'", "'01a208ee-44d3-7a4d-9bb2-174358b45b5f'"
@@ -34,13 +32,9 @@ def violated(url: str, statement: str) -> str | None:
             connection.exec_driver_sql("INSERT INTO unknown VALUES (1)")
         connection.exec_driver_sql(statement)
 
-    async def main() -> str | None:
-        async with connect(make_url(url)) as database:
-            with pytest.raises(IntegrityError) as caught:
-                await database.write(insert)
-            return violated_constraint(caught.value)
-
-    return asyncio.run(main())
+    with pytest.raises(IntegrityError) as caught:
+        write(url, insert)
+    return violated_constraint(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_postgresql_survives_kill_9(kills: int, workers: int) -> None:
 
 
 def crash(url: str, workers: int, casualties: Sequence[Callable[[], None]]) -> None:
-    """Kill the service's processes under load, and whatever else there is to kill, and start it again each time."""
+    """Kill all processes of the service under load, and start it again each time."""
     starts: list[float] = []
     with running(url, workers, refresh_grace=60) as service:
         with load(service.url) as writers:

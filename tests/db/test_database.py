@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Literal, cast
@@ -22,6 +22,7 @@ from app.db.database import ANYONE, Database, DatabaseUnavailable, SchemaBehind,
 from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE, POOL_WAIT
 from app.db.sqlite import SQLite
 from app.db.sqlite_connections import WAL_BYTES
+from tests.support.databases import run
 
 TURNS = 30
 INSERT = (
@@ -30,14 +31,6 @@ INSERT = (
 )
 LIST_TO = text("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :most) SELECT i FROM n")
 COUNT_TO = text(LIST_TO.text.replace("SELECT i FROM", "SELECT max(i) FROM"))
-
-
-def run(url: str, f: Callable[[Database], Awaitable[object]]) -> None:
-    async def main() -> None:
-        async with connect(make_url(url)) as database:
-            await f(database)
-
-    asyncio.run(main())
 
 
 def insert(connection: Connection) -> None:
@@ -158,7 +151,7 @@ def test_sqlite_that_stays_locked_is_unavailable(sqlite_url: str) -> None:
 
 
 def test_sqlites_writers_give_way_to_one_another(sqlite_url: str) -> None:
-    """Two that write without a pause each get their turn: by SQLite's own way to wait, one waited for seconds."""
+    """Both write without a pause, and each gets its turn. With SQLite's own way to wait, one waited for seconds."""
 
     async def check() -> None:
         async with connect(make_url(sqlite_url), 60) as one, connect(make_url(sqlite_url), 60) as another:
@@ -182,12 +175,11 @@ def test_sqlite_waits_for_another_process_to_make_the_file() -> None:
     release = threading.Timer(0.1, other.execute, ["COMMIT"])
     release.start()
 
-    async def check() -> None:
-        async with connect(make_url("sqlite:///new.db")) as database:
-            journal = await database.read(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar_one())
-            assert journal == "wal"
+    async def check(database: Database) -> None:
+        journal = await database.read(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+        assert journal == "wal"
 
-    asyncio.run(check())
+    run("sqlite:///new.db", check)
     release.join()
     other.close()
 
@@ -197,12 +189,11 @@ def test_sqlite_whose_maker_never_ends_is_unavailable() -> None:
     other.execute("CREATE TABLE t (n)")
     other.execute("BEGIN IMMEDIATE")
 
-    async def check() -> None:
-        async with connect(make_url("sqlite:///new.db"), wait=0) as database:
-            with pytest.raises(DatabaseUnavailable):
-                await database.read(count)
+    async def check(database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable):
+            await database.read(count)
 
-    asyncio.run(check())
+    run("sqlite:///new.db", check, wait=0)
     other.close()
 
 
@@ -287,7 +278,7 @@ def test_sqlite_reads_that_are_long_hold_nobody_up(sqlite_url: str) -> None:
             return int(connection.execute(COUNT_TO, {"most": most}).scalar_one())
 
         long = asyncio.create_task(database.read(count_to, 1_000_000))
-        await asyncio.sleep(0)  # until it has been broken off
+        await asyncio.sleep(0)  # until it has been interrupted
         assert await database.read(count_to, 10) == 10
         assert not long.done()
         assert await long == 1_000_000
@@ -306,16 +297,15 @@ def test_endless_sqlite_reads_are_given_up_with_those_waiting(sqlite_url: str) -
     def count_for_ever(connection: Connection) -> None:
         connection.execute(COUNT_TO, {"most": 10**12}).scalar_one()
 
-    async def check() -> None:
-        async with connect(make_url(sqlite_url), wait=0.1) as database:
-            reads = await asyncio.gather(*(database.read(count_for_ever) for _ in range(3)), return_exceptions=True)
-            assert [type(read) for read in reads] == [DatabaseUnavailable] * 3
-            assert await database.read(count) == 0
+    async def check(database: Database) -> None:
+        reads = await asyncio.gather(*(database.read(count_for_ever) for _ in range(3)), return_exceptions=True)
+        assert [type(read) for read in reads] == [DatabaseUnavailable] * 3
+        assert await database.read(count) == 0
 
-    asyncio.run(check())
+    run(sqlite_url, check, wait=0.1)
 
 
-def test_sqlite_compiles_no_statement_anew_after_a_long_read(sqlite_url: str) -> None:
+def test_sqlite_compiles_no_statement_again_after_a_long_read(sqlite_url: str) -> None:
     compiled: list[int] = []
 
     def see_compiling(connection: Connection) -> None:
@@ -354,17 +344,16 @@ def test_sqlite_that_is_closed_waits_for_no_long_read(sqlite_url: str) -> None:
 
 
 def test_sqlite_writes_give_up_waiting_in_time(sqlite_url: str) -> None:
-    async def check() -> None:
-        async with connect(make_url(sqlite_url), wait=0) as database:
-            with pytest.raises(DatabaseUnavailable):
-                await database.write(insert)
-            assert await database.read(count) == 0
+    async def check(database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(insert)
+        assert await database.read(count) == 0
 
-    asyncio.run(check())
+    run(sqlite_url, check, wait=0)
 
 
 def test_sqlite_never_runs_a_write_given_up_at_its_deadline(sqlite_url: str) -> None:
-    """Not when its turn comes: the one before it may take long, and whoever was answered 503 may have gone."""
+    """The write before it may take long. By then the client has got its 503."""
     release, ran = threading.Event(), list[str]()
 
     async def check(database: Database) -> None:
@@ -396,13 +385,12 @@ def test_sqlite_rolls_back_a_write_at_its_deadline(sqlite_url: str) -> None:
         insert(connection)
         connection.execute(COUNT_TO, {"most": 10**12}).scalar_one()
 
-    async def check() -> None:
-        async with connect(make_url(sqlite_url), wait=0.05) as database:
-            with pytest.raises(DatabaseUnavailable):
-                await database.write(insert_and_count_for_ever)
-            assert await database.read(count) == 0
+    async def check(database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(insert_and_count_for_ever)
+        assert await database.read(count) == 0
 
-    asyncio.run(check())
+    run(sqlite_url, check, wait=0.05)
 
 
 def test_a_write_whose_caller_is_gone_is_not_kept(database_url: str) -> None:
@@ -429,7 +417,7 @@ def test_a_write_whose_caller_is_gone_is_not_kept(database_url: str) -> None:
 
 
 def test_sqlite_callers_take_turns_at_long_reads(sqlite_url: str) -> None:
-    """Many of one caller's hold nobody else up for longer than one of them takes."""
+    """Another caller waits for one of them at most, however many a caller has."""
     release, turns = threading.Event(), list[str]()
 
     def search(connection: Connection, caller: str) -> None:
@@ -520,7 +508,7 @@ def test_the_wal_shrinks_after_another_process_s_long_read(sqlite_url: str) -> N
 
 @asynccontextmanager
 async def grown_wal(database: Database) -> AsyncIterator[None]:
-    """Write more than fits, while another process reads as of before."""
+    """Write more than the WAL should hold, while another process reads an older state."""
     await database.write(insert)
     with closing(sqlite3.connect(Path("tasks.db"), isolation_level=None)) as other:
         other.execute("BEGIN")

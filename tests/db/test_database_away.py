@@ -73,7 +73,7 @@ def transaction(database_url: str) -> Iterator[Callable[[str], object]]:
 
 @contextmanager
 def files_no_longer_than(size: int) -> Iterator[None]:
-    """No file of this process's grows any longer: to whoever writes, the disk is full."""
+    """No file of this process grows any longer, as if the disk were full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,6 +1,5 @@
 """Ids and times: UUIDv7 that sort as their moments do, and columns that keep the same on both databases."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -8,11 +7,11 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, Connection, Dialect, Integer, MetaData, Table, insert, make_url, select
+from sqlalchemy import Column, Connection, Dialect, Integer, MetaData, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.db.connect import connect
 from app.db.types import Text, UTCDateTime, new_id
+from tests.support.databases import write
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -98,11 +97,7 @@ def test_times_and_texts_come_back_as_they_were_and_in_order(database_url: str) 
         in_order = select(SAMPLES).order_by(SAMPLES.c.time.is_(None), SAMPLES.c.time, SAMPLES.c.id)
         return [dict(row) for row in connection.execute(in_order).mappings()]
 
-    async def run() -> list[dict[str, Any]]:
-        async with connect(make_url(database_url)) as database:
-            return await database.write(store_and_read)
-
-    stored = asyncio.run(run())
+    stored = write(database_url, store_and_read)
 
     assert stored == samples
     assert {time.utcoffset() for time in (row["time"] for row in stored) if time} == {timedelta()}

@@ -1,6 +1,5 @@
 """One set of migrations for both databases, up and down, in step with the models."""
 
-import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from pydantic import SecretStr
 from sqlalchemy import URL, Connection, inspect, make_url
 
 from app.config import Settings
-from app.db.connect import WAIT, connect
+from app.db.connect import WAIT
+from app.db.database import Database
 from app.db.migrations import FOLDER, SchemaUnknown, is_current, upgrade
 from app.db.types import Base
 from app.db.upgrade import bring_up_to_date
@@ -23,6 +23,7 @@ from app.main import create_app
 from app.tasks.search import BACKFILL, index_batch
 from tests.conftest import CHEAP, SECRET, new_database
 from tests.support.accounts import create_task, sign_up
+from tests.support.databases import run, write
 
 TABLES = {"alembic_version", *Base.metadata.tables}
 
@@ -31,26 +32,21 @@ TABLES = {"alembic_version", *Base.metadata.tables}
 def postgres_url(postgres_server: URL) -> Iterator[str]:
     """A database that these tests may spoil."""
     with new_database(postgres_server) as url:
-        run(url.render_as_string(hide_password=False), upgrade)
+        write(url.render_as_string(hide_password=False), upgrade)
         yield url.render_as_string(hide_password=False)
 
 
 ALEMBIC_INI = FOLDER.parent / "alembic.ini"
 
 
-def run(url: str, f: Callable[[Connection], object]) -> None:
-    async def write() -> None:
-        async with connect(make_url(url)) as database:
-            await database.write(f)
-
-    asyncio.run(write())
-
-
-async def upgrade_all(url: str, wait: float = WAIT) -> bool:
+def upgrade_all(url: str, wait: float = WAIT) -> bool:
     """Run the migrations and the backfill, as the service does."""
-    async with connect(make_url(url), wait) as database:
+
+    async def upgrade_and_look(database: Database) -> bool:
         await bring_up_to_date(database, make_url(url), BACKFILL)
         return await database.read(is_current)
+
+    return run(url, upgrade_and_look, wait)
 
 
 def alembic(connection: Connection, verb: Callable[..., object], *args: str) -> None:
@@ -60,13 +56,13 @@ def alembic(connection: Connection, verb: Callable[..., object], *args: str) -> 
 
 
 def tables(connection: Connection) -> set[str]:
-    """But for what SQLite's index of words is made of."""
+    """Without the tables of SQLite's index of words."""
     found = inspect(connection).get_table_names()
     return {name for name in found if not name.startswith(("task_words", "task_numbers"))}
 
 
 def test_the_models_agree_with_the_migrations(database_url: str) -> None:
-    run(database_url, lambda connection: alembic(connection, command.check))
+    write(database_url, lambda connection: alembic(connection, command.check))
 
 
 def test_down_and_up_again(database_url: str) -> None:
@@ -79,17 +75,17 @@ def test_down_and_up_again(database_url: str) -> None:
         assert tables(connection) == TABLES
         assert is_current(connection)
 
-    run(database_url, down_and_up)
+    write(database_url, down_and_up)
 
 
 def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, database_url: str) -> None:
     """They are more than one batch. A second run finds the tasks that an older version made during the first."""
     ada = sign_up(client)
     create_task(client, ada, "First", description="Ça va", is_public=True)
-    run(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))
-    run(database_url, lambda connection: make_old_tasks(connection, range(1_100)))
-    asyncio.run(upgrade_all(database_url))
-    run(database_url, lambda connection: make_old_tasks(connection, range(2_000, 2_003)))
+    write(database_url, lambda connection: alembic(connection, command.downgrade, "0003"))
+    write(database_url, lambda connection: make_old_tasks(connection, range(1_100)))
+    upgrade_all(database_url)
+    write(database_url, lambda connection: make_old_tasks(connection, range(2_000, 2_003)))
 
     def found(q: str, path: str = "/tasks/mine") -> list[str]:
         page = client.get(path, params={"q": q}, headers=ada.headers).json()
@@ -102,20 +98,20 @@ def test_tasks_from_before_there_was_a_search_are_found(client: TestClient, data
     client.delete(f"/tasks/{UUID(int=2_002)}", headers=ada.headers)
     assert found("new task") == ["Task 2000"]
     assert found("2001") == found("2002") == []
-    asyncio.run(upgrade_all(database_url))
+    upgrade_all(database_url)
     assert [found(q) for q in ("2000", "2001", "2002")] == [["Task 2000"], ["Task 2001"], []]
     assert found("task", "/tasks/public") == ["Task 2001"]
-    run(database_url, lambda connection: index_batch(connection, 1))  # as who finds that another process was faster
+    write(database_url, lambda connection: index_batch(connection, 1))  # as a process does when another one was faster
 
 
 def test_words_by_older_rules_are_written_again(client: TestClient, database_url: str) -> None:
     def sql(statement: str) -> None:
-        run(database_url, lambda connection: connection.exec_driver_sql(statement))
+        write(database_url, lambda connection: connection.exec_driver_sql(statement))
 
     ada = sign_up(client)
     for title in "Łódź", "ซื้อนม", "Land\u00adschaft", "Plain", "Café":
         create_task(client, ada, title, description="kept", is_public=True)
-    run(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
+    write(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
     for title, words in ("Łódź", "łodz"), ("ซื้อนม", "ซื้อนม"), ("Land\u00adschaft", "land schaft"), ("Plain", "mine"):
         sql(f"UPDATE tasks SET words = ' {words} kept ' WHERE title = '{title}'")
 
@@ -123,13 +119,13 @@ def test_words_by_older_rules_are_written_again(client: TestClient, database_url
         words = ("lodz", "นม", "landschaft", "plain", "mine", "caf", "kept")
         return [len(client.get(path, params={"q": q}, headers=ada.headers).json()["items"]) for q in words]
 
-    asyncio.run(upgrade_all(database_url))
+    upgrade_all(database_url)
 
     assert found() == found("/tasks/public") == [1, 1, 1, 0, 1, 1, 5]
     if database_url.startswith("sqlite"):
         sql("INSERT INTO task_words (task_words) VALUES ('integrity-check')")
-    run(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
-    asyncio.run(upgrade_all(database_url))
+    write(database_url, lambda connection: alembic(connection, command.downgrade, "0008"))
+    upgrade_all(database_url)
     assert found() == [1, 1, 1, 0, 1, 1, 5]
 
 
@@ -157,13 +153,13 @@ def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        run(database_url, fail)
+        write(database_url, fail)
 
     def check(connection: Connection) -> None:
         assert tables(connection) == TABLES
         assert is_current(connection)
 
-    run(database_url, check)
+    write(database_url, check)
 
 
 def test_the_alembic_command_reads_the_services_settings(
@@ -171,17 +167,17 @@ def test_the_alembic_command_reads_the_services_settings(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("SECRET_KEY", SECRET)
-    run(database_url, lambda connection: alembic(connection, command.downgrade, "base"))
+    write(database_url, lambda connection: alembic(connection, command.downgrade, "base"))
 
     main(["-c", str(ALEMBIC_INI), "upgrade", "head"])
     main(["-c", str(ALEMBIC_INI), "upgrade", "head", "--sql"])
 
-    run(database_url, lambda connection: alembic(connection, command.check))
+    write(database_url, lambda connection: alembic(connection, command.check))
     assert "CREATE TABLE sessions" in capsys.readouterr().out
 
 
 def test_a_migration_may_take_longer_than_other_writes() -> None:
-    assert asyncio.run(upgrade_all("sqlite:///new.db", wait=0))
+    assert upgrade_all("sqlite:///new.db", wait=0)
 
 
 def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
@@ -190,8 +186,8 @@ def test_a_schema_of_a_newer_version_is_left_alone(database_url: str) -> None:
         upgrade(connection)
 
     with pytest.raises(SchemaUnknown):
-        run(database_url, upgrade_newer)
-    run(database_url, upgrade)
+        write(database_url, upgrade_newer)
+    write(database_url, upgrade)
 
 
 def test_a_service_in_an_empty_folder_makes_its_schema(tmp_path: Path) -> None:

@@ -115,6 +115,29 @@ def test_every_spelling_of_a_revision_counts(add: Add, command: Run, serve: Serv
     assert serve().get("/health/ready").status_code == 200
 
 
+def test_a_batch_migration_cannot_break_the_search(
+    add: Add, command: Run, client: TestClient, database_url: str
+) -> None:
+    """On SQLite, Alembic's batch mode would copy the table of tasks without the triggers of the search."""
+    ada = sign_up(client)
+    task = create_task(client, ada, "Before")
+    check = 'batch.create_check_constraint("title", "length(title) > 0")'
+    add("batch", f'with op.batch_alter_table("tasks") as batch:\n        {check}')
+
+    result = command("migrate")
+    client.patch(f"/tasks/{task['id']}", json={"title": "After"}, headers=ada.headers)
+
+    if database_url.startswith("sqlite"):
+        advice = "use rebuild_table('tasks') in place of op.batch_alter_table"
+        place = "(2099_01_01_batch.py, line 9)"
+        assert (result.exit_code, result.stderr) == (1, f"error: batch: NotImplementedError: {advice} {place}\n")
+    else:
+        assert result.exit_code == 0
+    for q, number in {"before": 0, "after": 1}.items():
+        found = client.get("/tasks/mine", params={"q": q}, headers=ada.headers).json()["items"]
+        assert len(found) == number
+
+
 def test_migrate_shows_the_fault_of_a_statement(add: Add, command: Run) -> None:
     add("weight", 'op.execute("CREATE INDEX ix_new ON tasks (wieght)")')
 

@@ -4,13 +4,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
+from pydantic import AliasChoices, BaseModel
 
 from app.clock import get_now
 from app.http.planned_route import PlannedRoute, plan_for
@@ -230,6 +231,40 @@ def test_a_route_that_no_router_includes_has_a_plan(settings: Any) -> None:
         for path in "/own", "/alone":
             assert client.get(f"{path}?colour=red").text == "red"
             assert client.get(f"{path}?colour=red&color=blue").status_code == 422
+
+
+class Tracing(BaseModel):
+    trace_id: str = "none"
+
+
+async def answer_headers(headers: Annotated[Tracing, Header()]) -> Response:
+    return Response(headers.trace_id)
+
+
+TraceId = Annotated[str, Header(validation_alias=AliasChoices("x-trace", "x-id"))]
+
+
+async def answer_aliased(trace: TraceId = "") -> Response:
+    return Response(trace)
+
+
+async def answer_labels(labels: Annotated[list[str], Query()] = []) -> Response:  # noqa: B006 - FastAPI copies it
+    labels.append("seen")
+    return Response(",".join(labels))
+
+
+def test_inputs_are_what_fastapi_gives(settings: Any) -> None:
+    app = create_app(settings, password_cost=CHEAP)
+    for endpoint in answer_headers, answer_aliased, answer_labels:
+        app.router.add_api_route(f"/{endpoint.__name__}", endpoint, route_class_override=PlannedRoute)
+
+    with TestClient(app) as client:
+        for _ in range(2):
+            assert client.get("/answer_labels").text == "seen"
+        assert client.get("/answer_headers").text == "none"
+        assert client.get("/answer_headers", headers={"Trace-Id": "7"}).text == "7"
+        for name in "X-Trace", "X-Id":
+            assert client.get("/answer_aliased", headers={name: "7"}).text == "7"
 
 
 ANOTHER_FASTAPI = """

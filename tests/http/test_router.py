@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Form
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, Field
 from sqlalchemy import Column, Connection, MetaData, Table, insert, select
@@ -67,6 +67,11 @@ async def create_note(note: NoteCreate, db: AccountDb) -> NoteRead:
 async def find_note(text: str, user: CurrentUser, db: Db) -> NoteRead:
     query = select(notes.c.text).where(notes.c.owner_id == user.user_id, notes.c.text == text)
     return NoteRead(text=await db.read(lambda connection: connection.execute(query).scalar_one()))
+
+
+@router.post("/search")
+async def search_notes(text: Annotated[str, Form()]) -> list[str]:
+    return [text]
 
 
 @pytest.fixture
@@ -132,6 +137,13 @@ def test_a_bad_path_or_query_is_refused(client: TestClient, ada: Login) -> None:
         assert [fault["loc"] for fault in response.json()["detail"]] == [place]
 
 
+def test_a_form_is_read_as_fastapi_reads_it(client: TestClient) -> None:
+    assert client.post("/notes/search", data={"text": "a"}).json() == ["a"]
+
+    refused = client.post("/notes/search", data={"txt": "a"})
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "text"])
+
+
 def test_the_caller_is_checked_before_the_request(client: TestClient, ada: Login) -> None:
     few = client.post(
         "/auth/token", data={"username": "ada", "password": "correct horse battery", "scope": "tasks:read"}
@@ -149,7 +161,7 @@ def test_the_caller_is_checked_before_the_request(client: TestClient, ada: Login
 def test_the_document_has_each_path_once_with_its_errors(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
 
-    assert [path for path in document["paths"] if "notes" in path] == ["/notes", "/notes/{text}"]
+    assert [path for path in document["paths"] if "notes" in path] == ["/notes", "/notes/{text}", "/notes/search"]
     assert set(document["paths"]["/notes"]["post"]["responses"]) >= {"201", "401", "403", "415", "422"}
     properties = document["components"]["schemas"]["NoteCreate"]["properties"]
     assert properties["text"]["pattern"] == properties["tags"]["items"]["pattern"] == r"^[^\x00]*$"

@@ -106,7 +106,7 @@ def test_a_trailer_is_no_header(play: Play) -> None:
     play(story)
 
 
-@pytest.mark.parametrize("split", [0, 60, 300], ids=["whole", "head in pieces", "body by itself"])
+@pytest.mark.parametrize("split", [0, 60, 300], ids=["whole", "head in pieces", "body apart"])
 def test_an_offer_to_upgrade_is_ignored(play: Play, split: int) -> None:
     """As of curl --http2 and Java's HttpClient. httptools would take the body for the next request."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\n"
