@@ -78,6 +78,7 @@ async def get_optional_caller_database(
 
 
 CallerDb = Annotated[CallerDatabase, Security(get_caller_database)]
+OptionalCallerDb = Annotated[CallerDatabase | None, Security(get_optional_caller_database)]
 
 
 async def get_fresh_caller_database(request: Request, db: CallerDb, settings: AppSettings) -> CallerDatabase:
@@ -95,8 +96,15 @@ async def get_current_user(db: CallerDb) -> callers.CurrentUser:
     return await db.current_user()
 
 
+async def get_optional_user(db: OptionalCallerDb) -> callers.CurrentUser | None:
+    return await db.current_user() if db else None
+
+
 CurrentUser = Annotated[callers.CurrentUser, Security(get_current_user)]
 """The caller, after the database was asked. To act in the same transaction, take a database from below."""
+
+OptionalUser = Annotated[callers.CurrentUser | None, Security(get_optional_user)]
+"""The same, or None without a token."""
 
 AccountDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["account"])]
 FreshAccountDb = Annotated[CallerDatabase, Security(get_fresh_caller_database, scopes=["account"])]

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 
 from app.auth.callers import LiveConnection, if_live, insert_if_live
-from app.auth.dependencies import CurrentUser
+from app.auth.dependencies import CurrentUser, OptionalUser
 from app.db.types import new_id
 from app.tasks.dependencies import TaskReaderDb, TaskWriterDb
 from app.tasks.models import Task
@@ -185,11 +185,18 @@ def test_an_endpoint_may_take_the_caller(serve: Serve) -> None:
     async def read_name(user: CurrentUser) -> str:
         return user.username
 
+    @router.get("/optional")
+    async def read_optional_name(user: OptionalUser) -> str | None:
+        return user.username if user else None
+
     app.include_router(router)
     ada = sign_up(client)
 
     assert client.get("/names/mine", headers=ada.headers).json() == "ada"
+    assert client.get("/names/optional", headers=ada.headers).json() == "ada"
+    assert client.get("/names/optional").json() is None
     assert_bearer_error(client.get("/names/mine"), None)
     log_out(client, ada)
-    assert_bearer_error(client.get("/names/mine", headers=ada.headers), "invalid_token")
+    for path in "/names/mine", "/names/optional":
+        assert_bearer_error(client.get(path, headers=ada.headers), "invalid_token")
     del app.router.routes[before:]
