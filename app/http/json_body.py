@@ -11,10 +11,11 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Form
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from app.errors import InvalidInput, UnsupportedMediaType
 from app.http.query import Handler, unknown_name
+from app.http.schema import Schema
 
 MAX_TOKENS = 256  # no body here needs more than twenty
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
@@ -30,11 +31,11 @@ class InvalidJSON(InvalidInput):
 class JSONRequest(Request):
     """A request that parses JSON strictly. FastAPI asks it to if the Content-Type is JSON."""
 
-    is_parsed = False
+    parsed: Any
 
     async def json(self) -> Any:
-        self.is_parsed = True
-        return parse(await self.body())
+        self.parsed = parse(await self.body())
+        return self.parsed
 
 
 def parse_body(route: APIRoute, handle: Handler) -> Handler:
@@ -42,6 +43,10 @@ def parse_body(route: APIRoute, handle: Handler) -> Handler:
     if route.body_field is None or isinstance(route.body_field.field_info, Form):
         return handle
     body_type: Any = route.body_field.field_info.annotation
+    for parameter in route.dependant.body_params:
+        model = parameter.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel) and not issubclass(model, Schema):
+            raise TypeError(f"{model.__name__}: derive the models of request bodies from Schema, which refuses NUL")
 
     async def handle_json(request: Request) -> Response:
         request = JSONRequest(request.scope, request.receive)
@@ -49,7 +54,7 @@ def parse_body(route: APIRoute, handle: Handler) -> Handler:
         try:
             return await handle(request)
         except RequestValidationError as error:
-            if body and not request.is_parsed:
+            if body and not hasattr(request, "parsed"):
                 raise UnsupportedMediaType from error
             for fault in error.errors():
                 if fault["type"] == "extra_forbidden" and fault["loc"][0] == "body":

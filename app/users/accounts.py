@@ -67,9 +67,10 @@ class Accounts:
 
     async def delete(self, db: CallerDatabase) -> None:
         """Delete the caller's account. Its rows are deleted in the background. Raises StaleLogin, LastAdministrator."""
-        await db.write(service.delete_profile, self.now)
+        has_rows = await db.write(service.delete_profile, self.now)
         log_event("user_deleted")
-        self.services.deletions.wake()
+        if has_rows:
+            self.services.deletions.wake()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class Administration:
 
     async def delete(self, user_id: str) -> None:
         """Delete a user. The rows are deleted in the background. Raises UserNotFound, LastAdministrator."""
-        await self.db.write(service.delete_user, user_id, self.now)
+        has_rows = await self.db.write(service.delete_user, user_id, self.now)
         log_event("user_deleted", target_id=user_id)
-        self.services.deletions.wake()
+        if has_rows:
+            self.services.deletions.wake()

@@ -26,15 +26,15 @@ SELECT_ENDED_ACCOUNTS = select(User.id).where(User.deleted_at.is_not(None)).limi
 DELETE_ACCOUNT = delete(User).where(IS_ACCOUNT)
 
 
-def end_account(connection: Connection, user_id: str, now: datetime) -> None:
-    """End an account, and delete its first rows. `delete_ended` deletes the rest. Raises UserNotFound.
+def end_account(connection: Connection, user_id: str, now: datetime) -> bool:
+    """End an account, and delete its first rows. Return whether rows may be left for `delete_ended`.
 
-    The name is free from now on. The account gets one with a space, which nobody can register.
+    Raises UserNotFound. The name is free from now on. The account gets one with a space, which nobody can register.
     """
     values = {"user_id": user_id, "former": f"deleted {user_id}", "now": now}
     if not connection.execute(END_ACCOUNT, values).rowcount:
         raise UserNotFound
-    delete_rows(connection, user_id, ROWS_AT_ONCE)
+    return delete_rows(connection, user_id, ROWS_AT_ONCE) == ROWS_AT_ONCE
 
 
 def delete_rows(connection: Connection, user_id: str, limit: int) -> int:

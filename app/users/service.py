@@ -138,17 +138,17 @@ def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
     end_sessions_of(connection, user_id, "revoked", now)
 
 
-def delete_profile(connection: Connection, user: CurrentUser, now: datetime) -> None:
-    """Delete the caller's account. Raises LastAdministrator."""
+def delete_profile(connection: Connection, user: CurrentUser, now: datetime) -> bool:
+    """Delete the caller's account. Return whether rows may be left. Raises LastAdministrator."""
     if get_profile(connection, user)["is_admin"]:  # a lock on administrators could wait for one who waits for this user
         _keep_an_administrator(connection, user.user_id)
-    end_account(connection, user.user_id, now)
+    return end_account(connection, user.user_id, now)
 
 
-def delete_user(connection: Connection, user_id: str, now: datetime) -> None:
-    """Delete a user. Raises UserNotFound, LastAdministrator."""
+def delete_user(connection: Connection, user_id: str, now: datetime) -> bool:
+    """Delete a user. Return whether rows may be left. Raises UserNotFound, LastAdministrator."""
     _keep_an_administrator(connection, user_id)
-    end_account(connection, user_id, now)
+    return end_account(connection, user_id, now)
 
 
 def set_password(connection: Connection, user_id: str, new_hash: str, counters: Keys, now: datetime) -> None:

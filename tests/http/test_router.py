@@ -212,3 +212,15 @@ def test_a_mount_cannot_be_declared_on_the_app() -> None:
 
     with pytest.raises(TypeError, match="include_router"):
         add_routes(FastAPI(), mounting)
+
+
+def test_the_model_of_a_body_must_be_a_schema() -> None:
+    class Plain(BaseModel):
+        text: str
+
+    router = Router(prefix="/plain")
+
+    with pytest.raises(TypeError, match="Plain: derive the models of request bodies from Schema"):
+
+        @router.post("")
+        async def create_plain(body: Plain) -> None: ...
