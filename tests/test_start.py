@@ -38,6 +38,12 @@ def with_key_file(text: str, mode: int) -> dict[str, str]:
     return {"jwt_private_key_file": str(key_file(text, mode))}
 
 
+def with_lost_secret() -> dict[str, str]:
+    """Make the secret file a link that leads nowhere."""
+    Path("tasks.db.secret").symlink_to("nowhere")
+    return {}
+
+
 def with_kept_secret(text: str, mode: int) -> dict[str, str]:
     kept_secret(text, mode)
     return {}
@@ -55,6 +61,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, str]], str]] = {
     ),
     "open key file": (lambda: with_key_file(private(key("ES256")), 0o644), "is open to every user of this host"),
     "damaged key file": (lambda: with_key_file(private(key("ES256"))[:-40] + CANARY, 0o600), "must hold PEM keys"),
+    "lost kept secret": (with_lost_secret, "cannot be read or made: No such file or directory"),
     "open kept secret": (lambda: with_kept_secret(KEPT, 0o644), "is open to every user of this host"),
     "damaged kept secret": (lambda: with_kept_secret(CANARY, 0o600), "is damaged: it must have at least 32 bytes"),
     "bad database": (lambda: {"database_url": f"mysql://ada:{CANARY}@db.example/tasks"}, "DATABASE_URL: must be"),
@@ -64,6 +71,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, str]], str]] = {
 SHORT = {
     ("serve", "default secret"),
     ("serve", "open kept secret"),
+    ("serve", "lost kept secret"),
     ("uvicorn", "weak secret"),
     ("uvicorn", "open key file"),
 }

@@ -86,8 +86,11 @@ def plan_search(connection: AnyConnection, q: str, owner_id: str | None) -> Sear
     is_whole = UNSPACED.match(last) is not None
     if connection.dialect.name == "postgresql":
         lexemes = {"words": " & ".join([*(f"'{word}'" for word in others), f"'{last}'{'' if is_whole else ':*'}"])}
-        count = len(connection.execute(look_ups.ids, lexemes).all())
-        return SearchPlan(HAS_LEXEMES, lexemes, avoid_order_index=count < MAX_SORTED)
+        return SearchPlan(
+            HAS_LEXEMES,
+            lexemes,
+            avoid_order_index=len(connection.execute(look_ups.ids, lexemes).all()) < MAX_SORTED,
+        )
     listed = f'"_{owner_id or "public"}"'
     terms = [listed, *(f'"{word}"' for word in others)]
     values = {"values": json.dumps([*(f" {word} " for word in others), f" {last}{' ' if is_whole else ''}"])}

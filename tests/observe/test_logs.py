@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import subprocess
 from pathlib import Path
 
 import httpx2
@@ -15,7 +16,7 @@ from app.observe.logs import FORMATTERS, Line, configure_logging
 from tests.conftest import execute
 from tests.support.accounts import PASSWORD
 from tests.support.hostile import FORGED, FORGED_LOG_LINES
-from tests.support.processes import serving
+from tests.support.processes import command, free_port, wait_until_ready
 
 TIME = r"\d\d:\d\d:\d\d"
 FAILING = """CREATE TRIGGER failing BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'x
@@ -105,7 +106,13 @@ def test_a_process_writes_nothing_else(
     log = tmp_path / "stderr.log"
     execute(make_url(sqlite_url), FAILING)
 
-    with serving(*words, log=log, database_url=sqlite_url, log_format=log_format, log_requests=True) as url:
+    settings = {"database_url": sqlite_url, "log_format": log_format, "log_requests": True}
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    with (
+        log.open("w") as stderr,
+        command(*words, "--port", str(port), stdout=subprocess.DEVNULL, stderr=stderr, **settings) as process,
+    ):
+        wait_until_ready(url, process)
         ada = {"username": "ada", "password": PASSWORD}
         assert httpx2.post(f"{url}/users", json=ada, params={"access_token": "canary"}).status_code == 422
         assert httpx2.post(f"{url}/users", json=ada).status_code == 201
