@@ -13,9 +13,10 @@ from httpx2 import Response
 from app.config import Settings
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, Serve
-from tests.support.accounts import PASSWORD, create_task, log_in, refresh, sign_up
+from tests.support.accounts import create_task, log_in, refresh, sign_up
 from tests.support.key_pairs import key, private, written
 from tests.support.oauth_errors import assert_oauth_error
+from tests.support.operations import GOOD_BODIES
 from tests.support.processes import services
 from tests.support.raw import Connection
 
@@ -30,16 +31,6 @@ HSTS = "Strict-Transport-Security"
 ORIGIN = "https://app.example"
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 EXPOSED = {"Date", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"}
-GOOD_BODIES: dict[tuple[str, str], dict[str, Any]] = {
-    ("post", "/tasks"): {"json": {"title": "Water"}},
-    ("patch", "/tasks/{task_id}"): {"json": {"status": "done"}},
-    ("post", "/auth/token"): {"data": {"username": "ada", "password": PASSWORD}},
-    ("post", "/auth/revoke"): {"data": {"token": "unknown"}},
-    ("post", "/auth/introspect"): {"data": {"token": "unknown"}},
-    ("post", "/users"): {"json": {"username": "bob", "password": PASSWORD}},
-    ("patch", "/users/me"): {"json": {"email": None}},
-    ("put", "/users/me/password"): {"json": {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}},
-}
 NO_OPERATIONS: dict[str, tuple[int, str, str, dict[str, Any]]] = {
     "unknown path": (404, "GET", "/nowhere", {}),
     "unknown method": (405, "PUT", "/tasks/", {}),

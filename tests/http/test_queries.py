@@ -16,8 +16,9 @@ from app.http.router import SafeRoute
 from app.main import create_app
 from app.testing import assert_bearer_error
 from tests.conftest import CHEAP, MovableClock, Sql, on_one_database
-from tests.support.accounts import EVERY_SCOPE, PASSWORD, Login, create_task, log_in, register, sign_up
+from tests.support.accounts import EVERY_SCOPE, Login, create_task, log_in, register, sign_up
 from tests.support.oauth_errors import assert_oauth_error
+from tests.support.operations import GOOD_BODIES
 
 pytestmark = on_one_database
 
@@ -25,18 +26,6 @@ CANARY = "canary7Q"
 ID = "01890000-0000-7000-8000-000000000000"
 LENIENT = {"/health/live", "/health/ready"}
 FORMS = {"/auth/token", "/auth/revoke", "/auth/introspect"}
-BODIES: dict[tuple[str, str], dict[str, Any]] = {
-    ("post", "/tasks"): {"json": {"title": "Water"}},
-    ("patch", "/tasks/{task_id}"): {"json": {"status": "done"}},
-    ("post", "/auth/token"): {"data": {"username": "ada", "password": PASSWORD}},
-    ("post", "/auth/revoke"): {"data": {"token": "unknown"}},
-    ("post", "/auth/introspect"): {"data": {"token": "unknown"}},
-    ("post", "/users"): {"json": {"username": "bob", "password": PASSWORD}},
-    ("patch", "/users/me"): {"json": {"email": None}},
-    ("put", "/users/me/password"): {"json": {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}},
-    ("post", "/users/reset-password"): {"json": {"reset_token": "unknown", "new_password": PASSWORD[::-1]}},
-    ("patch", "/users/{user_id}"): {"json": {"is_active": False}},
-}
 
 
 @pytest.fixture
@@ -56,10 +45,10 @@ def test_the_table_has_a_body_for_each_operation_that_needs_one(client: TestClie
     missing = [
         (method, path)
         for method, path, operation in operations(client)
-        if operation.get("requestBody", {}).get("required") and (method, path) not in BODIES
+        if operation.get("requestBody", {}).get("required") and (method, path) not in GOOD_BODIES
     ]
 
-    assert not missing, f"tests/http/test_queries.py lacks {missing}: add a body that is good for each to BODIES"
+    assert not missing, f"tests/support/operations.py lacks {missing}: add a good body for each to GOOD_BODIES"
 
 
 def url_of(path: str) -> str:
@@ -73,7 +62,7 @@ def test_every_operation_refuses_unknown_parameters(
 
     for method, path, _ in operations(client):
         with subtests.test(f"{method} {path}"):
-            body = BODIES.get((method, path), {})
+            body = GOOD_BODIES.get((method, path), {})
             response = client.request(method, f"{url_of(path)}?{CANARY}={CANARY}", headers=ada.headers, **body)
 
             assert CANARY not in f"{response.text}{response.headers}"
@@ -94,7 +83,7 @@ def test_the_caller_is_told_who_may_ask_before_what_is_unknown(client: TestClien
     client.post("/auth/revoke", data={"token": reader.access_token})
 
     for method, path, operation in operations(client):
-        body = BODIES.get((method, path), {})
+        body = GOOD_BODIES.get((method, path), {})
         url = f"{url_of(path)}?{CANARY}=1"
         if operation["security"] and path not in FORMS:
             with subtests.test(f"{method} {path}"):

@@ -17,7 +17,6 @@ PART_END = re.compile(r"\n\s*\n|\n\s*(?=[-*#] |\d+\. )|\|")  # of a paragraph, a
 QUOTED = re.compile(r"``.+?``|`[^`]+`|\"[^\"\n]+\"|“[^”]+”")
 CODE_BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 DIRECTIVE = re.compile(r"(noqa|type: ignore|pragma: no cover)[\w:, \[\]-]*?(# |- |$)")
-HEADING = re.compile(r"^#+ .*$", re.MULTILINE)
 NO_COMMENT = re.compile(r"^[^#\n].*$|^# ", re.MULTILINE)
 
 
@@ -39,7 +38,8 @@ def texts(file: Path, *, with_literals: bool = False) -> Iterator[tuple[int, str
     texts, error details and descriptions.
     """
     if file.suffix != ".py":
-        yield 1, (HEADING if file.suffix == ".md" else NO_COMMENT).sub("", file.read_text())
+        text = file.read_text()
+        yield 1, text if file.suffix == ".md" else NO_COMMENT.sub("", text)
         return
     yield from _comments(file)
     for node in _nodes(ast.parse(file.read_text())):
