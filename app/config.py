@@ -4,12 +4,14 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
+from email.utils import formataddr, parseaddr
 from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -85,6 +87,35 @@ def _check_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _check_smtp_url(value: SecretStr) -> SecretStr:
+    """Raise ValueError. The message does not show the password in the URL."""
+    try:
+        parts = urlsplit(value.get_secret_value())
+        is_right = (
+            parts.scheme in {"smtp", "smtps"} and parts.hostname and parts.port != 0 and not parts.path.strip("/")
+        )
+        is_right = is_right and not parts.query and not parts.fragment and (not parts.username) == (not parts.password)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ValueError("must be smtp://USER:PASSWORD@HOST:PORT, or smtps:// for TLS from the start")
+    return value
+
+
+def _check_sender(value: str) -> str:
+    name, address = parseaddr(value)
+    local, _, domain = address.rpartition("@")
+    if not local or not domain or not value.isprintable() or formataddr((name, address)) != value.strip():
+        raise ValueError("must be an address: tasks@example.com, or Tasks <tasks@example.com>")
+    return value.strip()
+
+
+def _check_link(value: str) -> str:
+    if not re.fullmatch(rf"https?://{HOST_PATTERN}(:\d{{1,5}})?(/[!-~]*)?", value) or "#" in value:
+        raise ValueError("must be an http or https URL without #, where a token is added: https://example.com/reset")
+    return value
+
+
 def _import_function(value: object) -> object:
     try:
         function = resolve_name(value) if isinstance(value, str) else value
@@ -98,6 +129,7 @@ def _import_function(value: object) -> object:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 ImportedFunction = Annotated[Callable[..., Awaitable[None]], BeforeValidator(_import_function)]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
+Link = Annotated[str, AfterValidator(_check_link)]
 
 
 class LiteralEnvFile(DotEnvSettingsSource):
@@ -130,6 +162,7 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_check_public_url)] = "http://127.0.0.1:8000"
     access_token_ttl: int = Field(1800, ge=1, le=DAY)
     session_ttl: int = Field(30 * DAY, ge=1, le=3650 * DAY)
+    session_idle_ttl: int = Field(0, ge=0, le=3650 * DAY)
     refresh_grace: int = Field(10, ge=0, le=60)
     fresh_login: int = Field(300, ge=0, le=DAY)
     login_failures: int = Field(10, ge=1, le=1_000_000)
@@ -138,6 +171,11 @@ class Settings(BaseSettings):
     registration_limit: int = Field(60, ge=0, le=1_000_000)
     tasks_limit: int = Field(100_000, ge=0, le=1_000_000_000)
     reset_hook: ImportedFunction | None = None
+    smtp_url: Annotated[SecretStr, AfterValidator(_check_smtp_url)] | None = None
+    mail_from: Annotated[str, AfterValidator(_check_sender)] | None = None
+    mail_hook: ImportedFunction | None = None
+    reset_url: Link | None = None
+    verify_url: Link | None = None
     trusted_proxies: Annotated[CommaSeparated, AfterValidator(_check_networks)] = ()
     allowed_hosts: Annotated[CommaSeparated, AfterValidator(_check_hosts)] = ()
     cors_origins: Annotated[CommaSeparated, AfterValidator(_check_origins)] = ()
@@ -159,6 +197,14 @@ class Settings(BaseSettings):
     def _has_a_secret_where_none_can_be_kept(self) -> Self:
         if self.secret_key is None and self.database.drivername == "postgresql":
             raise ValueError("SECRET_KEY must be given with PostgreSQL, the same to every process")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_way_to_send_mail(self) -> Self:
+        if self.smtp_url and self.mail_hook:
+            raise ValueError("SMTP_URL and MAIL_HOOK cannot both be given: choose one")
+        if self.smtp_url and not self.mail_from:
+            raise ValueError("MAIL_FROM must be given with SMTP_URL: it is the sender of the mails")
         return self
 
 

@@ -63,7 +63,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if database.dialect == "sqlite":
             await bring_up_to_date(database, settings.database, BACKFILL)
         deletions = Background(partial(delete_ended, database), "rows of deleted accounts are left")
-        with open_services(settings, app.state.clock, database, deletions, app.state.password_cost) as services:
+        opening = open_services(settings, app.state.clock, database, deletions, app.state.password_cost)
+        async with opening as services:
             app.state.services = services
             usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}
             sampling = app.state.metrics.sampling(**usages) if settings.metrics else nullcontext()

@@ -14,15 +14,16 @@ ROOMS: dict[str, set[str]] = {
     "db": GROUND,
     "config": {"db", "errors"},
     "observe": {*GROUND, "config", "db"},
+    "mail": {"config"},
     "server": {*GROUND, "config", "observe"},
     "http": {*GROUND, "config", "db", "observe"},
     "pagination": {*GROUND, "config", "db", "http", "observe"},
     "health": {*GROUND, "db", "http"},
-    "auth": {*GROUND, "config", "db", "http", "observe", "pagination"},
+    "auth": {*GROUND, "config", "db", "http", "mail", "observe", "pagination"},
 }
 """The rooms that others build on, each with the rooms that it may import."""
 
-RESOURCE = {*GROUND, "config", "db", "http", "observe", "pagination", "auth"}
+RESOURCE = {*GROUND, "config", "db", "http", "mail", "observe", "pagination", "auth"}
 """The rooms that any other room may import: users, tasks, and those to come. They do not import each other."""
 
 TOP = {"__init__", "__main__", "cli", "main", "testing"}
@@ -34,10 +35,10 @@ LAYERS = [
     {"accounts"},
     {"access", "forms", "login_service", "recovery", "services"},
     {"changes", "logins", "refresh"},
-    {"service", "sessions"},
+    {"account_events", "service", "sessions"},
     {"callers", "deletion", "plans", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
-    {"counters", "hashing_queue", "local_throttle"},
+    {"counters", "hashing_queue", "local_throttle", "one_time_codes", "personal_tokens"},
     {"models", "networks", "triggers", "words"},
     {"claims", "scopes"},
     {"schemas"},
@@ -59,6 +60,8 @@ ONLY_IMPORTERS = {
     "httpx2": {"testing.py"},
     "jose": {"auth/tokens.py"},
     "passlib": {"auth/passwords.py"},
+    "aiosmtplib": {"mail/smtp.py"},
+    "pyotp": {"auth/one_time_codes.py"},
     "prometheus_client": {"observe/metrics.py"},
     "pytest": {"testing.py", "db/testing.py"},
     "zxcvbn": {"auth/passwords.py"},

@@ -12,7 +12,7 @@ from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
 from app.auth.login_service import LoginService
-from app.auth.logins import LoginOrigin
+from app.auth.networks import LoginOrigin
 from app.auth.schemas import SCOPES
 from app.auth.services import Services
 from app.auth.tokens import BadToken, ExpiredToken

@@ -14,8 +14,9 @@ from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims, RefreshClaims
 from app.auth.errors import ClockBehind, InvalidCredentials, InvalidGrant, InvalidScope, TokenReused, WrongPassword
-from app.auth.logins import LoginOrigin, find_account, start_session
+from app.auth.logins import find_account, start_session
 from app.auth.models import normalize_username
+from app.auth.networks import LoginOrigin
 from app.auth.passwords import Verdict
 from app.auth.refresh import refresh_session
 from app.auth.schemas import Introspection, TokenResponse

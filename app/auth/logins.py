@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from app.auth.models import HAS_LOGIN_NAME, LoginSession, User, normalize_username
-from app.auth.networks import network_of
+from app.auth.networks import LoginOrigin
 from app.auth.sessions import IS_LIVE_OF_USER, TOKEN_COLUMNS, end_where
 from app.auth.throttle import Attempt, clear
 from app.db.database import AnyRow
@@ -37,17 +37,6 @@ SELECT_OLDEST_SESSIONS = (
     .order_by(LoginSession.id)
     .limit(MAX_SESSIONS - 1 + ENDED_AT_ONCE)
 )
-
-
-class LoginOrigin(NamedTuple):
-    """The client of a login, as its owner sees it in the list of sessions."""
-
-    user_agent: str
-    ip: str
-
-    @property
-    def network(self) -> str:
-        return network_of(self.ip)
 
 
 def find_account(connection: Connection, username: str) -> AnyRow | None:

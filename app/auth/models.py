@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, bindparam, false, func, true
+from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.types import Base, Id, PrimaryKey, Text
@@ -20,12 +20,24 @@ class User(Base):
     reset_id: Mapped[str | None] = mapped_column(
         String(64), doc="The `jti` of the latest reset token, until it is used."
     )
+    email_verified: Mapped[bool] = mapped_column(server_default=false(), doc="A mail to this address has come back.")
+    totp_secret: Mapped[str | None] = mapped_column(String(255), doc="The sealed secret of the second factor.")
+    totp_step: Mapped[int | None] = mapped_column(
+        BigInteger, doc="The time step of the latest code. The second factor is on if there is one."
+    )
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None] = mapped_column(doc="The account is gone, and its rows are being deleted.")
 
 
 Index("uq_users_username", func.lower(User.username), unique=True)
+Index(
+    "uq_users_verified_email",
+    func.lower(User.email),
+    unique=True,
+    sqlite_where=User.email_verified,
+    postgresql_where=User.email_verified,
+)
 Index("ix_users_administrators", User.id, sqlite_where=User.is_admin, postgresql_where=User.is_admin)
 IS_DELETED = User.deleted_at.is_not(None)
 Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_DELETED)
@@ -42,8 +54,17 @@ def normalize_username(username: str) -> str:
     return username.lower() if username.isascii() else username
 
 
+class RecoveryCode(Base):
+    """A code that works once in place of a one-time code."""
+
+    __tablename__ = "recovery_codes"
+
+    user_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"), primary_key=True)
+    code_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
 class LoginSession(Base):
-    """One login. It stays one row, however often it is refreshed. No token is stored."""
+    """One login, which stays one row however often it is refreshed, or one personal token. No token is stored."""
 
     __tablename__ = "sessions"
 
@@ -63,6 +84,9 @@ class LoginSession(Base):
     user_agent: Mapped[str] = mapped_column(Text(255))
     ip: Mapped[str] = mapped_column(Text(45))
     network: Mapped[str | None] = mapped_column(Text(45), doc="The network of `ip`. Older rows have none.")
+    kind: Mapped[str] = mapped_column(Text(16), server_default="login", doc="`login` or `personal`.")
+    name: Mapped[str | None] = mapped_column(Text(100), doc="The name of a personal token.")
+    token_hash: Mapped[str | None] = mapped_column(String(64), doc="The SHA-256 of a personal token.")
 
     __table_args__ = (Index(None, "user_id", "id"),)
 
@@ -76,6 +100,27 @@ Index("ix_sessions_networks", LoginSession.user_id, NETWORK, END)
 Index(
     "ix_sessions_live", LoginSession.user_id, LoginSession.id, sqlite_where=IS_NOT_ENDED, postgresql_where=IS_NOT_ENDED
 )
+HAS_TOKEN = LoginSession.token_hash.is_not(None)
+Index(
+    "uq_sessions_token_hash", LoginSession.token_hash, unique=True, sqlite_where=HAS_TOKEN, postgresql_where=HAS_TOKEN
+)
+
+
+class AccountEvent(Base):
+    """Something that concerns the security of an account, for its owner to read."""
+
+    __tablename__ = "account_events"
+
+    id: Mapped[PrimaryKey]
+    user_id: Mapped[str] = mapped_column(Id, ForeignKey(User.id, ondelete="CASCADE"))
+    event: Mapped[str] = mapped_column(Text(32))
+    at: Mapped[datetime]
+    session_id: Mapped[str | None] = mapped_column(Id)
+    reason: Mapped[str | None] = mapped_column(Text(255))
+    ip: Mapped[str | None] = mapped_column(Text(45))
+    user_agent: Mapped[str | None] = mapped_column(Text(255))
+
+    __table_args__ = (Index(None, "user_id", "id"),)
 
 
 class Throttle(Base):

@@ -1,12 +1,23 @@
-"""The network of a client: its IPv4 address, or the /64 of its IPv6 address. A customer usually has a whole /64."""
+"""The client of a request, and its network: its IPv4 address, or the /64 of its IPv6 address, which is one customer's."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 # Addresses of these networks end in the IPv4 address that they stand for: NAT64 (RFC 6052 §2.1), SIIT (RFC 2765 §2.1).
 TRANSLATED: Final = IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96")
 TRANSLATED_HERE: Final = IPv6Network("64:ff9b:1::/48")
 """NAT64 for local use (RFC 8215)."""
+
+
+class LoginOrigin(NamedTuple):
+    """The client of a request, as the owner of the account sees it in lists."""
+
+    user_agent: str
+    ip: str
+
+    @property
+    def network(self) -> str:
+        return network_of(self.ip)
 
 
 def network_of(ip: str) -> str:

@@ -1,7 +1,7 @@
 """The objects that all requests of a running service share."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
 from app.auth.keys import load_tokens, signing_secrets
@@ -13,6 +13,8 @@ from app.clock import Clock
 from app.config import Settings
 from app.db.background import Background
 from app.db.database import Database
+from app.mail.outbox import Outbox
+from app.mail.smtp import open_outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,17 @@ class Services:
     uses: Uses
     deletions: Background
     """Deletes the rows of accounts that have ended."""
+    mail: Outbox | None
+    """None if neither SMTP_URL nor MAIL_HOOK is set."""
 
 
-@contextmanager
-def open_services(
+@asynccontextmanager
+async def open_services(
     settings: Settings, clock: Clock, database: Database, deletions: Background, cost: Cost
-) -> Iterator[Services]:
-    """Load the keys, and start the threads that hash passwords. Raises BadSettings."""
+) -> AsyncIterator[Services]:
+    """Load the keys, start the threads that hash passwords, and send mail. Raises BadSettings."""
     tokens, limiter = load_tokens(settings), Limiter(settings, signing_secrets(settings)[0])
-    with closing(Passwords(cost)) as passwords:
-        yield Services(settings, clock, database, tokens, passwords, limiter, Uses(settings.refresh_grace), deletions)
+    uses = Uses(settings.refresh_grace)
+    async with open_outbox(settings) as mail:
+        with closing(Passwords(cost)) as passwords:
+            yield Services(settings, clock, database, tokens, passwords, limiter, uses, deletions, mail)

@@ -47,7 +47,7 @@ def with_administration(f: Callable[[Administration], Awaitable[None]]) -> None:
             )
         request_context.set(RequestContext(request_id="command line"))
         deletions = Background(partial(delete_ended, database), "")
-        with open_services(settings, utc_now, database, deletions, Cost()) as services:
+        async with open_services(settings, utc_now, database, deletions, Cost()) as services:
             await f(Administration(services, database, utc_now()))
 
     with_database(settings, run)

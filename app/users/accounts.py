@@ -7,7 +7,7 @@ from sqlalchemy import RowMapping
 
 from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.login_service import LoginService
-from app.auth.logins import LoginOrigin
+from app.auth.networks import LoginOrigin
 from app.auth.services import Services
 from app.auth.sessions import end_own_session
 from app.db.database import Database

@@ -1,0 +1,61 @@
+"""Each account's own record: what concerns its security, for its owner to read.
+
+An event is one row, inserted in the transaction that does the thing. Rare things only: a refresh is no event.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from app.auth.callers import CurrentUser
+from app.auth.models import AccountEvent, User
+from app.auth.networks import LoginOrigin
+from app.db.types import Id, new_id
+from app.observe.events import Event
+from app.pagination.order import SortOrder
+from app.pagination.page import Page, PageQuery
+
+KEPT_FOR: Final = timedelta(days=90)
+COLUMNS = ("id", "user_id", "event", "at", "session_id", "reason", "ip", "user_agent")
+
+# Without an account, as after a login with an unknown name, it inserts nothing, at about the same cost.
+INSERT_EVENT = insert(AccountEvent).from_select(
+    COLUMNS,
+    select(
+        *(bindparam(name, type_=AccountEvent.__table__.c[name].type) for name in COLUMNS),
+    ).where(select(User.id).where(User.id == bindparam("user_id", type_=Id)).exists()),
+)
+SELECT_OWN_EVENTS = select(*(AccountEvent.__table__.c[name] for name in COLUMNS if name != "user_id")).where(
+    AccountEvent.user_id == bindparam("user_id"), AccountEvent.id > bindparam("after_id", type_=Id)
+)
+SELECT_OLD_IDS = select(AccountEvent.id).where(AccountEvent.id < bindparam("before_id", type_=Id))
+LATEST_FIRST = SortOrder(AccountEvent.id, descending=True)
+
+
+def record(
+    connection: Connection,
+    user_id: str,
+    event: Event,
+    now: datetime,
+    origin: LoginOrigin | None = None,
+    session_id: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Add an event to the record of an account. `origin` is the client, if it is the owner's or may be."""
+    ip, user_agent = (origin.ip, origin.user_agent) if origin else (None, None)
+    values = {"id": new_id(now), "user_id": user_id, "event": event, "at": now, "session_id": session_id}
+    connection.execute(INSERT_EVENT, {**values, "reason": reason, "ip": ip, "user_agent": user_agent})
+
+
+def list_events(connection: Connection, user: CurrentUser, query: PageQuery, now: datetime) -> Page:
+    """Read a page of the caller's record of the last 90 days, the latest event first."""
+    values = {"user_id": user.user_id, "after_id": new_id(now - KEPT_FOR)}
+    return LATEST_FIRST.page(connection, SELECT_OWN_EVENTS, query, "events", values)
+
+
+def purge_events(connection: Connection, now: datetime, limit: int) -> int:
+    """Delete at most `limit` events that are older than the record reaches. Return how many."""
+    old = SELECT_OLD_IDS.order_by(AccountEvent.id).limit(limit)
+    statement = delete(AccountEvent).where(AccountEvent.id.in_(old))
+    return connection.execute(statement, {"before_id": new_id(now - KEPT_FOR)}).rowcount
