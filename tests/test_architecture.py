@@ -33,7 +33,9 @@ LAYERS = [
     {"router"},
     {"dependencies"},
     {"accounts"},
-    {"access", "forms", "login_service", "recovery", "services"},
+    {"access", "forms", "login_service", "recovery"},
+    {"notices"},
+    {"services"},
     {"changes", "logins", "refresh"},
     {"account_events", "service", "sessions"},
     {"callers", "deletion", "plans", "quota", "search"},
@@ -54,7 +56,7 @@ WITHOUT_HTTP = {
     "services",
     "claims",
     "search",
-    *set.union(*LAYERS[4:-2]),
+    *set.union(*LAYERS[6:-2]),
 }
 ONLY_IMPORTERS = {
     "httpx2": {"testing.py"},

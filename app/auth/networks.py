@@ -1,4 +1,4 @@
-"""The client of a request, and its network: its IPv4 address, or the /64 of its IPv6 address, which is one customer's."""
+"""The client of a request. Its network is its IPv4 address, or the /64 of its IPv6 address: one customer has it all."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
