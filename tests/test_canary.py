@@ -119,6 +119,9 @@ class Visitor:
             self.token_answers += content
             _, claims, signature = response.json()["reset_token"].split(".")
             self.tokens |= {"reset token: claims": claims.encode(), "reset token: signature": signature.encode()}
+        elif request.url.path == "/auth/tokens" and response.status_code == 201:
+            self.token_answers += content
+            self.tokens["personal token"] = response.json()["token"].encode()
         elif request.url.path == "/auth/token" and response.status_code == 200:
             self.token_answers += content
             for kind in "access", "refresh":
@@ -235,6 +238,13 @@ def use(visitor: Visitor) -> None:
         ask("POST", "/auth/introspect", data={"token": token}, headers=mine)
     for token in first["access_token"], visitor.log_in()["refresh_token"], FORGED:
         ask("POST", "/auth/revoke", data={"token": token})
+
+    personal = ask("POST", "/auth/tokens", json={"name": "Backup"}, headers=mine).json()
+    for token in personal["token"], f"{personal['token'][:-1]}-":
+        ask("GET", "/tasks/mine", headers=bearer(token))
+        ask("POST", "/auth/introspect", data={"token": token}, headers=mine)
+    ask("GET", "/auth/tokens", headers=mine)
+    ask("DELETE", f"/auth/tokens/{personal['id']}", headers=mine)
 
     task = ask("POST", "/tasks/", json={"title": "Water"}, headers=mine | {"Idempotency-Key": "one"}).json()
     for path in "/tasks/", "/tasks/mine", "/tasks/public", f"/tasks/{task['id']}", "/auth/sessions", "/users/me":

@@ -17,6 +17,7 @@ from app.auth.claims import AccessClaims
 from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
 from app.auth.models import LoginSession, User
 from app.auth.scopes import allowed_scopes
+from app.clock import EPOCH
 from app.db.database import AnyRow, AnySelect
 
 Statement = TypeVar("Statement", AnySelect, Update, Delete)
@@ -94,7 +95,7 @@ class LiveConnection:
 
 SELECT_CURRENT_USER = (
     select(User.id, User.username, User.is_active, User.is_admin, LoginSession.ended_at, LoginSession.end_reason)
-    .add_columns(LoginSession.created_at, LoginSession.expires_at)
+    .add_columns(LoginSession.created_at, LoginSession.expires_at, LoginSession.kind)
     .join(User)
     .where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
@@ -140,7 +141,8 @@ def read_current_user(
     scopes = claims.scopes & allowed_scopes(is_admin=row.is_admin)
     if not scopes.issuperset(required):
         raise InsufficientScope(" ".join(required))
-    return CurrentUser(row.id, row.username, claims.sid, scopes, row.created_at)
+    logged_in_at = row.created_at if row.kind == "login" else EPOCH  # nobody has logged in for a personal token
+    return CurrentUser(row.id, row.username, claims.sid, scopes, logged_in_at)
 
 
 def require_fresh_login(user: CurrentUser, max_age: int, now: datetime) -> None:

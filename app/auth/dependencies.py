@@ -15,6 +15,7 @@ from app.auth.login_service import LoginService
 from app.auth.networks import LoginOrigin
 from app.auth.schemas import SCOPES
 from app.auth.services import Services
+from app.auth.token_format import PREFIX
 from app.auth.tokens import BadToken, ExpiredToken
 from app.clock import Now
 from app.config import Settings
@@ -58,12 +59,16 @@ OptionalBearerToken = Annotated[str | None, Depends(Bearer(auto_error=False))]
 async def get_caller_database(request: Request, scopes: SecurityScopes, token: BearerToken, now: Now) -> CallerDatabase:
     services = await get_services(request)  # called here: as a dependency it would cost more
     try:
-        claims = services.tokens.verify(AccessClaims, token, now)
+        if token.startswith(PREFIX):
+            claims = await services.personal_tokens.verify(services.database, token, now)
+            await services.personal_tokens.note_use(services.database, claims, now)
+        else:
+            claims = services.tokens.verify(AccessClaims, token, now)
+            await services.uses.note(services.database, claims)
     except ExpiredToken as error:
         raise InvalidToken("The access token has expired") from error
     except BadToken as error:
         raise InvalidToken from error
-    await services.uses.note(services.database, claims)
     bind_caller(claims.sub, claims.sid)
     caller_db = CallerDatabase(services.database, claims, scopes.scopes, now)
     request.state.check_caller = caller_db.current_user

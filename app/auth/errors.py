@@ -18,6 +18,8 @@ AppError
 ├── WeakPassword              422
 ├── WrongPassword             403
 ├── SessionNotFound           404
+├── TokenNotFound             404
+├── TooManyTokens             409
 ├── TooManyAttempts           429
 ├── HashingQueueFull          503
 └── ClockBehind               503
@@ -28,7 +30,7 @@ from datetime import datetime
 from math import ceil
 
 from app import SLUG
-from app.errors import AppError, Forbidden, InvalidInput, NotFound, TooManyRequests, Unavailable
+from app.errors import AppError, Conflict, Forbidden, InvalidInput, NotFound, TooManyRequests, Unavailable
 
 SESSION_EXPIRED = "The session has expired"
 SESSION_OVER = "The session is over"
@@ -164,6 +166,16 @@ class WrongPassword(Forbidden):
 class SessionNotFound(NotFound):
     detail = "Session not found"
     code = "session_not_found"
+
+
+class TokenNotFound(NotFound):
+    detail = "Personal token not found"
+    code = "token_not_found"
+
+
+class TooManyTokens(Conflict):
+    detail = "The account has 100 personal tokens: delete one first"
+    code = "too_many_tokens"
 
 
 class TooManyAttempts(TooManyRequests):

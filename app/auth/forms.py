@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.auth.errors import FieldRequired, InvalidRequest, InvalidScope
-from app.auth.schemas import SCOPES
+from app.auth.schemas import SCOPE_WORDS, SCOPES
 from app.http.fields import StorableText
 
 MAX_FIELDS: Final = 16
@@ -28,7 +28,6 @@ TOO_MUCH: Final = "The form must have a few short text fields only"
 
 # The models are for the OpenAPI document only. `read_form` has errors of its own.
 Secret = Annotated[StorableText, Field(json_schema_extra={"format": "password"})]
-SCOPE_WORD: Final = f"({'|'.join(SCOPES)})"
 
 
 class TokenFields(BaseModel):
@@ -43,7 +42,7 @@ class TokenFields(BaseModel):
     scope: str = Field(
         "",
         description="Scopes with single spaces between them. An empty one asks for everything.",
-        pattern=f"^({SCOPE_WORD}( {SCOPE_WORD})*)?$",
+        pattern=f"^({SCOPE_WORDS})?$",
     )
     client_id: StorableText = ""
     client_secret: Secret = ""
@@ -52,7 +51,7 @@ class TokenFields(BaseModel):
 class TokenField(BaseModel):
     """The token to revoke or to introspect."""
 
-    token: Annotated[StorableText, Field(min_length=1, description="An access or refresh token.")]
+    token: Annotated[StorableText, Field(min_length=1, description="An access, refresh or personal token.")]
     token_type_hint: Annotated[StorableText, Field(description="Not needed: the token itself says its type.")] = ""
 
 

@@ -12,18 +12,21 @@ from sqlalchemy import Connection
 
 from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
-from app.auth.claims import AccessClaims, RefreshClaims
+from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
 from app.auth.errors import ClockBehind, InvalidCredentials, InvalidGrant, InvalidScope, TokenReused, WrongPassword
 from app.auth.logins import find_account, start_session
 from app.auth.models import normalize_username
 from app.auth.networks import LoginOrigin
+from app.auth.notices import notify
 from app.auth.passwords import Verdict
+from app.auth.personal_tokens import create_token, end_token
 from app.auth.refresh import refresh_session
-from app.auth.schemas import Introspection, TokenResponse
+from app.auth.schemas import Introspection, PersonalTokenCreated, TokenCreate, TokenResponse
 from app.auth.scopes import allowed_scopes, grant_scope
 from app.auth.services import Services
 from app.auth.sessions import INACTIVE, end_other_sessions, end_own_session, end_session, introspect
 from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
+from app.auth.token_format import PREFIX, new_token
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
@@ -117,14 +120,14 @@ class LoginService:
     async def revoke(self, token: str) -> None:
         """End the session of a token, whatever its age. An unknown token is no error (RFC 7009 §2.2)."""
         with suppress(BadToken):
-            claims = self.services.tokens.verify_session_token(token)
+            claims = await self._claims(token)
             if await self._db.write(end_session, claims, "revoked", self.now):
                 log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
 
     async def introspect(self, db: CallerDatabase, token: str) -> Introspection:
         """Say what a token is good for. Its generation counts as used, because somebody has the token."""
         try:
-            claims = self.services.tokens.verify_session_token(token, self.now)
+            claims = await self._claims(token, self.now)
         except BadToken:
             await db.current_user()
             return INACTIVE
@@ -142,6 +145,25 @@ class LoginService:
         """End every session of the caller but the one of the request."""
         await db.write(end_other_sessions, "revoked", self.now)
         log_event("session_revoked", reason="all but this one")
+
+    async def create_token(self, db: CallerDatabase, fields: TokenCreate) -> PersonalTokenCreated:
+        """Make a personal token. Raises InsufficientScope, TooManyTokens."""
+        token = new_token()
+        row = await db.write(create_token, fields, token, self.origin, self.now)
+        log_event("token_created", reason=row["scope"])
+        notify(self.services, db.claims.sub, "token_created")
+        return PersonalTokenCreated(**row, token=token)
+
+    async def end_token(self, db: CallerDatabase, token_id: str) -> None:
+        """End one of the caller's personal tokens. Raises TokenNotFound."""
+        await db.write(lambda connection, user: end_token(connection, user.user_id, token_id, self.now))
+        log_event("token_revoked")
+
+    async def _claims(self, token: str, now: datetime | None = None) -> SessionClaims:
+        """Verify a token of any kind that has a session. Raises BadToken."""
+        if token.startswith(PREFIX):
+            return await self.services.personal_tokens.verify(self._db, token, now)
+        return self.services.tokens.verify_session_token(token, now)
 
     @asynccontextmanager
     async def _reserved(

@@ -6,9 +6,21 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
 from app.auth import errors
-from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb
+from app.auth.dependencies import AccountDb, AppLoginService, AppServices, CallerDb, FreshAccountDb
 from app.auth.forms import FormFields, FormToken, TokenField, TokenFields, TokenForm, form_of
-from app.auth.schemas import SCOPES, Introspection, KeySet, Metadata, Revocation, SessionPage, TokenResponse
+from app.auth.personal_tokens import list_tokens
+from app.auth.schemas import (
+    SCOPES,
+    Introspection,
+    KeySet,
+    Metadata,
+    PersonalTokenCreated,
+    PersonalTokenPage,
+    Revocation,
+    SessionPage,
+    TokenCreate,
+    TokenResponse,
+)
 from app.auth.sessions import list_sessions
 from app.clock import Now
 from app.http.error_responses import NO_STORE
@@ -25,6 +37,7 @@ GRANT_ERRORS = (
     *(errors.InvalidScope, errors.UnsupportedGrantType, errors.InvalidGrant, errors.TokenReused),
     *(errors.InvalidCredentials, errors.TooManyAttempts, errors.HashingQueueFull, errors.ClockBehind),
 )
+TOKEN_ERRORS = describe(errors.StaleLogin, errors.TooManyTokens)
 
 oauth_router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute, responses=describe(*FORM_ERRORS))
 router = Router(prefix="/auth", tags=["auth"], route_class=PlannedRoute)
@@ -88,6 +101,34 @@ async def delete_session(session_id: PathId, db: AccountDb, logins: AppLoginServ
 async def delete_other_sessions(db: AccountDb, logins: AppLoginService) -> None:
     """End all of your sessions but this one."""
     await logins.end_other_sessions(db)
+
+
+@router.post("/tokens", status_code=201, responses=TOKEN_ERRORS)
+async def create_personal_token(
+    fields: TokenCreate, db: FreshAccountDb, logins: AppLoginService, response: Response
+) -> PersonalTokenCreated:
+    """Make a personal token, for a script. It goes where an access token goes. This needs a fresh login (RFC 9470).
+
+    The answer is the only place that shows the token. It has no refresh token, and works until it expires or you
+    delete it. A personal token cannot make another one.
+    """
+    response.headers.update(NO_STORE)
+    return await logins.create_token(db, fields)
+
+
+@router.get("/tokens", response_model=PersonalTokenPage, responses=PAGE)
+async def list_personal_tokens(
+    db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
+) -> Response:
+    """List your live personal tokens, the latest first."""
+    page = await db.read(lambda connection, user: list_tokens(connection, user.user_id, query, now))
+    return page.response(request, query)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, responses=describe(errors.TokenNotFound))
+async def delete_personal_token(token_id: PathId, db: AccountDb, logins: AppLoginService) -> None:
+    """Delete one of your personal tokens. It stops working at once."""
+    await logins.end_token(db, token_id)
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)

@@ -5,6 +5,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
+from app.config import DAY
+from app.http.fields import VisibleText
+from app.http.schema import Schema
 from app.pagination.page import PageOf
 
 SCOPES: Final = {
@@ -13,6 +16,9 @@ SCOPES: Final = {
     "account": "Your profile, password and sessions.",
     "admin": "Administer users; for administrators only.",
 }
+
+SCOPE_WORD: Final = f"({'|'.join(SCOPES)})"
+SCOPE_WORDS: Final = f"{SCOPE_WORD}( {SCOPE_WORD})*"
 
 
 class TokenResponse(BaseModel):
@@ -36,6 +42,35 @@ class SessionRead(BaseModel):
 
 
 class SessionPage(PageOf[SessionRead]):
+    pass
+
+
+class TokenCreate(Schema):
+    """A personal token to be made."""
+
+    name: VisibleText = Field(max_length=100, examples=["Backup script"])
+    scope: str = Field(
+        "tasks:read tasks:write",
+        description="Scopes with single spaces between them. Your own token must have them.",
+        pattern=f"^{SCOPE_WORDS}$",
+    )
+    expires_in: int = Field(90 * DAY, ge=1, le=366 * DAY, strict=True, description="Seconds until it expires.")
+
+
+class PersonalTokenRead(BaseModel):
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    name: str
+    scope: str
+    created_at: datetime
+    last_used_at: datetime | None = Field(description="The day of the latest use.")
+    expires_at: datetime
+
+
+class PersonalTokenCreated(PersonalTokenRead):
+    token: str = Field(description="Shown only here. The service keeps no copy.")
+
+
+class PersonalTokenPage(PageOf[PersonalTokenRead]):
     pass
 
 

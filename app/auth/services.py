@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.auth.keys import load_tokens, signing_secrets
 from app.auth.passwords import Cost, Passwords
+from app.auth.personal_tokens import PersonalTokens
 from app.auth.refresh import Uses
 from app.auth.throttle import Limiter
 from app.auth.tokens import Tokens
@@ -31,6 +32,7 @@ class Services:
     passwords: Passwords
     limiter: Limiter
     uses: Uses
+    personal_tokens: PersonalTokens
     deletions: Background
     """Deletes the rows of accounts that have ended."""
     mail: Outbox | None
@@ -43,7 +45,7 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Load the keys, start the threads that hash passwords, and send mail. Raises BadSettings."""
     tokens, limiter = load_tokens(settings), Limiter(settings, signing_secrets(settings)[0])
-    uses = Uses(settings.refresh_grace)
+    uses, personal = Uses(settings.refresh_grace), PersonalTokens(tokens.issuer)
     async with open_outbox(settings) as mail:
         with closing(Passwords(cost)) as passwords:
-            yield Services(settings, clock, database, tokens, passwords, limiter, uses, deletions, mail)
+            yield Services(settings, clock, database, tokens, passwords, limiter, uses, personal, deletions, mail)

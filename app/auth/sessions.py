@@ -26,8 +26,10 @@ SELECT_SESSION = (
     .join(User)
     .where(*IS_OF_OWNER, User.is_active)
 )
+IS_LOGIN = LoginSession.kind == "login"  # a personal token is a session too
 IS_LIVE_OF_USER = (
     LoginSession.user_id == bindparam("user_id"),
+    IS_LOGIN,
     LoginSession.ended_at.is_(None),
     LoginSession.expires_at > bindparam("now"),
 )
@@ -82,7 +84,7 @@ def end_session(connection: Connection, claims: SessionClaims, reason: str, now:
 
 def end_own_session(connection: Connection, user_id: str, session_id: str, now: datetime) -> None:
     """Raises SessionNotFound: the user has no live session of that id."""
-    own = [LoginSession.id == session_id, LoginSession.user_id == user_id, LoginSession.expires_at > now]
+    own = [LoginSession.id == session_id, LoginSession.user_id == user_id, IS_LOGIN, LoginSession.expires_at > now]
     if not end_where(connection, own, "revoked", now):
         raise SessionNotFound
 
@@ -98,7 +100,8 @@ def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: 
 
 
 def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, now: datetime) -> None:
-    end_where(connection, [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id], reason, now)
+    others = [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id, IS_LOGIN]
+    end_where(connection, others, reason, now)
 
 
 def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:

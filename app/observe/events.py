@@ -21,6 +21,8 @@ Event = Literal[
     "refresh_refused",
     "token_reused",
     "session_revoked",
+    "token_created",
+    "token_revoked",
     "password_changed",
     "password_change_failed",
     "password_reset",

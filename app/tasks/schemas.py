@@ -1,42 +1,18 @@
 """The requests and answers of the endpoints of tasks."""
 
 import operator
-import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from app.http.fields import StorableText
+from app.http.fields import StorableText, VisibleText
 from app.http.schema import Schema
 from app.http.times import Time
 from app.pagination.page import PageOf, PageQuery
 
-# White space, control and format characters, fillers, variation selectors, and the empty braille pattern. The OpenAPI
-# document does without those beyond the BMP: a JSON schema cannot spell them as Python does.
-INVISIBLE: Final = (
-    r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
-    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-)
-BEYOND: Final = (
-    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-VISIBLE: Final = re.compile(f"[^{INVISIBLE}{BEYOND}]")
-HAS_VISIBLE: Final = {"pattern": rf"^[^\x00]*[^{INVISIBLE}][^\x00]*$"}
-
-
-def _has_something_visible(value: str) -> str:
-    if not VISIBLE.search(value):
-        raise ValueError("must have a visible character")
-    return value
-
-
-Title = Annotated[
-    StorableText,
-    Field(min_length=1, max_length=200, examples=["Water the plants"], json_schema_extra=HAS_VISIBLE),
-    AfterValidator(_has_something_visible),
-]
+Title = Annotated[VisibleText, Field(max_length=200, examples=["Water the plants"])]
 Description = Annotated[StorableText, Field(max_length=10_000, examples=["Twice a week in summer."])]
 TaskStatus = TypeAliasType("TaskStatus", Literal["todo", "doing", "done"])
 IsPublic = Annotated[bool, Field(strict=True, description="Whether everyone may read it.")]

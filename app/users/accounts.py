@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import RowMapping
 
+from app.auth import personal_tokens
 from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.login_service import LoginService
 from app.auth.networks import LoginOrigin
@@ -124,6 +125,16 @@ class Administration:
         """End one session of a user. Raises SessionNotFound."""
         await self.db.write(end_own_session, user_id, session_id, self.now)
         log_event("session_revoked", target_id=user_id, session_id=session_id)
+
+    async def end_token(self, user_id: str, token_id: str) -> None:
+        """End one personal token of a user. Raises TokenNotFound."""
+        await self.db.write(personal_tokens.end_token, user_id, token_id, self.now)
+        log_event("token_revoked", target_id=user_id)
+
+    async def end_tokens(self, user_id: str) -> None:
+        """End every personal token of a user."""
+        await self.db.write(personal_tokens.end_tokens, user_id, self.now)
+        log_event("token_revoked", target_id=user_id, reason="all of them")
 
     async def end_sessions(self, user_id: str) -> None:
         """End every session of a user. Raises UserNotFound."""

@@ -244,6 +244,27 @@ def test_sessions_are_listed_and_ended_one_by_one_or_all(client: TestClient, app
     assert is_live(client, others)
 
 
+def test_tokens_are_listed_and_ended_one_by_one_or_all(client: TestClient, app: Run, clock: MovableClock) -> None:
+    login = sign_up(client)
+    for name in "Backup", "Report", "Import":
+        client.post("/auth/tokens", json={"name": name}, headers=login.headers)
+        clock.move(seconds=1)
+
+    lines = app("tokens", "list", "ada").stdout.splitlines()
+
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        f"2026-11-23  2027-02-21  never       tasks:read tasks:write  {name}" for name in ("Import", "Report", "Backup")
+    ]
+    ids = [line.split()[0] for line in lines]
+    assert app("tokens", "revoke", "ada", "--token", ids[0]).stdout == "Ended a token of ada.\n"
+    assert [json.loads(line)["id"] for line in app("tokens", "list", "ada", "--json").stdout.splitlines()] == ids[1:]
+    again = app("tokens", "revoke", "ada", "--token", ids[0])
+    assert (again.exit_code, again.stderr) == (1, "error: Personal token not found\n")
+    assert app("tokens", "revoke", "ada").stdout == "Ended every token of ada.\n"
+    assert app("tokens", "list", "ada").stdout == ""
+    assert is_live(client, login)
+
+
 def test_many_sessions_are_listed_to_the_last(client: TestClient, app: Run, sql: Sql) -> None:
     sign_up(client)
     for n in range(100):
@@ -265,6 +286,8 @@ def test_many_sessions_are_listed_to_the_last(client: TestClient, app: Run, sql:
         ],
         ("sessions", "list"),
         ("sessions", "revoke"),
+        ("tokens", "list"),
+        ("tokens", "revoke"),
     ],
     ids=" ".join,
 )

@@ -24,7 +24,7 @@ from tests.support.processes import environment
 pytestmark = on_one_database
 
 PLANNED = {
-    *("/auth/introspect", "/auth/revoke", "/auth/sessions", "/auth/token", "/users"),
+    *("/auth/introspect", "/auth/revoke", "/auth/sessions", "/auth/token", "/auth/tokens", "/users"),
     *("/tasks", "/tasks/mine", "/tasks/public", "/tasks/{task_id}"),
 }
 LISTS = sorted(

@@ -10,6 +10,7 @@ GOOD_BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/auth/token"): {"data": {"username": "ada", "password": PASSWORD}},
     ("post", "/auth/revoke"): {"data": {"token": "unknown"}},
     ("post", "/auth/introspect"): {"data": {"token": "unknown"}},
+    ("post", "/auth/tokens"): {"json": {"name": "Backup"}},
     ("post", "/users"): {"json": {"username": "bob", "password": PASSWORD}},
     ("patch", "/users/me"): {"json": {"email": None}},
     ("put", "/users/me/password"): {"json": {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}},

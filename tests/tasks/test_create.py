@@ -12,8 +12,9 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from sqlalchemy.exc import IntegrityError
 
+from app.http.fields import VISIBLE
 from app.tasks.models import Task
-from app.tasks.schemas import VISIBLE, TaskRead
+from app.tasks.schemas import TaskRead
 from app.tasks.service import INSERT_TASK, INSERTED
 from tests.conftest import MovableClock, Sql
 from tests.support.accounts import Login, create_task, faults, log_in, sign_up
