@@ -27,12 +27,12 @@ from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
 from app.http.limits import RequestLimits
-from app.http.middleware import HSTS, SECURITY_HEADERS, HeadAsGet, MatchedRoute, PathPrefix, RequestIdAndHeaders
+from app.http.middleware import HSTS, SECURITY_HEADERS, HeadAsGet, PathPrefix, RequestIdAndHeaders
 from app.http.openapi import UNEXPECTED, complete
+from app.http.request_log import RequestLog
 from app.http.router import add_routes
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, add_metrics_route
-from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.tasks.search import BACKFILL
@@ -95,16 +95,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.metrics = Metrics() if settings.metrics else None
     if settings.metrics:
         add_metrics_route(app, app.state.metrics)
-    errors = ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
+    errors = ErrorHandlers(app, frozenset(settings.root_path + path for path in auth.FORM_PATHS))
     _wrap(app, settings, errors)
     return app
 
 
 def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     """Add the middleware, from the inside out."""
-    is_recorded = settings.log_requests or settings.metrics
-    if is_recorded:
-        app.add_middleware(MatchedRoute)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLimits, error_handlers=errors, hosts=settings.allowed_hosts)
     if settings.root_path:
@@ -114,7 +111,7 @@ def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     is_https = settings.public_url.startswith("https://")
     headers = SECURITY_HEADERS | (HSTS if is_https else {})
     app.add_middleware(RequestIdAndHeaders, error_handlers=errors, headers=headers)
-    if is_recorded:
+    if settings.log_requests or settings.metrics:
         app.add_middleware(RequestLog, metrics=app.state.metrics, logs=settings.log_requests)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_with_ipv4_mapped(settings.trusted_proxies))

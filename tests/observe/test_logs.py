@@ -74,7 +74,7 @@ def test_nothing_that_is_said_forges_a_line_for_people(name: str) -> None:
 
 def test_for_people_what_is_plain_is_plain() -> None:
     line = Line({"time": "now", "event": "request", "route": "/tasks/{task_id}", "status": 200, "ms": 1.5, "x": "a b"})
-    record = logging.LogRecord("app.observe.requests", logging.INFO, "", 0, line, (), None)
+    record = logging.LogRecord("app.http.request_log", logging.INFO, "", 0, line, (), None)
 
     formatted = FORMATTERS["console"]().format(record)
 
