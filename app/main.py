@@ -21,7 +21,7 @@ from app.clock import Clock, utc_now
 from app.config import Settings, read_settings
 from app.db.background import Background
 from app.db.connect import connect
-from app.db.upgrade import bring_up_to_date
+from app.db.migrations import bring_up_to_date
 from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS

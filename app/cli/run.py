@@ -18,7 +18,7 @@ from app.config import Settings, read_settings
 from app.db.background import Background
 from app.db.connect import connect
 from app.db.database import AnyRow, Database, DatabaseUnavailable
-from app.db.upgrade import bring_up_to_date
+from app.db.migrations import bring_up_to_date
 from app.errors import BadSettings
 from app.observe.events import RequestContext, request_context
 from app.observe.logs import configure_logging

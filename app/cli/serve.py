@@ -58,7 +58,7 @@ def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
     from app.cli.run import run_with
     from app.config import read_settings
-    from app.db.upgrade import bring_up_to_date
+    from app.db.migrations import bring_up_to_date
     from app.tasks.search import BACKFILL
 
     settings = read_settings()
