@@ -19,7 +19,7 @@ from app.auth.passwords import Cost
 from app.auth.services import open_services
 from app.clock import Clock, utc_now
 from app.config import Settings, read_settings
-from app.db.background import Background
+from app.db.batches import Background
 from app.db.connect import connect
 from app.db.migrations import bring_up_to_date
 from app.errors import BadSettings

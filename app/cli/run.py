@@ -15,7 +15,7 @@ from app.auth.services import open_services
 from app.auth.sessions import has_sessions
 from app.clock import utc_now
 from app.config import Settings, read_settings
-from app.db.background import Background
+from app.db.batches import Background
 from app.db.connect import connect
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.db.migrations import bring_up_to_date
