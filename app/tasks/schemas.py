@@ -8,9 +8,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from app.http.fields import StorableText
+from app.http.fields import StorableText, Time
 from app.http.schema import Schema
-from app.http.times import Time
 from app.pagination.page import PageOf, PageQuery
 
 # White space, control and format characters, fillers, variation selectors, and the empty braille pattern. The OpenAPI
