@@ -136,7 +136,7 @@ def __getattr__(name: str) -> FastAPI:
         settings = read_settings()
         load_tokens(settings)
     except BadSettings as error:
-        for message in error.messages:
+        for message in error.args:
             print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from error
     configure_logging(settings.log_format)

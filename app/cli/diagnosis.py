@@ -50,7 +50,7 @@ def diagnose(clock: Clock) -> list[Fault]:
     try:
         settings = read_settings()
     except BadSettings as error:
-        return [Fault(message, "Fix this: the service does not start until then.") for message in error.messages]
+        return [Fault(message, "Fix this: the service does not start until then.") for message in error.args]
     return [
         *_examine_settings(settings),
         *_examine_files(settings),
