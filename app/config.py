@@ -15,9 +15,9 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
-from app.db.url import check_database_url, read_database_url
+from app.db.url import check_database_url
 from app.errors import BadSettings
 
 LogFormat = Literal["json", "console"]
@@ -152,8 +152,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> URL:
-        """Parse the URL. Its driver is `postgresql` for `postgres` too."""
-        return read_database_url(self.database_url)
+        return make_url(self.database_url)
 
     @model_validator(mode="after")
     def _has_a_secret_where_none_can_be_kept(self) -> Self:
