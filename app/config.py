@@ -80,9 +80,26 @@ def _check_prefix(value: str) -> str:
     return value.rstrip("/")
 
 
-def _check_secret(value: SecretStr) -> SecretStr:
-    check_secret(value.get_secret_value())
+def check_secret(value: SecretStr) -> SecretStr:
+    """Raise ValueError if a secret is short, easy to guess, or another kind of key for jose.
+
+    It must have no white space at its ends: an editor or a shell adds it on one host and not on the next.
+    """
+    secret = value.get_secret_value()
+    if secret != strip_secret(secret):
+        raise ValueError("must not begin or end with white space or a byte order mark")
+    if len(secret.encode()) < SECRET_BYTES:
+        raise ValueError(
+            f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    if PLACEHOLDER.search(secret) or secret in PUBLISHED_SECRETS or len(set(secret)) < SECRET_BYTES // 4:
+        raise ValueError("must be random text, not a placeholder or a key pair's")
     return value
+
+
+def strip_secret(text: str) -> str:
+    """Remove the white space and byte order marks that editors and shells leave around a secret."""
+    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+\Z", "", text)
 
 
 def _import_function(value: object) -> object:
@@ -97,7 +114,7 @@ def _import_function(value: object) -> object:
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 ImportedFunction = Annotated[Callable[..., Awaitable[None]], BeforeValidator(_import_function)]
-Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
+Secret = Annotated[SecretStr, AfterValidator(check_secret)]
 
 
 class LiteralEnvFile(DotEnvSettingsSource):
@@ -159,26 +176,6 @@ class Settings(BaseSettings):
         if self.secret_key is None and self.database.drivername == "postgresql":
             raise ValueError("SECRET_KEY must be given with PostgreSQL, the same to every process")
         return self
-
-
-def check_secret(secret: str) -> None:
-    """Raise ValueError if a secret is short, easy to guess, or another kind of key for jose.
-
-    It must have no white space at its ends: an editor or a shell adds it on one host and not on the next.
-    """
-    if secret != strip_secret(secret):
-        raise ValueError("must not begin or end with white space or a byte order mark")
-    if len(secret.encode()) < SECRET_BYTES:
-        raise ValueError(
-            f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
-    if PLACEHOLDER.search(secret) or secret in PUBLISHED_SECRETS or len(set(secret)) < SECRET_BYTES // 4:
-        raise ValueError("must be random text, not a placeholder or a key pair's")
-
-
-def strip_secret(text: str) -> str:
-    """Remove the white space and byte order marks that editors and shells leave around a secret."""
-    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+\Z", "", text)
 
 
 def read_settings() -> Settings:
