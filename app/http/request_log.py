@@ -57,23 +57,18 @@ class RequestLog:
                 self.metrics.count_request(scope["method"], route, status, seconds)
             is_good_probe = status == HTTPStatus.OK and route in PROBED
             if self.logs and logger.isEnabledFor(logging.INFO) and not is_good_probe:
-                self._log(scope["method"], sent_path, route, status, seconds, is_whole=is_whole)
-
-    def _log(
-        self, method: str, path: str, route: str | None, status: int | None, seconds: float, *, is_whole: bool
-    ) -> None:
-        line = Line(
-            time=utc_now().isoformat(),
-            event="request",
-            method=method,
-            route=route,
-            status=status,
-            ms=round(seconds * 1000, 1),
-            **request_context.get()._asdict(),
-        )
-        if route is None:
-            line.path = path
-        if not is_whole:
-            line["reason"] = "broken off"
-        # `logger.info` would also look up its caller, which takes a sixth of the time of a log line.
-        logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, (), None))
+                line = Line(
+                    time=utc_now().isoformat(),
+                    event="request",
+                    method=scope["method"],
+                    route=route,
+                    status=status,
+                    ms=round(seconds * 1000, 1),
+                    **request_context.get()._asdict(),
+                )
+                if route is None:
+                    line.path = sent_path
+                if not is_whole:
+                    line["reason"] = "broken off"
+                # `logger.info` would also look up its caller, which takes a sixth of the time of a log line.
+                logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, (), None))
