@@ -15,13 +15,13 @@ PURGED_AT_ONCE = 1000
 
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
-    from app.cli.run import run_with
+    from app.cli.run import with_database
     from app.config import read_settings
     from app.db.migrations import bring_up_to_date
     from app.tasks.search import BACKFILL
 
     settings = read_settings()
-    run_with(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL))
+    with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 
 

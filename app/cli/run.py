@@ -53,23 +53,14 @@ def with_administration(f: Callable[[Administration], Awaitable[None]]) -> None:
     with_database(settings, run)
 
 
-def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
-    """Run `f` on the database of the settings. SQLite is migrated first."""
-
-    async def run(database: Database) -> T:
-        if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database, BACKFILL)
-        return await f(database)
-
-    return run_with(settings, run)
-
-
-def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
-    """Run `f` on the database of the settings, whatever its schema."""
+def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], *, migrates: bool = True) -> T:
+    """Run `f` on the database of the settings. SQLite is migrated first, unless `f` wants the schema that is there."""
 
     async def run() -> T:
         async with connect(settings.database) as database:
             try:
+                if migrates and database.dialect == "sqlite":
+                    await bring_up_to_date(database, settings.database, BACKFILL)
                 return await f(database)
             except DatabaseUnavailable as error:
                 task = asyncio.current_task()

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
 from app import __version__
-from app.cli.run import run_with
+from app.cli.run import with_database
 from app.config import Settings
 from app.db.database import Database, DatabaseUnavailable
 from tests.conftest import SECRET, execute, on_one_database
@@ -194,7 +194,7 @@ def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings)
         raise DatabaseUnavailable
 
     with pytest.raises(asyncio.CancelledError):
-        run_with(settings, interrupted)
+        with_database(settings, interrupted)
 
 
 def wait_for_tasks(url: str, process: "subprocess.Popen[str]") -> None:
