@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -102,10 +103,11 @@ def test_a_misspelt_setting_is_named(sqlite_url: str, taken: socket.socket) -> N
 
 def test_public_url_follows_host_and_port_unless_it_is_set(sqlite_url: str) -> None:
     port = free_port()
-    for settings, issuer in (
+    ways: list[tuple[dict[str, Any], str]] = [
         ({}, f"http://localhost:{port}"),
         ({"public_url": "https://a.example"}, "https://a.example"),
-    ):
+    ]
+    for settings, issuer in ways:
         with serving("app", "serve", "--host", "localhost", port=port, database_url=sqlite_url, **settings):
             url = f"http://localhost:{port}/.well-known/oauth-authorization-server"
             assert httpx2.get(url).json()["issuer"] == issuer
@@ -122,9 +124,7 @@ def test_public_url_follows_host_and_port_unless_it_is_set(sqlite_url: str) -> N
     ],
     ids=["imports", "migrated", "starting", "reload", "workers"],
 )
-def test_ctrl_c_during_the_start_is_quiet(
-    sqlite_url: str, python: list[str], options: list[str], moment: str
-) -> None:
+def test_ctrl_c_during_the_start_is_quiet(sqlite_url: str, python: list[str], options: list[str], moment: str) -> None:
     words = ["app", "serve", "--port", str(free_port()), *options]
     with at_terminal(*words, options=python, database_url=sqlite_url) as terminal:
         terminal.read_until(moment)

@@ -125,4 +125,5 @@ def _open(stdin: Path, stdout: Path, stderr: Path) -> None:
     os.dup2(os.open(stdin, os.O_RDONLY), 0)
     for path, descriptor in (stdout, 1), (stderr, 2):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), descriptor)
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)
+    sys.stdin = os.fdopen(0)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1) for descriptor in (1, 2))

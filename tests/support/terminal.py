@@ -40,14 +40,14 @@ class Terminal:
     def interrupt(self) -> int:
         """Press Ctrl-C, and wait for the end; the exit code."""
         self.press(CTRL_C)
-        return self._end()
+        return self.end()
 
     def terminate(self) -> int:
         """End it as a supervisor would; the exit code."""
         os.kill(self.process.pid, signal.SIGTERM)
-        return self._end()
+        return self.end()
 
-    def _end(self) -> int:
+    def end(self) -> int:
         """Read until the process and its children have ended; the exit code."""
         while self._read():
             pass
@@ -66,18 +66,24 @@ class Terminal:
 def at_terminal(*words: str, options: Sequence[str] = (), **settings: object) -> Iterator[Terminal]:
     """Run `python -m …` at a terminal of its own: as a fork, or as a new process if Python gets options."""
     screen, keyboard = pty.openpty()
-    name, environ = os.ttyname(keyboard), environment(**settings)
+    name, environ = Path(os.ttyname(keyboard)), environment(**settings)
     with ExitStack() as stack:
         stack.callback(os.close, screen)
         process: Fork | subprocess.Popen[bytes]
         if options:
-            command = [sys.executable, "-c", TAKE_TERMINAL, *options, "-m", *words]
-            streams = {"stdin": keyboard, "stdout": keyboard, "stderr": keyboard}
-            process = stack.enter_context(subprocess.Popen(command, env=environ, start_new_session=True, **streams))
-            stack.callback(kill, process)
+            started = subprocess.Popen(
+                [sys.executable, "-c", TAKE_TERMINAL, *options, "-m", *words],
+                env=environ,
+                stdin=keyboard,
+                stdout=keyboard,
+                stderr=keyboard,
+                start_new_session=True,
+            )
+            process = stack.enter_context(started)
+            stack.callback(kill, started)
         else:
-            process = Fork(*words, environ=environ, stdin=Path(name), stdout=Path(name))
-            stack.callback(process.kill)
-            wait_for(lambda: os.readlink(f"/proc/{process.pid}/fd/0") == name)
+            process = fork = Fork(*words, environ=environ, stdin=name, stdout=name)
+            stack.callback(fork.kill)
+            wait_for(lambda: Path(f"/proc/{fork.pid}/fd/0").readlink() == name)
         os.close(keyboard)
         yield Terminal(process, screen)
