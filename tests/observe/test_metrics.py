@@ -3,7 +3,6 @@
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -228,9 +227,9 @@ class Workers:
 
     @property
     def pids(self) -> set[int]:
-        """The children that serve; another one looks after what they share."""
-        words = ["pgrep", "-f", "-P", str(self.process.pid), "multiprocessing.spawn"]
-        return set(map(int, subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()))
+        """The children that serve: a fork has no other one, which would look after what they share."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return set(map(int, children.split()))
 
     def ask(self, pid: int, path: str, **request: Any) -> httpx2.Response:
         """Have this one answer, while the others stand still."""
