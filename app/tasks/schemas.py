@@ -5,7 +5,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field, with_config
 from typing_extensions import TypeAliasType, TypedDict
 
 from app.http.fields import StorableText, Time
@@ -55,15 +55,12 @@ class TaskCreate(Schema):
     is_public: IsPublic = False
 
 
+@with_config(extra="forbid", json_schema_extra={"examples": [{"status": "done"}]})
 class TaskUpdate(TypedDict, total=False):
     """Only the given fields change. Null clears `description` and `due_at`.
 
     A client may send the read-only fields back as it read them.
     """
-
-    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
-        extra="forbid", json_schema_extra={"examples": [{"status": "done"}]}
-    )
 
     title: Title
     description: Description | None
