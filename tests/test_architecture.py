@@ -37,7 +37,7 @@ LAYERS = [
     {"service", "sessions"},
     {"callers", "deletion", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
-    {"counters", "hashing_queue"},
+    {"counters", "hashing_queue", "local_throttle"},
     {"models", "networks", "triggers", "words"},
     {"claims", "scopes"},
     {"schemas"},
