@@ -62,7 +62,7 @@ def load_settings() -> Settings:
     try:
         return read_settings()
     except BadSettings as error:
-        raise CommandError("; ".join(error.messages)) from error
+        raise CommandError("; ".join(error.args)) from error
 
 
 def is_modelled_on_sqlite(_item: object, name: str | None, *_: object) -> bool:

@@ -17,9 +17,9 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
-from app.db.url import check_database_url, read_database_url
+from app.db.url import check_database_url
 from app.errors import BadSettings
 
 LogFormat = Literal["json", "console"]
@@ -82,9 +82,26 @@ def _check_prefix(value: str) -> str:
     return value.rstrip("/")
 
 
-def _check_secret(value: SecretStr) -> SecretStr:
-    check_secret(value.get_secret_value())
+def check_secret(value: SecretStr) -> SecretStr:
+    """Raise ValueError if a secret is short, easy to guess, or another kind of key for jose.
+
+    It must have no white space at its ends: an editor or a shell adds it on one host and not on the next.
+    """
+    secret = value.get_secret_value()
+    if secret != strip_secret(secret):
+        raise ValueError("must not begin or end with white space or a byte order mark")
+    if len(secret.encode()) < SECRET_BYTES:
+        raise ValueError(
+            f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    if PLACEHOLDER.search(secret) or secret in PUBLISHED_SECRETS or len(set(secret)) < SECRET_BYTES // 4:
+        raise ValueError("must be random text, not a placeholder or a key pair's")
     return value
+
+
+def strip_secret(text: str) -> str:
+    """Remove the white space and byte order marks that editors and shells leave around a secret."""
+    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+\Z", "", text)
 
 
 def _check_smtp_url(value: SecretStr) -> SecretStr:
@@ -128,7 +145,7 @@ def _import_function(value: object) -> object:
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 ImportedFunction = Annotated[Callable[..., Awaitable[None]], BeforeValidator(_import_function)]
-Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
+Secret = Annotated[SecretStr, AfterValidator(check_secret)]
 Link = Annotated[str, AfterValidator(_check_link)]
 
 
@@ -190,8 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> URL:
-        """Parse the URL. Its driver is `postgresql` for `postgres` too."""
-        return read_database_url(self.database_url)
+        return make_url(self.database_url)
 
     @model_validator(mode="after")
     def _has_a_secret_where_none_can_be_kept(self) -> Self:
@@ -206,26 +222,6 @@ class Settings(BaseSettings):
         if self.smtp_url and not self.mail_from:
             raise ValueError("MAIL_FROM must be given with SMTP_URL: it is the sender of the mails")
         return self
-
-
-def check_secret(secret: str) -> None:
-    """Raise ValueError if a secret is short, easy to guess, or another kind of key for jose.
-
-    It must have no white space at its ends: an editor or a shell adds it on one host and not on the next.
-    """
-    if secret != strip_secret(secret):
-        raise ValueError("must not begin or end with white space or a byte order mark")
-    if len(secret.encode()) < SECRET_BYTES:
-        raise ValueError(
-            f"must have at least {SECRET_BYTES} bytes: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
-    if PLACEHOLDER.search(secret) or secret in PUBLISHED_SECRETS or len(set(secret)) < SECRET_BYTES // 4:
-        raise ValueError("must be random text, not a placeholder or a key pair's")
-
-
-def strip_secret(text: str) -> str:
-    """Remove the white space and byte order marks that editors and shells leave around a secret."""
-    return re.sub(r"^[\s\ufeff]+|[\s\ufeff]+\Z", "", text)
 
 
 def read_settings() -> Settings:

@@ -143,8 +143,4 @@ class ShuttingDown(Unavailable):
 
 
 class BadSettings(ValueError):
-    """Settings or key files with which nothing can start. Each message names what is wrong, and never its value."""
-
-    def __init__(self, *messages: str) -> None:
-        super().__init__(*messages)
-        self.messages = messages
+    """Settings or key files with which nothing can start. Each of its `args` is a message, without a value."""

@@ -19,20 +19,20 @@ from app.auth.passwords import Cost
 from app.auth.services import open_services
 from app.clock import Clock, utc_now
 from app.config import Settings, read_settings
-from app.db.background import Background
+from app.db.batches import Background
 from app.db.connect import connect
-from app.db.upgrade import bring_up_to_date
+from app.db.migrations import bring_up_to_date
 from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS
 from app.http.error_responses import ErrorHandlers
 from app.http.limits import RequestLimits
-from app.http.middleware import HSTS, SECURITY_HEADERS, HeadAsGet, MatchedRoute, PathPrefix, RequestIdAndHeaders
+from app.http.middleware import HSTS, SECURITY_HEADERS, HeadAsGet, PathPrefix, RequestIdAndHeaders
 from app.http.openapi import UNEXPECTED, complete
+from app.http.request_log import RequestLog
 from app.http.router import add_routes
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, add_metrics_route
-from app.observe.requests import RequestLog
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.tasks.search import BACKFILL
@@ -96,16 +96,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.metrics = Metrics() if settings.metrics else None
     if settings.metrics:
         add_metrics_route(app, app.state.metrics)
-    errors = ErrorHandlers(app, auth.FORM_PATHS | {settings.root_path + path for path in auth.FORM_PATHS})
+    errors = ErrorHandlers(app, frozenset(settings.root_path + path for path in auth.FORM_PATHS))
     _wrap(app, settings, errors)
     return app
 
 
 def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     """Add the middleware, from the inside out."""
-    is_recorded = settings.log_requests or settings.metrics
-    if is_recorded:
-        app.add_middleware(MatchedRoute)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLimits, error_handlers=errors, hosts=settings.allowed_hosts)
     if settings.root_path:
@@ -115,7 +112,7 @@ def _wrap(app: FastAPI, settings: Settings, errors: ErrorHandlers) -> None:
     is_https = settings.public_url.startswith("https://")
     headers = SECURITY_HEADERS | (HSTS if is_https else {})
     app.add_middleware(RequestIdAndHeaders, error_handlers=errors, headers=headers)
-    if is_recorded:
+    if settings.log_requests or settings.metrics:
         app.add_middleware(RequestLog, metrics=app.state.metrics, logs=settings.log_requests)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_with_ipv4_mapped(settings.trusted_proxies))
@@ -140,7 +137,7 @@ def __getattr__(name: str) -> FastAPI:
         settings = read_settings()
         load_tokens(settings)
     except BadSettings as error:
-        for message in error.messages:
+        for message in error.args:
             print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from error
     configure_logging(settings.log_format)

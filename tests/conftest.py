@@ -83,7 +83,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.fixture(autouse=True)
 def _nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test meets the statements of a background task that begins by the wall clock."""
-    monkeypatch.setattr("app.db.background.START", 3600)
+    monkeypatch.setattr("app.db.batches.START", 3600)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ LAYERS = [
     {"services"},
     {"changes", "logins", "personal_tokens", "refresh"},
     {"account_events", "service", "sessions"},
-    {"callers", "deletion", "plans", "quota", "search"},
+    {"callers", "deletion", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "hashing_queue", "local_throttle", "one_time_codes", "token_format"},
     {"models", "networks", "triggers", "words"},

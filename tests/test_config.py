@@ -116,7 +116,7 @@ def refusal() -> tuple[str, ...]:
     """Return the messages with which the settings are refused."""
     with pytest.raises(BadSettings) as caught:
         read_settings()
-    return caught.value.messages
+    return caught.value.args
 
 
 @pytest.mark.rfc("8725", "3.5")

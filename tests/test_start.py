@@ -1,7 +1,5 @@
 """Start-up refusals: either way to start ends with exit code 2 and one line that shows nothing of what is wrong."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from app.config import Settings, read_settings
 from app.errors import BadSettings
 from tests.conftest import SECRET
 from tests.support.key_pairs import key, private, written
-from tests.support.processes import environment, free_port
+from tests.support.processes import PATIENCE, forked, free_port
 
 CANARY = "canary"
 KEPT = f"{CANARY}-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -93,20 +91,16 @@ def assert_refused(code: object, stderr: str, words: str) -> None:
 @pytest.mark.parametrize(("command", "name"), EACH)
 def test_a_process_ends_with_one_line(sqlite_url: str, command: str, name: str) -> None:
     settings, words = REFUSED[name]
-    environ = environment(**{"database_url": sqlite_url} | settings())
+    given = {"database_url": sqlite_url} | settings()
+    output = Path("stdout"), Path("stderr")
 
-    ended = subprocess.run(
-        [sys.executable, "-m", *COMMANDS[command], "--port", str(free_port())],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    with forked(*COMMANDS[command], port=free_port(), stdout=output[0], stderr=output[1], **given) as process:
+        code = process.wait(PATIENCE)
 
-    assert_refused(ended.returncode, ended.stderr, words)
-    assert CANARY not in ended.stdout
-    assert "Serving" not in ended.stdout
+    stdout, stderr = [file.read_text() for file in output]
+    assert_refused(code, stderr, words)
+    assert CANARY not in stdout
+    assert "Serving" not in stdout
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601, 0o777], ids=oct)

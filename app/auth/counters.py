@@ -28,13 +28,6 @@ class Limit(NamedTuple):
         return now + self.window + CLOCK_SKEW
 
 
-class Keys(NamedTuple):
-    """The range of keys that count one account."""
-
-    first: str
-    last: str
-
-
 Ends = dict[Limit, datetime]
 """The limits that are reached, and the time when each counter starts again."""
 
@@ -60,7 +53,7 @@ ADD_TO_COUNTER = {
     for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
     for new in [insert(Throttle).values(key=bindparam("counter"), hits=bindparam("begun"), resets_at=bindparam("end"))]
 }
-DELETE_ACCOUNT_COUNTERS = delete(Throttle).where(Throttle.key.between(bindparam("first"), bindparam("last")))
+DELETE_ACCOUNT_COUNTERS = delete(Throttle).where(Throttle.key.between(bindparam("half"), bindparam("end")))
 SELECT_EXPIRED = (
     select(Throttle.key).where(Throttle.resets_at <= bindparam("now")).limit(bindparam("limit", type_=Integer))
 )
@@ -96,9 +89,9 @@ def add(connection: Connection, limits: Collection[Limit], now: datetime, number
     return exceeded
 
 
-def forget(connection: Connection, keys: Keys) -> None:
-    """Delete the counters of an account, for every address. The counters of the addresses themselves stay."""
-    connection.execute(DELETE_ACCOUNT_COUNTERS, keys._asdict())
+def forget(connection: Connection, half: str) -> None:
+    """Delete the counters of an account, whose keys begin with this half. The counters of the addresses stay."""
+    connection.execute(DELETE_ACCOUNT_COUNTERS, {"half": half, "end": f"{half}g"})  # "g" is after all hex digits
 
 
 def purge_counts(connection: Connection, now: datetime, limit: int) -> int:

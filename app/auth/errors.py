@@ -1,28 +1,7 @@
 """The refusals of logins, tokens and sessions.
 
-AppError
-├── OAuthError                the form endpoints' 400 (RFC 6749 §5.2)
-│   ├── InvalidRequest
-│   │   └── FieldRequired
-│   ├── UnsupportedGrantType
-│   ├── InvalidScope
-│   ├── InvalidGrant          a refused refresh token, with the reason
-│   │   └── TokenReused
-│   └── InvalidCredentials    401: unknown, wrong and disabled alike
-├── RepeatedCredentials       400, `invalid_request` (RFC 6750 §3.1)
-├── NotAuthenticated          401, without an `error`: there is no token
-├── InvalidToken              401, `invalid_token` (RFC 6750 §3.1), with the reason
-├── StaleLogin                401, `insufficient_user_authentication` (RFC 9470 §3)
-├── InsufficientScope         403, `insufficient_scope`
-├── InvalidResetToken         400
-├── WeakPassword              422
-├── WrongPassword             403
-├── SessionNotFound           404
-├── TokenNotFound             404
-├── TooManyTokens             409
-├── TooManyAttempts           429
-├── HashingQueueFull          503
-└── ClockBehind               503
+`OAuthError` refuses a form (RFC 6749 §5.2). The errors with a challenge refuse a bearer token (RFC 6750 §3.1, for
+`StaleLogin` RFC 9470 §3). Without a token, the challenge has no `error`.
 """
 
 from collections.abc import Mapping

@@ -15,10 +15,9 @@ Job = Callable[[], Any]
 class FairQueue:
     """Runs one job of each network in turn. A network may fill the queue. It makes room for one with fewer jobs."""
 
-    def __init__(self, threads: Executor, workers: int, length: int) -> None:
+    def __init__(self, threads: Executor, length: int) -> None:
         self.jobs: set[Future[Any]] = set()  # that run or wait
         self._threads = threads
-        self._idle = workers
         self._length = length
         self._waiting: dict[str, dict[Future[Any], Job]] = {}  # of each network, in the order of the networks' turns
         self._lock = threading.RLock()
@@ -31,10 +30,8 @@ class FairQueue:
                 self._make_room(len(self._waiting.get(network, ())) + 1)
             self.jobs.add(future)
             self._waiting.setdefault(network, {})[future] = job
-            if self._idle:
-                self._idle -= 1
-                self._threads.submit(self._work)
         future.add_done_callback(partial(self._remove, network))
+        self._threads.submit(self._run_next)
         return future
 
     def _make_room(self, needed: int) -> None:
@@ -52,25 +49,19 @@ class FairQueue:
             if not jobs:
                 self._waiting.pop(network, None)
 
-    def _work(self) -> None:
-        while taken := self._next():
-            future, job = taken
-            if future.set_running_or_notify_cancel():  # pragma: no branch - somebody may cancel it at this moment
-                try:
-                    future.set_result(job())
-                except BaseException as error:  # noqa: BLE001 - the future raises it
-                    future.set_exception(error)
-
-    def _next(self) -> tuple[Future[Any], Job] | None:
-        """Take the first job of the first network. The network goes to the end of the order."""
+    def _run_next(self) -> None:
+        """Run the first job of the first network, unless it was removed. The network goes to the end of the order."""
         with self._lock:
             if not self._waiting:
-                self._idle += 1
-                return None
+                return
             network = next(iter(self._waiting))
             jobs = self._waiting.pop(network)
             future = next(iter(jobs))
             job = jobs.pop(future)
             if jobs:
                 self._waiting[network] = jobs
-            return future, job
+        if future.set_running_or_notify_cancel():  # pragma: no branch - somebody may cancel it at this moment
+            try:
+                future.set_result(job())
+            except BaseException as error:  # noqa: BLE001 - the future raises it
+                future.set_exception(error)

@@ -14,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from pydantic import SecretStr
 
 from app.auth.tokens import PEMKey, Tokens, key_id
 from app.config import Settings, check_secret, strip_secret
@@ -80,7 +81,7 @@ def _kept_secret(path: Path) -> str:
     except UnicodeDecodeError as error:  # the text of the error shows a part of the file
         raise BadSettings(f"{path} is damaged: it must be UTF-8 text") from error
     try:
-        check_secret(secret)
+        check_secret(SecretStr(secret))
     except ValueError as error:
         raise BadSettings(f"{path} is damaged: it {error}") from error
     return secret

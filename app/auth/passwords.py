@@ -59,7 +59,7 @@ class Passwords:
             warnings.filterwarnings("ignore", "Accessing argon2.__version__", DeprecationWarning)
             self._dummy = self._hash("")
         self._threads = ThreadPoolExecutor(THREADS, "argon2", _lower_priority)
-        self._queue = FairQueue(self._threads, THREADS, QUEUE_LENGTH)
+        self._queue = FairQueue(self._threads, QUEUE_LENGTH)
         self._threads.submit(_common_passwords)  # the first registration does not wait for the list
 
     async def hash(self, password: str, username: str, email: str | None, network: str) -> str:

@@ -12,7 +12,7 @@ from app.auth.throttle import Limiter
 from app.auth.tokens import Tokens
 from app.clock import Clock
 from app.config import Settings
-from app.db.background import Background
+from app.db.batches import Background
 from app.db.database import Database
 from app.mail.outbox import Outbox
 from app.mail.smtp import open_outbox

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, select
 
-from app.auth.counters import PURGED_AT_ONCE, Ends, Keys, Limit, add, find_reached, purge_counts
+from app.auth.counters import PURGED_AT_ONCE, Ends, Limit, add, find_reached, purge_counts
 from app.auth.errors import TooManyAttempts
 from app.auth.local_throttle import LocalThrottle
 from app.auth.models import END, NETWORK, LoginSession, Throttle, normalize_username
@@ -58,17 +58,16 @@ class Limiter:
 
     def login(self, username: str, network: str, account_id: str | None = None) -> Attempt:
         """Count a login by its account. Without an account, count it by the typed name."""
-        account = self._key("account", account_id) if account_id else self._key("name", normalize_username(username))
-        return self._attempt(account_id or NO_ACCOUNT, account[:HALF_KEY], network, "account")
+        half = self.account(account_id) if account_id else self._half("name", normalize_username(username))
+        return self._attempt(account_id or NO_ACCOUNT, half, network, "account")
 
     def confirmation(self, account_id: str, session_id: str, network: str) -> Attempt:
         """Count a password that a signed-in user confirms: by the session, so that other guesses cannot use it up."""
-        return self._attempt(account_id, self._key("account", account_id)[:HALF_KEY], network, "session", session_id)
+        return self._attempt(account_id, self.account(account_id), network, "session", session_id)
 
-    def account(self, account_id: str) -> Keys:
-        """Return the keys of an account. They all begin with the same half."""
-        half = self._key("account", account_id)[:HALF_KEY]
-        return Keys(half + "0" * HALF_KEY, half + "f" * HALF_KEY)
+    def account(self, account_id: str) -> str:
+        """Return the half that all keys of an account begin with."""
+        return self._half("account", account_id)
 
     def address(self, network: str) -> Limit:
         return Limit(self._key("address", network), self.settings.login_failures * WIDE_FACTOR, self._window)
@@ -93,13 +92,14 @@ class Limiter:
     def _attempt(self, account_id: str, half: str, network: str, *from_anywhere: str) -> Attempt:
         most = self.settings.login_failures
         limits = (
-            Limit(half + self._key("login", network)[:HALF_KEY], most, self._window),
+            Limit(half + self._half("login", network), most, self._window),
             self.address(network),
-            Limit(
-                half + self._key(*from_anywhere)[:HALF_KEY], most * WIDE_FACTOR, timedelta(days=1), since_latest=True
-            ),
+            Limit(half + self._half(*from_anywhere), most * WIDE_FACTOR, timedelta(days=1), since_latest=True),
         )
         return Attempt(limits, account_id, network)
+
+    def _half(self, *parts: str) -> str:
+        return self._key(*parts)[:HALF_KEY]
 
     def _key(self, *parts: str) -> str:
         return hmac.digest(self.secret.encode(), "\0".join(parts).encode(), "sha256").hex()

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from sqlalchemy import Connection, Executable, insert, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from app.auth.models import User
 from app.auth.passwords import Cost, Passwords
@@ -31,30 +31,21 @@ async def fill(database: Database, password: str, tag: str, users: int, tasks: i
     with closing(Passwords(Cost())) as passwords:
         password_hash = await passwords.hash(password, "", None, network="")
     user_ids = [new_id(now - A_YEAR) for _ in range(users)]
-    made = ((insert(User), _users(user_ids, tag, password_hash, now)), (insert(Task), _tasks(user_ids, tasks, now)))
+    common = {"password_hash": password_hash, "created_at": now - A_YEAR, "updated_at": now - A_YEAR}
+    user_rows = ({"id": id_, "username": f"demo-{tag}-{number}", **common} for number, id_ in enumerate(user_ids, 1))
     with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("", total=users + tasks)
-        for statement, rows in made:
+        for statement, rows in (insert(User), user_rows), (insert(Task), _tasks(user_ids, tasks, now)):
             while batch := list(islice(rows, 500)):
-                await database.write(_execute, statement, batch)
+                await database.write(Connection.execute, statement, batch)
                 progress.advance(bar, len(batch))
     if database.dialect == "postgresql":
-        await database.write(_execute, text("ANALYZE users, tasks"), {})  # for PostgreSQL's planner
+        await database.write(Connection.execute, text("ANALYZE users, tasks"))  # for PostgreSQL's planner
 
 
 def has_other_users(connection: Connection) -> bool:
     others = select(User.id).where(User.username.not_like("demo-%")).limit(1)
     return connection.execute(others).one_or_none() is not None
-
-
-def _execute(connection: Connection, statement: Executable, parameters: Any) -> None:
-    connection.execute(statement, parameters)
-
-
-def _users(user_ids: list[str], tag: str, password_hash: str, now: datetime) -> Iterator[dict[str, Any]]:
-    times = {"created_at": now - A_YEAR, "updated_at": now - A_YEAR}
-    for number, user_id in enumerate(user_ids, 1):
-        yield {"id": user_id, "username": f"demo-{tag}-{number}", "password_hash": password_hash, **times}
 
 
 def _tasks(user_ids: list[str], count: int, now: datetime) -> Iterator[dict[str, Any]]:

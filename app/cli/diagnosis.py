@@ -15,7 +15,7 @@ from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
 from app.auth.sessions import FIRST_ID
-from app.cli.run import is_secret_gone, run_with
+from app.cli.run import is_secret_gone, with_database
 from app.cli.serve import is_in_clear
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
@@ -50,7 +50,7 @@ def diagnose(clock: Clock) -> list[Fault]:
     try:
         settings = read_settings()
     except BadSettings as error:
-        return [Fault(message, "Fix this: the service does not start until then.") for message in error.messages]
+        return [Fault(message, "Fix this: the service does not start until then.") for message in error.args]
     return [
         *_examine_settings(settings),
         *_examine_files(settings),
@@ -147,7 +147,7 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
 
-    return run_with(settings, look)
+    return with_database(settings, look, migrates=False)
 
 
 async def _examine_rows(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:

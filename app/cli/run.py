@@ -15,10 +15,10 @@ from app.auth.services import open_services
 from app.auth.sessions import has_sessions
 from app.clock import utc_now
 from app.config import Settings, read_settings
-from app.db.background import Background
+from app.db.batches import Background
 from app.db.connect import connect
 from app.db.database import AnyRow, Database, DatabaseUnavailable
-from app.db.upgrade import bring_up_to_date
+from app.db.migrations import bring_up_to_date
 from app.errors import BadSettings
 from app.observe.events import RequestContext, request_context
 from app.observe.logs import configure_logging
@@ -53,23 +53,14 @@ def with_administration(f: Callable[[Administration], Awaitable[None]]) -> None:
     with_database(settings, run)
 
 
-def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
-    """Run `f` on the database of the settings. SQLite is migrated first."""
-
-    async def run(database: Database) -> T:
-        if database.dialect == "sqlite":
-            await bring_up_to_date(database, settings.database, BACKFILL)
-        return await f(database)
-
-    return run_with(settings, run)
-
-
-def run_with(settings: Settings, f: Callable[[Database], Awaitable[T]]) -> T:
-    """Run `f` on the database of the settings, whatever its schema."""
+def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], *, migrates: bool = True) -> T:
+    """Run `f` on the database of the settings. SQLite is migrated first, unless `f` wants the schema that is there."""
 
     async def run() -> T:
         async with connect(settings.database) as database:
             try:
+                if migrates and database.dialect == "sqlite":
+                    await bring_up_to_date(database, settings.database, BACKFILL)
                 return await f(database)
             except DatabaseUnavailable as error:
                 task = asyncio.current_task()

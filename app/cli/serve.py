@@ -1,4 +1,4 @@
-"""python -m app serve, migrate."""
+"""python -m app serve."""
 
 import os
 from collections.abc import Iterator
@@ -52,18 +52,6 @@ def serve(
     os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
     announcement = ANNOUNCEMENT.format(url=url + settings.root_path)
     run.serve(listeners, workers, announcement, reload=reload, metrics=settings.metrics)
-
-
-def migrate() -> None:
-    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
-    from app.cli.run import run_with
-    from app.config import read_settings
-    from app.db.upgrade import bring_up_to_date
-    from app.tasks.search import BACKFILL
-
-    settings = read_settings()
-    run_with(settings, lambda database: bring_up_to_date(database, settings.database, BACKFILL))
-    typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
 def is_in_clear(url: str) -> bool:

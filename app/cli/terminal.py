@@ -36,7 +36,7 @@ class CommandLine(TyperGroup):
         except AppError as error:
             raise failure(error.detail) from error
         except BadSettings as error:
-            raise failure(*error.messages, code=2) from error
+            raise failure(*error.args, code=2) from error
 
 
 def group(help_: str) -> typer.Typer:

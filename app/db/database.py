@@ -9,12 +9,14 @@
 of a conflict. Nothing has been written by then.
 """
 
+import asyncio
 import logging
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection, CursorResult, Dialect, Executable, Row, Select
@@ -140,6 +142,24 @@ def _unavailable() -> Iterator[None]:
 def sqlstate(error: DBAPIError) -> str | None:
     """Return PostgreSQL's code of an error, from the driver's error, because SQLAlchemy's does not always have it."""
     return getattr(error.orig and error.orig.__cause__, "sqlstate", None)
+
+
+class Turns:
+    """At most `total` turns at once, and `each` for one caller. The caller who has waited longest is next.
+
+    A caller who asks for many turns waits for their own turns. Other callers wait for one or two of them.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self._all = asyncio.Semaphore(total)
+        self._each = each
+        self._own = WeakValueDictionary[str, asyncio.Semaphore]()
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[None]:
+        own = self._own.setdefault(caller, asyncio.Semaphore(self._each))
+        async with own, self._all:
+            yield
 
 
 async def get_database(request: Request) -> Database:

@@ -1,13 +1,16 @@
-"""The schema: bring it to the newest migration, and say whether it is there."""
+"""The schema: bring it to the newest migration, with a backfill, and say whether it is there."""
 
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import URL, Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from app.db.batches import in_batches, total
+from app.db.connect import connect
 from app.db.database import Database
 from app.errors import Unavailable
 
@@ -43,6 +46,23 @@ class MigrationFailed(Unavailable):
         if isinstance(cause, DBAPIError):
             words = str((cause.orig and cause.orig.__cause__) or cause.orig)
         self.detail = f"{revision}: {words} ({place})"
+
+
+class Backfill(NamedTuple):
+    """Work on older rows that takes too long for a migration. It runs in short transactions, so nobody waits long."""
+
+    is_pending: Callable[[Connection], bool]
+    batch: Callable[[Connection, int], int]
+    """Works on so many rows at most, and returns their number."""
+
+
+async def bring_up_to_date(database: Database, url: URL, backfill: Backfill) -> None:
+    """Migrate, on a connection that waits longer than others. Then run the backfill, if it is pending."""
+    if not await database.read(is_current):
+        async with connect(url, PATIENCE) as patient:
+            await migrate(patient)
+    if await database.read(backfill.is_pending):
+        await total(in_batches(database, backfill.batch))
 
 
 async def migrate(database: Database) -> None:

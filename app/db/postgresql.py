@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from app.db.database import Database, LongRead, sqlstate
-from app.db.turns import Turns
+from app.db.database import Database, LongRead, Turns, sqlstate
 
 T = TypeVar("T")
 

@@ -11,9 +11,8 @@ from typing import TypeVar
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import OperationalError
 
-from app.db.database import Database, DatabaseUnavailable, LongRead
+from app.db.database import Database, DatabaseUnavailable, LongRead, Turns
 from app.db.sqlite_connections import LOCK_PAUSE, WAL_BYTES, KeptConnection, Worker, execute_when_free, make_engine
-from app.db.turns import Turns
 
 T = TypeVar("T")
 

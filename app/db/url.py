@@ -3,21 +3,15 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 SQLITE_HEADER = b"SQLite format 3\0"
 UNSUPPORTED = "must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name"
 
 
-def read_database_url(value: str) -> URL:
-    """Parse the URL. The scheme `postgres` becomes `postgresql`."""
-    url = make_url(value)
-    return url.set(drivername="postgresql") if url.drivername == "postgres" else url
-
-
 def check_database_url(value: str) -> str:
-    """Return a URL that the service can use.
+    """Return a URL that the service can use. The scheme `postgres` becomes `postgresql`.
 
     Raises ValueError with the reason, and without the URL, which may have a password.
     """
@@ -33,7 +27,7 @@ def check_database_url(value: str) -> str:
         if url.host or url.query or (url.database or ":").startswith((":", "file:")):
             raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
         _check_file(Path(str(url.database)))
-    return value
+    return value.replace("postgres:", "postgresql:", 1) if url.drivername == "postgres" else value
 
 
 def _check_file(path: Path) -> None:

@@ -54,6 +54,11 @@ def as_included(route: APIRoute) -> Any:
     return context if context is not None and context.original_route is route else route
 
 
+def is_included(scope: Scope) -> bool:
+    """Whether the route that the request found is one of an included router."""
+    return _get_scope_effective_route_context(scope) is not None
+
+
 def declared_path(scope: Scope) -> str | None:
     """Return the declared path of the route or mount that the request found. Nothing that was sent is in it."""
     mount: str = scope["root_path"].removeprefix(scope["app_root_path"]) if "app_root_path" in scope else ""

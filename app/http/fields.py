@@ -1,10 +1,17 @@
 """The types of fields in requests."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import Path
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+
+RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ](\d\d):\d\d:(\d\d))(?:(\.\d{1,6})\d*)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+UNENCODED: Final = re.compile(r"\S+ \d\d:\d\d", re.ASCII)  # a `+` in a URL is a space
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # in any zone, both databases can hold a time of these in UTC
 
 WITHOUT_NUL: Final = r"^[^\x00]*$"
 StorableText = Annotated[str, Field(pattern=WITHOUT_NUL)]
@@ -48,3 +55,39 @@ PathId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"})
 ]
 """An id in a URL, spelled as the service spells it."""
+
+
+def _in_microseconds(value: object) -> object:
+    """Check the form, and cut digits beyond microseconds.
+
+    Pydantic would read numbers, and text of digits, as seconds since the epoch. It refuses digits beyond microseconds.
+    """
+    if not isinstance(value, str) or not (match := RFC3339.fullmatch(value)):
+        hint = "; a + in a URL must be written as %2B" if isinstance(value, str) and UNENCODED.fullmatch(value) else ""
+        raise ValueError(f"must be an RFC 3339 time with a zone: 2026-11-23T09:00:00Z{hint}")
+    time, hour, second, fraction, zone = match.groups()
+    if hour == "24":
+        raise ValueError("must have an hour from 00 to 23: midnight is 00:00:00 of the next day")
+    if second == "60":
+        raise ValueError("must have a second from 00 to 59: a leap second cannot be stored")
+    return time + (fraction or "") + zone
+
+
+def _in_utc(value: datetime) -> datetime:
+    if FIRST_YEAR <= value.year <= LAST_YEAR:  # for other years the conversion may overflow
+        value = value.astimezone(UTC)
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise ValueError(f"must be in the years {FIRST_YEAR} to {LAST_YEAR} in UTC")
+    return value
+
+
+Time = Annotated[
+    AwareDatetime,
+    Field(
+        description="RFC 3339 with a zone, without leap seconds. Digits beyond microseconds are cut off. "
+        f"In the years {FIRST_YEAR} to {LAST_YEAR} in UTC."
+    ),
+    BeforeValidator(_in_microseconds),
+    AfterValidator(_in_utc),
+]
+"""A time in UTC, in years that both databases can hold."""

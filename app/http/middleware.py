@@ -1,4 +1,4 @@
-"""Plain ASGI middleware: request ids, response headers, the path prefix, HEAD, and the name of the route."""
+"""Plain ASGI middleware: request ids, response headers, the path prefix, and HEAD."""
 
 import asyncio
 import re
@@ -12,9 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ShuttingDown
 from app.http.error_responses import ErrorHandlers
-from app.http.fastapi_internals import declared_path
 from app.observe.events import RequestContext, request_context
-from app.observe.requests import matched_route
 
 REDACTED = "REDACTED"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -95,7 +93,7 @@ class PathPrefix:
         if scope["type"] == "http":
             path: str = scope["path"]
             inside = path == self.prefix or path.startswith(self.prefix + "/")
-            scope = {**scope, "root_path": self.prefix, "path": path if inside else self.prefix + path}
+            scope.update(root_path=self.prefix, path=path if inside else self.prefix + path)
         await self.app(scope, receive, send)
 
 
@@ -116,17 +114,8 @@ class HeadAsGet:
         async def send_without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self.app({**scope, "method": "GET"}, receive, send_without_body)
-
-
-class MatchedRoute:
-    """Record the route that the request found, for the log and the metrics. It is the innermost middleware."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {**scope, "method": "GET"}  # uvicorn reads the method of its own scope
         try:
-            await self.app(scope, receive, send)
+            await self.app(asked, receive, send_without_body)
         finally:
-            matched_route.set(declared_path(scope))
+            scope.update(asked, method="HEAD")  # with the route that was found, for the log

@@ -110,7 +110,7 @@ def _summarize(operation: dict[str, Any]) -> None:
 
 def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]], *, is_form: bool) -> None:
     responses = operation["responses"]
-    for error in (*EVERYWHERE, *_body_errors(operation), *_caller_errors(operation, bearer_errors)):
+    for error in (*EVERYWHERE, *_own_errors(operation, bearer_errors)):
         _add(responses, "400" if is_form and error is InvalidInput else str(error.status_code), error)
     for status, response in responses.items():
         model = OAuthErrorBody if is_form else InvalidInputBody if status == "422" else ErrorBody
@@ -124,22 +124,18 @@ def _complete(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]
             response["content"] = {JSON: {"schema": schema}}
 
 
-def _body_errors(operation: dict[str, Any]) -> Sequence[type[AppError]]:
+def _own_errors(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]) -> Iterator[type[AppError]]:
+    """Yield the errors about the body and the token that the operation takes. With `security: []` it takes no token."""
     content = operation.get("requestBody", {}).get("content", {})
-    of_json = (InvalidJSON, errors.UnsupportedMediaType) if JSON in content else ()
-    return (*of_json, errors.UnsupportedContentEncoding, errors.BodyTooSlow) if content else ()
-
-
-def _caller_errors(operation: dict[str, Any], bearer_errors: Sequence[type[AppError]]) -> list[type[AppError]]:
-    """Return the errors about tokens that the operation's security needs. Anybody may call one with `security: []`."""
+    if JSON in content:
+        yield from (InvalidJSON, errors.UnsupportedMediaType)
+    if content:
+        yield from (errors.UnsupportedContentEncoding, errors.BodyTooSlow)
     security = operation.setdefault("security", [])
-    is_optional = {} in security
     has_scopes = any(scopes for scheme in security for scopes in scheme.values())
-    return [
-        error
-        for error in (bearer_errors if security else ())
-        if (error.error or not is_optional) and (has_scopes or error.error != "insufficient_scope")
-    ]
+    for error in bearer_errors if security else ():
+        if (error.error or {} not in security) and (has_scopes or error.error != "insufficient_scope"):
+            yield error
 
 
 def _add(responses: dict[Any, dict[str, Any]], status: int | str, error: type[AppError]) -> None:

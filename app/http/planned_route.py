@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from fastapi import Request, Response
 from fastapi.security import SecurityScopes
 from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
 
 from app.http import fastapi_internals as fastapi
-from app.http.query import Handler, QueryNames
+from app.http.query import QueryNames
 from app.http.router import SafeRoute
 
 if TYPE_CHECKING:
@@ -30,25 +31,28 @@ UNPLANNED = (
 
 
 class PlannedRoute(SafeRoute):
-    """A route that follows its plan. It has one if every function is `async` and the endpoint is `-> Response`."""
+    """A route that follows its plan. It has one if every function is `async` and the endpoint is `-> Response`.
 
-    def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
-        if not fastapi.IS_KNOWN:
-            return handle
-        route = fastapi.as_included(self)
-        plan = plan_for(route)
-        if plan is None:
-            return handle
-        app = route.dependency_overrides_provider
+    FastAPI answers instead if a subclass makes a handler of its own, or the route's router was included: what the
+    handler or the inclusion adds is not in the plan.
+    """
 
-        async def follow_plan(request: Request) -> Response:
-            if (app is not None and app.dependency_overrides) or fastapi.get_telemetry_data() is not None:
-                return await handle(request)
-            response = await plan(request)
-            return await handle(request) if response is None else response
+    def __init__(self, path: str, *args: Any, **options: Any) -> None:
+        super().__init__(path, *args, **options)
+        has_own_handler = type(self).get_route_handler is not SafeRoute.get_route_handler
+        self.plan = None if has_own_handler or not fastapi.IS_KNOWN else plan_for(self)
 
-        return follow_plan
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer without what FastAPI puts around each handler: a plan needs none of it."""
+        response = None
+        if self.plan is not None and scope["method"] in (self.methods or ()) and not self._stands_aside(scope):
+            response = await self.plan(Request(scope, receive, send))
+        await (response or super().handle)(scope, receive, send)
+
+    def _stands_aside(self, scope: Scope) -> bool:
+        app = self.dependency_overrides_provider
+        is_overridden = app is not None and app.dependency_overrides
+        return is_overridden or fastapi.is_included(scope) or fastapi.get_telemetry_data() is not None
 
 
 class Inputs:
@@ -145,7 +149,8 @@ def plan_for(route: Any) -> Plan | None:
     A plan gives up at an input that is not valid, and FastAPI begins again. Only a GET may begin twice.
     """
     dependant = route.dependant
-    if not _is_plain(dependant) or inspect.signature(dependant.call).return_annotation is not Response:
+    is_limited = route.max_body_size is not None
+    if is_limited or not _is_plain(dependant) or inspect.signature(dependant.call).return_annotation is not Response:
         return None
     plan = Plan(dependant)
     return None if route.methods != {"GET"} and any(step.inputs for step in plan.steps) else plan

@@ -1,7 +1,6 @@
 """The number of files that this process may have open. Each connection is one."""
 
 import logging
-import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import Final
@@ -20,15 +19,6 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def limit() -> int:
-    try:
-        resource = import_module("resource")
-    except ImportError:
-        return sys.maxsize
-    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
 class Warner:
     """Warns when connections run out, at most once a minute.
 
@@ -40,7 +30,8 @@ class Warner:
 
     def see(self, number: int, now: float) -> None:
         """Look at the file number of a new connection."""
-        most = limit()
-        if number >= most - RESERVE and now >= self._next:
+        resource = import_module("resource")
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if now >= self._next and most - RESERVE <= number < most:  # no limit is -1
             self._next = now + WARNING_SECONDS
             logger.warning("connections run out: the limit is %d open files; raise LimitNOFILE or ulimit -n", most)

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from contextlib import nullcontext, suppress
+from functools import partial
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Final
@@ -105,8 +106,9 @@ class Server(uvicorn.Server):
                 print(self.config.announcement.recv(MAX_TEXT, socket.MSG_DONTWAIT).decode(), flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        protocol = partial(Protocol, self.config, self.server_state, self.lifespan.state)
         for connection in self._stop_listening(sockets or []):
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
         await asyncio.sleep(ACCEPT_SECONDS)
         await super().shutdown(sockets)
 
@@ -124,9 +126,6 @@ class Server(uvicorn.Server):
         for listener in sockets:
             listener.close()
         return accepted
-
-    def _protocol(self) -> Protocol:
-        return Protocol(self.config, self.server_state, self.lifespan.state)
 
 
 multiprocess.Server = Server  # type: ignore[attr-defined] # uvicorn offers no other way to choose

@@ -1,9 +1,12 @@
 """/tasks: your own tasks, and everyone's public ones."""
 
-from fastapi import Request, Response
+from typing import Annotated, Any
+
+from fastapi import Header, Query, Request, Response, Security
 from pydantic_core import to_json
 
-from app.auth.dependencies import AppSettings
+from app.auth.access import CallerDatabase
+from app.auth.dependencies import AppSettings, get_caller_database, get_optional_caller_database
 from app.clock import Now
 from app.db.database import ANYONE, Db
 from app.http.conditional import ETAG, IfMatch, IfNoneMatch, has_version, validators
@@ -14,11 +17,30 @@ from app.http.router import Router
 from app.observe.events import log_event
 from app.pagination.page import PAGE
 from app.tasks import changes, service
-from app.tasks.dependencies import OPTIONAL, Filters, IdempotencyKey, OptionalTaskReaderDb, TaskReaderDb, TaskWriterDb
 from app.tasks.errors import IdempotencyKeyReused, ReadOnlyField, TaskChanged, TaskNotFound, TooManyTasks
 from app.tasks.quota import NearLimit
-from app.tasks.schemas import TaskCreate, TaskPage, TaskRead, TaskUpdate
+from app.tasks.schemas import TaskCreate, TaskPage, TaskQuery, TaskRead, TaskUpdate
 from app.tasks.service import TaskFields
+
+TaskReaderDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["tasks:read"])]
+TaskWriterDb = Annotated[CallerDatabase, Security(get_caller_database, scopes=["tasks:write"])]
+OptionalTaskReaderDb = Annotated[CallerDatabase | None, Security(get_optional_caller_database, scopes=["tasks:read"])]
+"""None without a token: such a caller gets public tasks only, from the plain database."""
+
+Filters = Annotated[TaskQuery, Query()]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Makes a retry safe: the same key and body answer with the same task.",
+    ),
+]
+
+OPTIONAL: dict[str, Any] = {"security": [{}]}
+"""Tells the OpenAPI document that an operation needs no token."""
 
 CREATED = {"headers": ETAG["headers"] | header("Location", "The task's URL.", format="uri-reference")["headers"]}
 UNCHANGED = {"description": "If-None-Match has this version", **ETAG}

@@ -4,12 +4,11 @@ import operator
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, with_config
 from typing_extensions import TypeAliasType, TypedDict
 
-from app.http.fields import StorableText, VisibleText
+from app.http.fields import StorableText, Time, VisibleText
 from app.http.schema import Schema
-from app.http.times import Time
 from app.pagination.page import PageOf, PageQuery
 
 Title = Annotated[VisibleText, Field(max_length=200, examples=["Water the plants"])]
@@ -32,15 +31,12 @@ class TaskCreate(Schema):
     is_public: IsPublic = False
 
 
+@with_config(extra="forbid", json_schema_extra={"examples": [{"status": "done"}]})
 class TaskUpdate(TypedDict, total=False):
     """Only the given fields change. Null clears `description` and `due_at`.
 
     A client may send the read-only fields back as it read them.
     """
-
-    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
-        extra="forbid", json_schema_extra={"examples": [{"status": "done"}]}
-    )
 
     title: Title
     description: Description | None

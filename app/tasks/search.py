@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from app.auth.callers import if_live
 from app.db.database import AnyConnection, AnySelect, expect_long
-from app.db.upgrade import Backfill
+from app.db.migrations import Backfill
 from app.tasks.models import HAS_WORDS, Task
 from app.tasks.words import UNSPACED, index_text, split_words
 

@@ -3,9 +3,9 @@
 import hashlib
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, SQLColumnExpression, bindparam, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -19,7 +19,6 @@ from app.pagination.order import SortOrder
 from app.pagination.page import Page
 from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
-from app.tasks.plans import HIDDEN_DUE_RANGE, TaskList, hide
 from app.tasks.quota import has_room
 from app.tasks.schemas import TaskCreate, TaskQuery, TaskRead
 from app.tasks.search import NO_SEARCH, plan_search
@@ -44,6 +43,33 @@ FILTERS: Final = {
     "due_after": Task.due_at > bindparam("due_after"),
 }
 """The parameters of `TaskQuery` that filter. One by a column without an index is fast only if the column is hidden."""
+
+
+def hide(column: SQLColumnExpression[Any], times: int = 2) -> ColumnElement[Any]:
+    """Hide a column from the planners, which find no index for it. The rows that a query finds stay the same.
+
+    A list is to be read along the index of its sort order, through an index that begins with a filter where there is
+    one. Planners choose by estimates, and may choose to read all matching tasks and to sort them instead.
+    """
+    return func.coalesce(*[column] * times)
+
+
+HIDDEN_DUE_RANGE: Final = {
+    "due_before": hide(Task.due_at) < bindparam("due_before"),
+    "due_after": hide(Task.due_at, 3) > bindparam("due_after"),
+}
+"""The range of due dates, for every order but by due date: a planner that saw it would read all of it, and sort it.
+
+Its two ends are hidden differently, or PostgreSQL takes them for a range again, and expects few rows.
+"""
+
+
+class TaskList(NamedTuple):
+    """The query for a list of tasks."""
+
+    tasks: AnySelect
+    by_id: AnySelect
+    """The same query, hidden from all indexes but that of the ids: for a search that has found the ids of few tasks."""
 
 
 def shown_columns(owner: SQLColumnExpression[str]) -> list[SQLColumnExpression[Any]]:

@@ -1,13 +1,4 @@
-"""The errors of accounts.
-
-AppError
-├── RegistrationClosed  403
-├── UserNotFound        404
-├── UsernameTaken       409
-├── LastAdministrator   409
-├── UserDisabled        409
-└── ResetNotSent        503
-"""
+"""The errors of accounts."""
 
 from app.errors import Conflict, Forbidden, NotFound, Unavailable
 

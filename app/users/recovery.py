@@ -11,7 +11,6 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select, update
 
 from app.auth.claims import ResetClaims
-from app.auth.counters import Keys
 from app.auth.errors import InvalidResetToken
 from app.auth.models import User
 from app.auth.tokens import BadToken, Tokens
@@ -82,7 +81,7 @@ def require_unchanged(connection: Connection, claims: ResetClaims) -> AnyRow:
     return account
 
 
-def reset_password(connection: Connection, claims: ResetClaims, new_hash: str, counters: Keys, now: datetime) -> None:
+def reset_password(connection: Connection, claims: ResetClaims, new_hash: str, counters: str, now: datetime) -> None:
     """Set the password as `set_password` does. Raises InvalidResetToken."""
     require_unchanged(connection, claims)  # again: to hash the password took a while
     set_password(connection, claims.sub, new_hash, counters, now)

@@ -1,40 +1,56 @@
 """/users: registration, your own account, recovery, and everybody's accounts for administrators."""
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import RowMapping
 
-from app.auth.dependencies import AccountDb, AdminDb, AppSettings, FreshAccountDb
-from app.auth.errors import (
-    HashingQueueFull,
-    InvalidResetToken,
-    StaleLogin,
-    TooManyAttempts,
-    WeakPassword,
-    WrongPassword,
-)
+from app.auth import errors as auth
+from app.auth.access import CallerDatabase
+from app.auth.dependencies import AccountDb, AdminDb, AppServices, AppSettings, FreshAccountDb, RequestOrigin
+from app.clock import Now
 from app.http.fields import PathId
 from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router
 from app.pagination.page import PAGE
 from app.users import errors, schemas, service
-from app.users.dependencies import AppAccounts, AppAdministration, ProfileDb
+from app.users.accounts import Accounts, Administration
 from app.users.recovery import TTL
 
 router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
-REGISTER_ERRORS = describe(
-    errors.UsernameTaken, errors.RegistrationClosed, WeakPassword, TooManyAttempts, HashingQueueFull
-)
-PASSWORD_ERRORS = describe(WrongPassword, WeakPassword, TooManyAttempts, HashingQueueFull)
-RESET_ERRORS = describe(InvalidResetToken, WeakPassword, HashingQueueFull)
+HASHING_ERRORS = auth.WeakPassword, auth.HashingQueueFull
+REGISTER_ERRORS = describe(errors.UsernameTaken, errors.RegistrationClosed, auth.TooManyAttempts, *HASHING_ERRORS)
+PASSWORD_ERRORS = describe(auth.WrongPassword, auth.TooManyAttempts, *HASHING_ERRORS)
+RESET_ERRORS = describe(auth.InvalidResetToken, *HASHING_ERRORS)
 CHANGE_ERRORS = describe(errors.UserNotFound, errors.LastAdministrator)
 TOKEN_ANSWERS = describe(errors.UserNotFound, errors.UserDisabled, errors.ResetNotSent) | {
     202: {"model": schemas.ResetSent, "description": "The token has been sent to the user"}
 }
+
+
+async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDatabase:
+    """Check the age of the login before the body, if the body has an e-mail address, valid or not."""
+    body = getattr(request, "parsed", None)
+    if isinstance(body, dict) and "email" in body:
+        request.state.check_caller = replace(db, max_age=settings.fresh_login).current_user
+    return db
+
+
+async def get_accounts(services: AppServices, origin: RequestOrigin, now: Now) -> Accounts:
+    return Accounts(services, origin, now)
+
+
+async def get_administration(services: AppServices, db: AdminDb, now: Now) -> Administration:
+    return Administration(services, db, now)
+
+
+ProfileDb = Annotated[CallerDatabase, Depends(get_profile_database)]
+AppAccounts = Annotated[Accounts, Depends(get_accounts)]
+AppAdministration = Annotated[Administration, Depends(get_administration)]
 
 
 @router.post("", status_code=201, response_model=schemas.UserRead, responses=REGISTER_ERRORS)
@@ -49,7 +65,7 @@ async def read_profile(db: AccountDb) -> RowMapping:
     return await db.read(service.get_profile)
 
 
-@router.patch("/me", response_model=schemas.UserRead, responses=describe(StaleLogin))
+@router.patch("/me", response_model=schemas.UserRead, responses=describe(auth.StaleLogin))
 async def change_profile(changes: schemas.UserUpdate, db: ProfileDb, accounts: AppAccounts) -> RowMapping:
     """Change the given fields. Null clears a field. A change of the e-mail address needs a fresh login (RFC 9470)."""
     return await accounts.change_profile(db, changes)
@@ -61,7 +77,7 @@ async def set_password(fields: schemas.PasswordChange, db: AccountDb, accounts: 
     await accounts.change_password(db, fields)
 
 
-@router.delete("/me", status_code=204, responses=describe(StaleLogin, errors.LastAdministrator))
+@router.delete("/me", status_code=204, responses=describe(auth.StaleLogin, errors.LastAdministrator))
 async def delete_account(db: FreshAccountDb, accounts: AppAccounts) -> None:
     """Delete your account, with your tasks and sessions. This needs a fresh login (RFC 9470).
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_login
-from app.auth.counters import Keys, forget
+from app.auth.counters import forget
 from app.auth.errors import InvalidToken, WrongPassword
 from app.auth.models import HAS_LOGIN_NAME, User, normalize_username
 from app.auth.sessions import end_other_sessions, end_sessions_of, end_sessions_with
@@ -106,7 +106,7 @@ def get_user_by_name(connection: Connection, username: str) -> RowMapping:
     return _one(connection, SELECT_USER_BY_NAME, username=normalize_username(username))
 
 
-def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime, counters: Keys) -> RowMapping:
+def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime, counters: str) -> RowMapping:
     """Change whether a user is active and an administrator. Raises UserNotFound, LastAdministrator.
 
     Disabling ends every session. Demoting ends the sessions that have the scope `admin`. Enabling deletes the counters
@@ -126,7 +126,7 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
     return user
 
 
-def unlock(connection: Connection, user_id: str, counters: Keys) -> None:
+def unlock(connection: Connection, user_id: str, counters: str) -> None:
     """Delete the counters of a user's failed logins. Raises UserNotFound."""
     get_user(connection, user_id)
     forget(connection, counters)
@@ -151,7 +151,7 @@ def delete_user(connection: Connection, user_id: str, now: datetime) -> bool:
     return end_account(connection, user_id, now)
 
 
-def set_password(connection: Connection, user_id: str, new_hash: str, counters: Keys, now: datetime) -> None:
+def set_password(connection: Connection, user_id: str, new_hash: str, counters: str, now: datetime) -> None:
     """Set a user's password, end every session, and delete the counters of failed logins. Raises UserNotFound."""
     _update(connection, user_id, now, password_hash=new_hash, reset_id=None)
     end_sessions_of(connection, user_id, "password_changed", now)

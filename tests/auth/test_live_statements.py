@@ -13,8 +13,8 @@ from sqlalchemy.exc import StatementError
 from app.auth.callers import LiveConnection, if_live, insert_if_live
 from app.auth.dependencies import CurrentUser, OptionalUser
 from app.db.types import new_id
-from app.tasks.dependencies import TaskReaderDb, TaskWriterDb
 from app.tasks.models import Task
+from app.tasks.router import TaskReaderDb, TaskWriterDb
 from app.testing import assert_bearer_error
 from tests.conftest import MovableClock, Serve, Sql
 from tests.support.accounts import Login, create_task, sign_up

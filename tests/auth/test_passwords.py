@@ -185,7 +185,7 @@ class HeldQueue:
         self.jobs: list[Future[None]] = []
         self._go, self._begun = threading.Event(), threading.Event()
         self._thread = ThreadPoolExecutor(1)
-        self._queue = FairQueue(self._thread, 1, length)
+        self._queue = FairQueue(self._thread, length)
 
     def submit(self, network: str, count: int = 1) -> None:
         for _ in range(count):

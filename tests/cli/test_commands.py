@@ -1,11 +1,10 @@
 """python -m app: every error is one line and an exit code."""
 
 import asyncio
-import os
-import pty
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,40 @@ from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
 from app import __version__
-from app.cli.run import run_with
+from app.cli.run import with_database
 from app.config import Settings
 from app.db.database import Database, DatabaseUnavailable
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import EVERY_SCOPE, PASSWORD, log_in
 from tests.support.command_line import run
-from tests.support.processes import environment, free_port
+from tests.support.forks import Fork
+from tests.support.processes import PATIENCE, environment, free_port, wait_for
+from tests.support.terminal import at_terminal
 
+QUICK = [
+    "--help",
+    "--version",
+    "users --help",
+    "serve --help",
+    "check --help",
+    "users add",
+    "sessions revoke ada --session x",
+    "demo --users 0",
+    "serve --port 0",
+    "no-such-command",
+]
+LOOK = """
+import sys
+from app.__main__ import cli
+
+for words in sys.argv[1].split(","):
+    try:
+        cli(words.split())
+    except SystemExit:
+        pass
+slow = sys.argv[2].split(",")
+print([name for name in slow if name in sys.modules], file=sys.stderr)
+"""
 SLOW = ["alembic", "asyncio", "cryptography", "fastapi", "jose", "pydantic", "sqlalchemy", "uvicorn"]
 
 
@@ -75,25 +100,15 @@ def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:
 
 
 def test_a_terminal_asks_twice_for_the_password_and_hides_it(sqlite_url: str) -> None:
-    screen, keyboard = pty.openpty()
-    words = [sys.executable, "-m", "app", "users", "add", "ada"]
-    environ = environment(database_url=sqlite_url)
-    process = subprocess.Popen(
-        words, env=environ, stdin=keyboard, stdout=keyboard, stderr=keyboard, start_new_session=True
-    )
-    os.close(keyboard)
+    with at_terminal("app", "users", "add", "ada", database_url=sqlite_url) as terminal:
+        for prompt in "Password: ", "Repeat for confirmation: ":
+            terminal.read_until(prompt)
+            terminal.press(PASSWORD.encode() + b"\n")
+        code = terminal.end()
 
-    shown = b""
-    for prompt in b"Password: ", b"Repeat for confirmation: ":
-        while not shown.endswith(prompt):
-            shown += os.read(screen, 1024)
-        os.write(screen, PASSWORD.encode() + b"\n")
-    while b"Added" not in shown:
-        shown += os.read(screen, 1024)
-
-    assert process.wait() == 0
-    assert PASSWORD.encode() not in shown
-    os.close(screen)
+    assert code == 0
+    assert "Added ada." in terminal.shown
+    assert PASSWORD not in terminal.shown
 
 
 @pytest.mark.rfc("6749", "1.6")
@@ -150,21 +165,13 @@ def test_a_number_that_is_out_of_range_is_refused(words: str) -> None:
 
 def test_an_interrupt_does_not_say_that_the_database_is_away(postgres_url: str) -> None:
     environ = environment(database_url=postgres_url, secret_key=SECRET)
-    words = [sys.executable, "-m", "app", "demo", "--tasks", "1000000"]
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child ignores the signal if its parent does
-    try:
-        process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    finally:
-        signal.signal(signal.SIGINT, ours)
-    with process:
-        try:
-            wait_for_tasks(postgres_url, process)
-            process.send_signal(signal.SIGINT)
-            output = process.communicate(timeout=60)[0]
-        finally:
-            process.kill()
-    assert "available" not in output
-    assert process.returncode == 130
+    with closing(Fork("app", "demo", "--tasks", "1000000", environ=environ)) as process:
+        wait_for(lambda: process.poll() is not None or execute(make_url(postgres_url), "SELECT 1 FROM tasks LIMIT 1"))
+        process.send_signal(signal.SIGINT)
+        code = process.wait(PATIENCE)
+        assert "available" not in process.output()
+
+    assert code == 130
 
 
 def test_an_interrupt_is_quiet_while_the_commands_are_loaded() -> None:
@@ -194,13 +201,7 @@ def test_an_interrupt_that_the_driver_calls_a_timeout_is_one(settings: Settings)
         raise DatabaseUnavailable
 
     with pytest.raises(asyncio.CancelledError):
-        run_with(settings, interrupted)
-
-
-def wait_for_tasks(url: str, process: "subprocess.Popen[str]") -> None:
-    """Wait until the command makes tasks."""
-    while execute(make_url(url), "SELECT count(*) FROM tasks") == [(0,)]:
-        assert process.poll() is None, process.communicate()[0]
+        with_database(settings, interrupted)
 
 
 def test_a_bad_setting_is_one_line() -> None:
@@ -222,27 +223,13 @@ def test_help_has_a_short_option(words: tuple[str, ...]) -> None:
     assert short.stdout == run(*words, "--help").stdout
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "--help",
-        "--version",
-        "users --help",
-        "serve --help",
-        "check --help",
-        "users add",
-        "sessions revoke ada --session x",
-        "demo --users 0",
-        "serve --port 0",
-        "no-such-command",
-    ],
-)
-def test_help_and_typing_errors_import_nothing_slow(words: str) -> None:
-    code = (
-        f"import sys, app.__main__\ntry:\n    app.__main__.cli({words.split()})\nexcept SystemExit:\n    pass\n"
-        f"print([name for name in {SLOW} if name in sys.modules], file=sys.stderr)"
+def test_help_and_typing_errors_import_nothing_slow() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, ",".join(QUICK), ",".join(SLOW)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
 
     assert done.stderr.splitlines()[-1] == "[]"

@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from app.observe.logs import Line
 from tests.conftest import SECRET, MovableClock, Sql, on_one_database
 from tests.support.accounts import PASSWORD, Login, add_user, create_task, log_in, register, sign_up
 from tests.support.command_line import Run, run
-from tests.support.processes import environment
+from tests.support.forks import Fork
+from tests.support.processes import PATIENCE, environment
 from tests.support.reset_hook import sent
 from tests.support.tokens import claims_elsewhere
 
@@ -146,8 +146,10 @@ def test_a_piped_password_is_what_can_be_typed(client: TestClient, database_url:
     """PowerShell adds a byte order mark in front and a carriage return at the end."""
     piped = b"\xef\xbb\xbf" + PASSWORD.encode() + b"\r\n"
     environ = environment(database_url=database_url, secret_key=SECRET)
+    Path("piped").write_bytes(piped)
 
-    subprocess.run([sys.executable, "-m", "app", "users", "add", "ada"], env=environ, input=piped, check=True)
+    with closing(Fork("app", "users", "add", "ada", environ=environ, stdin=Path("piped"))) as process:
+        assert process.wait(PATIENCE) == 0
 
     assert can_log_in(client)
 
@@ -433,13 +435,9 @@ def test_the_events_of_a_command_go_to_standard_error(database_url: str, client:
     register(client)
     environ = environment(database_url=database_url, secret_key=SECRET, log_format="json")
 
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "users", "disable", "ada"],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    words = "app", "users", "disable", "ada"
+    with closing(Fork(*words, environ=environ, stderr=Path("stderr"))) as process:
+        assert process.wait(PATIENCE) == 0
+        assert process.output() == "Disabled ada.\n"
 
-    assert done.stdout == "Disabled ada.\n"
-    assert json.loads(done.stderr)["event"] == "user_changed"
+    assert json.loads(Path("stderr").read_text())["event"] == "user_changed"

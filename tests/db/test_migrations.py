@@ -16,9 +16,8 @@ from sqlalchemy import URL, Connection, inspect, make_url
 from app.config import Settings
 from app.db.connect import WAIT
 from app.db.database import Database
-from app.db.migrations import FOLDER, SchemaUnknown, is_current, upgrade
+from app.db.migrations import FOLDER, SchemaUnknown, bring_up_to_date, is_current, upgrade
 from app.db.types import Base
-from app.db.upgrade import bring_up_to_date
 from app.main import create_app
 from app.tasks.search import BACKFILL, index_batch
 from tests.conftest import CHEAP, SECRET, new_database

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
@@ -231,6 +231,30 @@ def test_a_route_that_no_router_includes_has_a_plan(settings: Any) -> None:
         for path in "/own", "/alone":
             assert client.get(f"{path}?colour=red").text == "red"
             assert client.get(f"{path}?colour=red&color=blue").status_code == 422
+
+
+def test_dependencies_of_an_inclusion_and_limits_are_obeyed(settings: Any) -> None:
+    app = create_app(settings, password_cost=CHEAP)
+    router = APIRouter(route_class=PlannedRoute)
+
+    @router.get("/included")
+    async def answer_included() -> Response:
+        raise AssertionError("the dependency of the inclusion was not called")
+
+    async def refuse() -> None:
+        raise HTTPException(418)
+
+    async def echo(request: Request) -> Response:
+        return Response(await request.body())
+
+    app.include_router(router, dependencies=[Depends(refuse)])
+    app.router.routes.append(PlannedRoute("/limited", echo, methods=["POST"], max_body_size=3))
+
+    with TestClient(app) as client:
+        assert client.get("/included").status_code == 418
+        assert client.post("/limited", content="red").text == "red"
+        assert client.post("/limited", content="green").status_code == 413
+        assert client.get("/limited").status_code == 405
 
 
 class Tracing(BaseModel):

@@ -3,8 +3,11 @@
 import io
 import json
 import logging
+import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -16,7 +19,7 @@ from app.observe.logs import FORMATTERS, Line, configure_logging
 from tests.conftest import execute
 from tests.support.accounts import PASSWORD
 from tests.support.hostile import FORGED, FORGED_LOG_LINES
-from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.processes import Process, command, forked, free_port, wait_until_ready
 
 TIME = r"\d\d:\d\d:\d\d"
 FAILING = """CREATE TRIGGER failing BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'x
@@ -74,7 +77,7 @@ def test_nothing_that_is_said_forges_a_line_for_people(name: str) -> None:
 
 def test_for_people_what_is_plain_is_plain() -> None:
     line = Line({"time": "now", "event": "request", "route": "/tasks/{task_id}", "status": 200, "ms": 1.5, "x": "a b"})
-    record = logging.LogRecord("app.observe.requests", logging.INFO, "", 0, line, (), None)
+    record = logging.LogRecord("app.http.request_log", logging.INFO, "", 0, line, (), None)
 
     formatted = FORMATTERS["console"]().format(record)
 
@@ -89,6 +92,21 @@ def test_logging_that_is_configured_already_is_kept(caplog: pytest.LogCaptureFix
 
     assert before
     assert logging.getLogger().handlers == before
+
+
+@contextmanager
+def start(*words: str, log: Path, port: int, **settings: object) -> Iterator[Process]:
+    """Fork `serve`, and start uvicorn as a shell does, with its imports: their warnings would go to the log."""
+    if words == ("app", "serve"):
+        with forked(*words, port=port, stdout=Path(os.devnull), stderr=log, **settings) as fork:
+            yield fork
+    else:
+        words = (*words, "--port", str(port))
+        with (
+            log.open("w") as stderr,
+            command(*words, stdout=subprocess.DEVNULL, stderr=stderr, **settings) as process,
+        ):
+            yield process
 
 
 @pytest.mark.parametrize(
@@ -108,10 +126,7 @@ def test_a_process_writes_nothing_else(
 
     settings = {"database_url": sqlite_url, "log_format": log_format, "log_requests": True}
     url = f"http://127.0.0.1:{(port := free_port())}"
-    with (
-        log.open("w") as stderr,
-        command(*words, "--port", str(port), stdout=subprocess.DEVNULL, stderr=stderr, **settings) as process,
-    ):
+    with start(*words, log=log, port=port, **settings) as process:
         wait_until_ready(url, process)
         ada = {"username": "ada", "password": PASSWORD}
         assert httpx2.post(f"{url}/users", json=ada, params={"access_token": "canary"}).status_code == 422

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,7 +22,8 @@ from sqlalchemy import Connection, text
 from app.auth.passwords import QUEUE_LENGTH
 from tests.conftest import MovableClock, Serve, Sql, on_one_database
 from tests.support.accounts import PASSWORD, bearer, log_in, refresh, refreshed, register, sign_up
-from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.forks import Fork
+from tests.support.processes import forked, free_port, wait_until_ready
 
 LOCK = 20_261_123
 Samples = dict[tuple[str, ...], float]
@@ -222,15 +222,15 @@ def test_connections_that_are_in_use_are_shown(
 class Workers:
     """Two that share a port, and one of which can be made to answer."""
 
-    def __init__(self, url: str, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, url: str, process: Fork) -> None:
         self.url = url
         self.process = process
 
     @property
     def pids(self) -> set[int]:
-        """The children that serve; another one looks after what they share."""
-        words = ["pgrep", "-f", "-P", str(self.process.pid), "multiprocessing.spawn"]
-        return set(map(int, subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()))
+        """The children that serve: a fork has no other one, which would look after what they share."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return set(map(int, children.split()))
 
     def ask(self, pid: int, path: str, **request: Any) -> httpx2.Response:
         """Have this one answer, while the others stand still."""
@@ -247,14 +247,13 @@ class Workers:
 @pytest.fixture(params=["serve", pytest.param("uvicorn", marks=pytest.mark.long)])
 def workers(request: pytest.FixtureRequest, sqlite_url: str, tmp_path: Path) -> Iterator[Workers]:
     (folder := tmp_path / "metrics").mkdir()
-    port = str(free_port())
+    port = free_port()
     words, setting = {
         "serve": (["app", "serve"], "tmpdir"),
         "uvicorn": (["uvicorn", "app.main:app"], "prometheus_multiproc_dir"),
     }[request.param]
-    settings = {setting: folder, "database_url": sqlite_url, "metrics": True}
-    started = command(*words, "--workers", "2", "--port", port, stdout=subprocess.DEVNULL, **settings)
-    with started as process:
+    settings: dict[str, Any] = {setting: folder, "database_url": sqlite_url, "metrics": True}
+    with forked(*words, "--workers", "2", port=port, **settings) as process:
         wait_until_ready(url := f"http://127.0.0.1:{port}", process)
         yield Workers(url, process)
     assert request.param == "uvicorn" or list(folder.iterdir()) == []

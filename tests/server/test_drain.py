@@ -2,10 +2,8 @@
 
 import json
 import resource
-import signal
 import socket
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -19,15 +17,15 @@ from sqlalchemy import make_url
 
 from tests.conftest import SECRET, execute
 from tests.support.accounts import PASSWORD, bearer
-from tests.support.processes import command, free_port, wait_until_ready
+from tests.support.forks import Fork
+from tests.support.processes import PATIENCE, forked, free_port, wait_until_ready
 
 ADA = {"username": "ada", "password": PASSWORD}
-PATIENCE = 60  # seconds after which a test gives up
 TASK = json.dumps({"title": "Water the plants"}).encode()
 
 
 class Service(NamedTuple):
-    process: "subprocess.Popen[str]"
+    process: Fork
     port: int
     headers: dict[str, str]
 
@@ -45,7 +43,7 @@ class Service(NamedTuple):
     def terminate(self) -> float:
         """Send SIGTERM, and wait until the service no longer listens. Return the moment of the signal."""
         sent = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         while self.accepts():
             assert time.monotonic() < sent + PATIENCE
             time.sleep(0.01)
@@ -59,9 +57,8 @@ class Service(NamedTuple):
         return True
 
     def assert_ended(self) -> None:
-        output = self.process.communicate(timeout=PATIENCE)[0]
-        assert "Traceback" not in output
-        assert self.process.returncode == 0
+        assert self.process.wait(PATIENCE) == 0
+        assert "Traceback" not in self.process.output()
 
 
 def use_up(client: httpx2.Client) -> None:
@@ -73,8 +70,8 @@ def use_up(client: httpx2.Client) -> None:
 @pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["1 worker", "2 workers"])
 def service(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Service]:
     port = free_port()
-    words = ("app", "serve", "--port", str(port), "--workers", str(request.param))
-    with command(*words, database_url=sqlite_url, secret_key=SECRET) as process:
+    words = ("app", "serve", "--workers", str(request.param))
+    with forked(*words, port=port, database_url=sqlite_url, secret_key=SECRET) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process)
         httpx2.post(f"{url}/users", json=ADA).raise_for_status()

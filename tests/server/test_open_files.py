@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app import main
 from app.server import open_files
 from tests.support.processes import command, free_port, wait_until_ready
 from tests.support.scene import Play, Scene, arrival
@@ -52,10 +53,24 @@ def test_connections_that_run_out_are_logged_once_a_minute(
     assert str(few_files) in caplog.messages[0]
 
 
+@pytest.fixture
+def fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`app.main` makes its `app` when that is asked for, as `serve` and uvicorn ask."""
+    monkeypatch.delitem(vars(main), "app", raising=False)
+    yield
+    vars(main).pop("app", None)
+
+
+def test_a_process_may_open_as_many_files_as_the_system_lets_it(few_files: int, fresh_app: None) -> None:
+    _ = main.app
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard > few_files
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("words", [["app", "serve"], ["uvicorn", "app.main:app"]], ids=["serve", "uvicorn"])
-def test_a_process_may_open_as_many_files_as_the_system_lets_it(
-    sqlite_url: str, few_files: int, words: list[str]
-) -> None:
+def test_a_served_process_may_open_as_many_files(sqlite_url: str, few_files: int, words: list[str]) -> None:
     port = free_port()
     with command(*words, "--port", str(port), database_url=sqlite_url, stdout=subprocess.DEVNULL) as process:
         wait_until_ready(f"http://127.0.0.1:{port}", process)
@@ -68,5 +83,3 @@ def test_no_limit_of_open_files_is_raised_without_one(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "resource", None)
 
     open_files.raise_limit()
-
-    assert open_files.limit() == sys.maxsize

@@ -2,10 +2,10 @@
 
 import json
 import pickle
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,7 +17,7 @@ from app.server.protocol import Protocol
 from app.server.run import Config
 from tests.conftest import SECRET, new_database
 from tests.support.accounts import PASSWORD
-from tests.support.processes import command, environment, free_port, services, wait_until_live, wait_until_ready
+from tests.support.processes import command, environment, forked, free_port, services, wait_until_live, wait_until_ready
 
 SCHEMA_BEHIND = "The database's schema is not this version's: run python -m app migrate"
 ADA = {"username": "ada", "password": PASSWORD}
@@ -59,29 +59,23 @@ def test_processes_that_start_at_once_share_schema_and_secret(
     assert {path.name for path in Path.cwd().iterdir()} == {"tasks.db", "tasks.db.secret"}
 
 
-def test_several_workers_share_a_port(sqlite_url: str) -> None:
-    with services(1, "app", "serve", "--workers", "2", database_url=sqlite_url) as (url,):
-        assert httpx2.post(f"{url}/users", json=ADA).status_code == 201
-        answers = {httpx2.post(f"{url}/auth/token", data=ADA).status_code for _ in range(4)}
-
-    assert answers == {200}
-
-
 def test_postgresql_is_never_migrated_by_itself(postgres_server: URL) -> None:
     with new_database(postgres_server) as database:
-        settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
+        settings: dict[str, Any] = {
+            "database_url": database.render_as_string(hide_password=False),
+            "secret_key": SECRET,
+        }
         port = free_port()
-        with command("app", "serve", "--port", str(port), **settings) as process:
+        with forked(port=port, **settings) as process:
             wait_until_live(url := f"http://127.0.0.1:{port}", process)
-            assert process.stdout is not None
-            first = next(process.stdout)
+            first = process.output().splitlines()[0]
             live = httpx2.get(f"{url}/health/live")
             behind = httpx2.get(f"{url}/health/ready")
             unready = httpx2.get(f"{url}/tasks/")
             migrate = CliRunner().invoke(cli, ["migrate"], env=environment(**settings))
             ready = httpx2.get(f"{url}/health/ready")
 
-    assert first == "PostgreSQL is not at the newest migration: run python -m app migrate\n"
+    assert first == "PostgreSQL is not at the newest migration: run python -m app migrate"
     assert live.status_code == 200
     assert behind.status_code == unready.status_code == 503
     assert behind.json() == unready.json() == {"detail": SCHEMA_BEHIND, "code": "schema_behind"}
@@ -90,27 +84,18 @@ def test_postgresql_is_never_migrated_by_itself(postgres_server: URL) -> None:
 
 
 def test_postgresql_may_be_away_at_the_start() -> None:
-    settings = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "secret_key": SECRET}
+    settings: dict[str, Any] = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "secret_key": SECRET}
     port = free_port()
-    with command("app", "serve", "--port", str(port), **settings) as process:
+    with forked(port=port, **settings) as process:
         wait_until_live(url := f"http://127.0.0.1:{port}", process)
-        assert process.stdout is not None
-        first, second = next(process.stdout), next(process.stdout)
+        first, second = process.output().splitlines()[:2]
         ready = httpx2.get(f"{url}/health/ready")
 
     assert first.startswith("database unavailable: ConnectionRefusedError")
-    assert second == "PostgreSQL does not answer; /health/ready says when it does.\n"
+    assert second == "PostgreSQL does not answer; /health/ready says when it does."
     assert ready.status_code == 503
     assert ready.json() == {"detail": "The database is not available", "code": "database_unavailable"}
     assert ready.headers["Retry-After"] == "1"
-
-
-def test_with_reload_it_serves_too(sqlite_url: str) -> None:
-    port = free_port()
-    with command("app", "serve", "--port", str(port), "--reload", database_url=sqlite_url) as process:
-        wait_until_ready(f"http://127.0.0.1:{port}", process)
-
-    assert process.returncode in {0, -signal.SIGTERM}
 
 
 def test_a_worker_runs_the_server_that_drains() -> None:

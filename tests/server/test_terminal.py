@@ -1,24 +1,28 @@
 """The service at a developer's terminal: readable lines, one line for each fault, and a quiet Ctrl-C."""
 
 import json
+import os
 import re
 import signal
 import socket
-import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
+from tests.support.accounts import PASSWORD
 from tests.support.command_line import run
-from tests.support.processes import command, free_port, serving, wait_until_ready
-from tests.support.terminal import at_terminal
+from tests.support.key_pairs import key, private
+from tests.support.processes import PATIENCE, command, forked, free_port, serving, wait_for, wait_until_ready
+from tests.support.terminal import Terminal, at_terminal
 
 WAYS = [[], ["--workers", "2"], ["--reload"]]
 CANARY = "canary"
-IMPORTS_SHOWN = ["-X", "importtime", "-m"]
+SHOW_IMPORTS = ["-X", "importtime"]
 
 
 @pytest.fixture
@@ -44,36 +48,48 @@ def test_a_host_that_is_not_here_is_one_line(sqlite_url: str) -> None:
 
 
 def test_a_port_taken_during_the_start_is_one_line(sqlite_url: str) -> None:
-    """Two processes may bind one port, but only one of them may listen."""
+    """Two processes may bind one port, but only one of them may listen. The service reads its keys before each step."""
+    keys, shown, errors = Path("keys.pem"), Path("shown"), Path("errors")
+    os.mkfifo(keys, 0o600)
     with closing(socket.socket()) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
-        port = str(other.getsockname()[1])
-        with command(
-            "app", "serve", "--port", port, stderr=subprocess.PIPE, database_url=sqlite_url, log_format="console"
-        ) as process:
-            assert process.stdout is not None
-            next(process.stdout)
+        settings = {"database_url": sqlite_url, "jwt_private_key_file": keys, "log_format": "console"}
+        with forked(port=other.getsockname()[1], stdout=shown, stderr=errors, **settings) as process:
+            keys.write_text(private(key("ES256")))
+            wait_for(lambda: "at the newest migration" in shown.read_text())
             other.listen()
-            shown, errors = process.communicate(timeout=60)
+            keys.write_text(private(key("ES256")))
+            code = process.wait(PATIENCE)
 
-    assert (process.returncode, shown) == (3, "")
-    assert errors.splitlines()[-1] == "error: cannot listen: Address already in use"
-    assert "Traceback" not in errors
+    assert (code, shown.read_text().count("\n")) == (3, 1)
+    assert errors.read_text().splitlines()[-1] == "error: cannot listen: Address already in use"
+    assert "Traceback" not in errors.read_text()
 
 
-@pytest.mark.parametrize("options", WAYS, ids=" ".join)
-def test_the_announcement_comes_once_connections_are_accepted(sqlite_url: str, options: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "end"),
+    list(zip(WAYS, [Terminal.interrupt, Terminal.interrupt, Terminal.terminate], strict=True)),
+    ids=["one process", "workers", "reload"],
+)
+def test_the_announcement_comes_once_connections_are_accepted(
+    sqlite_url: str, options: list[str], end: Callable[[Terminal], int]
+) -> None:
+    """It serves from then on, until it is told to end."""
     port = free_port()
-    with command("app", "serve", "--port", str(port), *options, database_url=sqlite_url) as process:
-        assert process.stdout is not None
-        url = next(found[1] for line in process.stdout if (found := re.match(r"Serving on (\S+), docs at ", line)))
+    url = f"http://127.0.0.1:{port}"
+    with at_terminal("app", "serve", "--port", str(port), *options, database_url=sqlite_url) as terminal:
+        terminal.read_until(f"Serving on {url}, docs at ")
         metadata = httpx2.get(f"{url}/.well-known/oauth-authorization-server").json()
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=60)[0]
+        ada = {"username": "ada", "password": PASSWORD}
+        registered = httpx2.post(f"{url}/users", json=ada).status_code
+        logins = [httpx2.post(f"{url}/auth/token", data=ada).status_code for _ in range(4)]
+        code = end(terminal)
 
-    assert url == metadata["issuer"] == f"http://127.0.0.1:{port}"
-    assert "Serving on" not in rest
+    assert metadata["issuer"] == url
+    assert (registered, logins) == (201, [200] * 4)
+    assert code in {0, -signal.SIGTERM}
+    assert terminal.shown.count("Serving on") == 1
 
 
 def test_a_misspelt_setting_is_named(sqlite_url: str, taken: socket.socket) -> None:
@@ -87,30 +103,30 @@ def test_a_misspelt_setting_is_named(sqlite_url: str, taken: socket.socket) -> N
 
 def test_public_url_follows_host_and_port_unless_it_is_set(sqlite_url: str) -> None:
     port = free_port()
-    for settings, issuer in (
+    ways: list[tuple[dict[str, Any], str]] = [
         ({}, f"http://localhost:{port}"),
         ({"public_url": "https://a.example"}, "https://a.example"),
-    ):
-        words = ["app", "serve", "--host", "localhost", "--port", str(port)]
-        with command(*words, database_url=sqlite_url, **settings) as process:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
+    ]
+    for settings, issuer in ways:
+        with serving("app", "serve", "--host", "localhost", port=port, database_url=sqlite_url, **settings):
             url = f"http://localhost:{port}/.well-known/oauth-authorization-server"
             assert httpx2.get(url).json()["issuer"] == issuer
 
 
 @pytest.mark.parametrize(
-    ("words", "moment"),
+    ("python", "options", "moment"),
     [
-        ([*IMPORTS_SHOWN, "app", "serve"], "sqlalchemy"),
-        (["-m", "app", "serve"], "at the newest migration"),
-        (["-m", "app", "serve"], "Waiting for application startup"),
-        (["-m", "app", "serve", "--reload"], "Started reloader process"),
-        (["-m", "app", "serve", "--workers", "2"], "Started parent process"),
+        (SHOW_IMPORTS, [], "sqlalchemy"),
+        ([], [], "at the newest migration"),
+        ([], [], "Waiting for application startup"),
+        ([], ["--reload"], "Started reloader process"),
+        ([], ["--workers", "2"], "Started parent process"),
     ],
     ids=["imports", "migrated", "starting", "reload", "workers"],
 )
-def test_ctrl_c_during_the_start_is_quiet(sqlite_url: str, words: list[str], moment: str) -> None:
-    with at_terminal(*words, "--port", str(free_port()), database_url=sqlite_url) as terminal:
+def test_ctrl_c_during_the_start_is_quiet(sqlite_url: str, python: list[str], options: list[str], moment: str) -> None:
+    words = ["app", "serve", "--port", str(free_port()), *options]
+    with at_terminal(*words, options=python, database_url=sqlite_url) as terminal:
         terminal.read_until(moment)
         code = terminal.interrupt()
 
@@ -120,7 +136,7 @@ def test_ctrl_c_during_the_start_is_quiet(sqlite_url: str, words: list[str], mom
 
 
 def test_a_terminal_gets_lines_for_people(sqlite_url: str) -> None:
-    words = ["-m", "app", "serve", "--port", str(port := free_port())]
+    words = ["app", "serve", "--port", str(port := free_port())]
     with at_terminal(*words, database_url=sqlite_url, log_requests=True) as terminal:
         terminal.read_until("Serving on")
         httpx2.get(f"http://127.0.0.1:{port}/tasks")

@@ -21,15 +21,25 @@ _context.set_forkserver_preload(PRELOADED)
 
 
 class Fork:
-    """`python -m …` in a process group of its own. Its output goes to files: to one of its own where none is given."""
+    """`python -m …` in a session of its own. Its output goes to files: to one of its own where none is given.
 
-    def __init__(self, *words: str, environ: dict[str, str], stdout: Path | None = None, stderr: Path | None = None):
+    A terminal for its standard input becomes its controlling terminal.
+    """
+
+    def __init__(
+        self,
+        *words: str,
+        environ: dict[str, str],
+        stdin: Path = Path(os.devnull),
+        stdout: Path | None = None,
+        stderr: Path | None = None,
+    ):
         self._output: Path | None = None
         if stdout is None:
             descriptor, name = mkstemp()
             os.close(descriptor)
             stdout = self._output = Path(name)
-        given = words, environ, Path.cwd(), stdout, stderr or stdout
+        given = words, environ, Path.cwd(), (stdin, stdout, stderr or stdout)
         _start_server()
         self._process = _context.Process(target=_run, args=given, daemon=True)
         self._process.start()
@@ -39,14 +49,19 @@ class Fork:
     def poll(self) -> int | None:
         return self._process.exitcode
 
-    def terminate(self) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, number)
 
-    def wait(self, timeout: float | None = None) -> None:
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
-        if self.poll() is None:
+        code = self.poll()
+        if code is None:
             raise TimeoutError(f"process {self.pid} did not end in {timeout} seconds")
+        return code
 
     def kill(self) -> None:
         """Kill it with its children."""
@@ -88,14 +103,14 @@ def _measure() -> coverage.Coverage | None:
     return coverage.process_startup(force=True)
 
 
-def _run(words: tuple[str, ...], environ: dict[str, str], folder: Path, stdout: Path, stderr: Path) -> None:
+def _run(words: tuple[str, ...], environ: dict[str, str], folder: Path, streams: tuple[Path, Path, Path]) -> None:
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
-    for path, descriptor in (stdout, 1), (stderr, 2):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), descriptor)
+    _open(*streams)
+    multiprocessing.current_process().daemon = False  # or it could have no workers
     measurement = _measure()
     sys.argv = [words[0], *words[1:]]
     try:
@@ -104,3 +119,11 @@ def _run(words: tuple[str, ...], environ: dict[str, str], folder: Path, stdout: 
         if measurement:
             measurement.stop()
             measurement.save()
+
+
+def _open(stdin: Path, stdout: Path, stderr: Path) -> None:
+    os.dup2(os.open(stdin, os.O_RDONLY), 0)
+    for path, descriptor in (stdout, 1), (stderr, 2):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), descriptor)
+    sys.stdin = os.fdopen(0)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1) for descriptor in (1, 2))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,8 @@ def services(count: int, *words: str, **settings: Any) -> Iterator[list[str]]:
     """Start that many services at once, which say that they are one. Yields their URLs once each of them is ready."""
     ports = [free_port() for _ in range(count)]
     settings = {"public_url": f"http://127.0.0.1:{ports[0]}"} | settings
-    start = _start if "--workers" in words else forked  # a fork has no workers of its own
     with ExitStack() as stack:
-        processes = [stack.enter_context(start(*words, port=port, **settings)) for port in ports]
+        processes = [stack.enter_context(forked(*words, port=port, **settings)) for port in ports]
         for port, process in zip(ports, processes, strict=True):
             wait_until_ready(f"http://127.0.0.1:{port}", process)
         yield [f"http://127.0.0.1:{port}" for port in ports]
@@ -92,13 +91,9 @@ def serving(
         yield url
 
 
-def _start(*words: str, port: int, **settings: Any) -> AbstractContextManager[Process]:
-    return command(*words, "--port", str(port), **settings)
-
-
 def forked(
     *words: str, port: int, stdout: Path | None = None, stderr: Path | None = None, **settings: Any
-) -> AbstractContextManager[Process]:
+) -> "closing[Fork]":
     words = words or ("app", "serve")
     return closing(Fork(*words, "--port", str(port), environ=environment(**settings), stdout=stdout, stderr=stderr))
 

@@ -3,21 +3,29 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
-from tests.support.processes import environment, kill
+from tests.support.forks import Fork
+from tests.support.processes import environment, kill, wait_for
 
 CTRL_C = b"\x03"
 SECONDS = 60
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 class Terminal:
     """A screen and a keyboard. It gives up if nothing comes for a minute."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", screen: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes] | Fork", screen: int) -> None:
         self.process = process
         self.shown = ""
         self._screen = screen
@@ -30,8 +38,17 @@ class Terminal:
         os.write(self._screen, keys)
 
     def interrupt(self) -> int:
-        """Press Ctrl-C, and read until the process and its children have ended; the exit code."""
+        """Press Ctrl-C, and wait for the end; the exit code."""
         self.press(CTRL_C)
+        return self.end()
+
+    def terminate(self) -> int:
+        """End it as a supervisor would; the exit code."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        return self.end()
+
+    def end(self) -> int:
+        """Read until the process and its children have ended; the exit code."""
         while self._read():
             pass
         return self.process.wait(SECONDS)
@@ -46,24 +63,27 @@ class Terminal:
 
 
 @contextmanager
-def at_terminal(*words: str, **settings: object) -> Iterator[Terminal]:
-    """Run `python …` at a terminal of its own."""
+def at_terminal(*words: str, options: Sequence[str] = (), **settings: object) -> Iterator[Terminal]:
+    """Run `python -m …` at a terminal of its own: as a fork, or as a new process if Python gets options."""
     screen, keyboard = pty.openpty()
-    take_terminal = (
-        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, "
-        "[sys.executable, *sys.argv[1:]])"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", take_terminal, *words],
-        env=environment(**settings),
-        stdin=keyboard,
-        stdout=keyboard,
-        stderr=keyboard,
-        start_new_session=True,
-    ) as process:
+    name, environ = Path(os.ttyname(keyboard)), environment(**settings)
+    with ExitStack() as stack:
+        stack.callback(os.close, screen)
+        process: Fork | subprocess.Popen[bytes]
+        if options:
+            started = subprocess.Popen(
+                [sys.executable, "-c", TAKE_TERMINAL, *options, "-m", *words],
+                env=environ,
+                stdin=keyboard,
+                stdout=keyboard,
+                stderr=keyboard,
+                start_new_session=True,
+            )
+            process = stack.enter_context(started)
+            stack.callback(kill, started)
+        else:
+            process = fork = Fork(*words, environ=environ, stdin=name, stdout=name)
+            stack.callback(fork.kill)
+            wait_for(lambda: Path(f"/proc/{fork.pid}/fd/0").readlink() == name)
         os.close(keyboard)
-        try:
-            yield Terminal(process, screen)
-        finally:
-            kill(process)
-            os.close(screen)
+        yield Terminal(process, screen)

@@ -28,8 +28,8 @@ COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (
 def _batches_are_small_and_nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.users.deletion.ROWS_AT_ONCE", 2)
     monkeypatch.setattr("app.db.batches.FIRST_ROWS", 2)
-    monkeypatch.setattr("app.db.background.START", 3600)
-    monkeypatch.setattr("app.db.background.PERIOD", 0.01)
+    monkeypatch.setattr("app.db.batches.START", 3600)
+    monkeypatch.setattr("app.db.batches.PERIOD", 0.01)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_an_owner_deletes_a_large_account(client: TestClient, ada: Login, sql: S
 
 
 def test_the_next_start_takes_it_up(serve: Serve, half_deleted: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.background.START", 0.001)
+    monkeypatch.setattr("app.db.batches.START", 0.001)
     serve()
 
     wait_for(lambda: sql(COUNT) == [(1, 1, 0)])

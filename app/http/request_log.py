@@ -1,13 +1,13 @@
 """The outcome of each request, as a line in the log and in the metrics."""
 
 import logging
-from contextvars import ContextVar
 from http import HTTPStatus
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clock import utc_now
+from app.http.fastapi_internals import declared_path
 from app.observe.events import listener, request_context
 from app.observe.logs import Line
 from app.observe.metrics import Metrics
@@ -16,9 +16,6 @@ logger = logging.getLogger(__name__)
 
 PROBED = {"/health/live", "/health/ready", "/metrics"}
 """Routes that machines ask every few seconds: they are logged only when they fail."""
-
-matched_route: ContextVar[str | None] = ContextVar("matched_route", default=None)
-"""The path of the route that the request matched, as the code declares it. It has nothing of what was sent."""
 
 
 class RequestLog:
@@ -38,6 +35,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         began = perf_counter()
+        sent_path: str = scope["path"]
         status: int | None = None
         is_whole = False
 
@@ -49,32 +47,28 @@ class RequestLog:
             else:
                 is_whole = not message.get("more_body", False)
 
-        matched_route.set(None)
         listener.set(self.listener)
         try:
             await self.app(scope, receive, send_and_see)
         finally:
             seconds = perf_counter() - began
-            route = matched_route.get()
+            route = declared_path(scope)
             if self.metrics:
                 self.metrics.count_request(scope["method"], route, status, seconds)
             is_good_probe = status == HTTPStatus.OK and route in PROBED
             if self.logs and logger.isEnabledFor(logging.INFO) and not is_good_probe:
-                self._log(scope, route, status, seconds, is_whole=is_whole)
-
-    def _log(self, scope: Scope, route: str | None, status: int | None, seconds: float, *, is_whole: bool) -> None:
-        line = Line(
-            time=utc_now().isoformat(),
-            event="request",
-            method=scope["method"],
-            route=route,
-            status=status,
-            ms=round(seconds * 1000, 1),
-            **request_context.get()._asdict(),
-        )
-        if route is None:
-            line.path = scope["path"]
-        if not is_whole:
-            line["reason"] = "broken off"
-        # `logger.info` would also look up its caller, which takes a sixth of the time of a log line.
-        logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, (), None))
+                line = Line(
+                    time=utc_now().isoformat(),
+                    event="request",
+                    method=scope["method"],
+                    route=route,
+                    status=status,
+                    ms=round(seconds * 1000, 1),
+                    **request_context.get()._asdict(),
+                )
+                if route is None:
+                    line.path = sent_path
+                if not is_whole:
+                    line["reason"] = "broken off"
+                # `logger.info` would also look up its caller, which takes a sixth of the time of a log line.
+                logger.handle(logging.LogRecord(__name__, logging.INFO, __file__, 0, line, (), None))

@@ -29,10 +29,10 @@ FROM = {"event": "request", "request_id": "test", "ip": "testclient"}
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Lines]:
     """The requests logged since it was last asked, less their times, which are checked."""
-    caplog.set_level(logging.INFO, "app.observe.requests")
+    caplog.set_level(logging.INFO, "app.http.request_log")
 
     def read() -> list[dict[str, Any]]:
-        found = [json.loads(record.getMessage()) for record in caplog.records if record.name == "app.observe.requests"]
+        found = [json.loads(record.getMessage()) for record in caplog.records if record.name == "app.http.request_log"]
         caplog.clear()
         for line in found:
             assert abs(datetime.fromisoformat(line.pop("time")) - datetime.now(UTC)) < timedelta(minutes=1)

@@ -1,0 +1,87 @@
+"""python -m app migrate, check, purge, demo."""
+
+import secrets
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.db.database import Database
+
+PURGED_AT_ONCE = 1000
+
+
+def migrate() -> None:
+    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
+    from app.cli.run import with_database
+    from app.config import read_settings
+    from app.db.migrations import bring_up_to_date
+    from app.tasks.search import BACKFILL
+
+    settings = read_settings()
+    with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False)
+    typer.echo("The schema is at the newest migration, and searches find every task.")
+
+
+def check() -> None:
+    """Examine this installation. Print each fault with its remedy, and exit with 1 if there is one."""
+    from app.cli.diagnosis import diagnose
+    from app.clock import utc_now
+
+    faults = diagnose(utc_now)
+    for what, remedy in faults:
+        typer.echo(f"- {what}\n  {remedy}")
+    if faults:
+        raise typer.Exit(1)
+    typer.echo("Nothing is wrong.")
+
+
+def purge(
+    keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep ended sessions for so many days.")] = 30,
+) -> None:
+    """Delete ended sessions, expired counters and the remains of deleted accounts, in batches."""
+    from app.auth.counters import purge_counts
+    from app.auth.sessions import FIRST_ID, purge_sessions
+    from app.cli.run import with_database
+    from app.clock import utc_now
+    from app.config import read_settings
+    from app.db.batches import in_batches, total
+    from app.users.deletion import delete_ended
+
+    async def run(database: "Database") -> None:
+        now = utc_now()
+        before = now - timedelta(days=keep_days)
+        last_id: str | None = FIRST_ID
+        sessions = 0
+        while last_id:
+            last_id, purged = await database.write(purge_sessions, before, last_id, PURGED_AT_ONCE)
+            sessions += purged
+        counts = await total(in_batches(database, purge_counts, now))
+        await total(delete_ended(database))
+        typer.echo(f"Purged {sessions} sessions and {counts} counts.")
+
+    with_database(read_settings(), run)
+
+
+def demo(
+    users: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of users to make.")] = 10,
+    tasks: Annotated[int, typer.Option(min=0, help="The number of tasks to share out among them.")] = 1_000,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask if the database has other accounts.")] = False,
+) -> None:
+    """Make users and tasks to look at. All users get one password, which is printed and stored nowhere else."""
+    from app.cli.demo_data import fill, has_other_users
+    from app.cli.run import with_database
+    from app.config import read_settings
+
+    settings = read_settings()
+    if not yes and with_database(settings, lambda database: database.read(has_other_users)):
+        typer.confirm("The database has other accounts. Add users with one printed password?", abort=True)
+    password, tag = secrets.token_urlsafe(12), secrets.token_hex(2)
+    typer.echo(f"The users, demo-{tag}-1 and so on, log in with:")
+    typer.echo(f"  curl {settings.public_url}/auth/token -F username=demo-{tag}-1 -F password={password}")
+    began = monotonic()
+    with_database(settings, lambda database: fill(database, password, tag, users, tasks))
+    rate = (users + tasks) / (monotonic() - began)
+    typer.echo(f"Made {users:,} users and {tasks:,} tasks: {rate:,.0f} rows a second.")
