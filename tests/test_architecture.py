@@ -37,7 +37,7 @@ LAYERS = [
     {"notices"},
     {"services"},
     {"changes", "logins", "personal_tokens", "refresh"},
-    {"account_events", "service", "sessions"},
+    {"account_events", "second_factor", "service", "sessions"},
     {"callers", "deletion", "quota", "search"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "hashing_queue", "local_throttle", "one_time_codes", "token_format"},

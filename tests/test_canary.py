@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from fastapi.testclient import TestClient
+from pyotp import TOTP
 from sqlalchemy import URL, make_url
 
 from app.observe.events import Event
@@ -119,6 +120,10 @@ class Visitor:
             self.token_answers += content
             _, claims, signature = response.json()["reset_token"].split(".")
             self.tokens |= {"reset token: claims": claims.encode(), "reset token: signature": signature.encode()}
+        elif request.url.path == "/users/me/totp" and response.is_success and content:
+            self.token_answers += content
+            texts = response.json().get("recovery_codes") or [response.json()["secret"]]
+            self.tokens |= {f"second factor {len(texts)}: {n}": text.encode() for n, text in enumerate(texts)}
         elif request.url.path == "/auth/tokens" and response.status_code == 201:
             self.token_answers += content
             self.tokens["personal token"] = response.json()["token"].encode()
@@ -275,11 +280,21 @@ def administer(visitor: Visitor, stage: Stage) -> None:
     for token in reset_token, reset_token, FORGED:
         ask("POST", "/users/reset-password", json={"reset_token": token, "new_password": NEW_PASSWORD})
     theirs = bearer(visitor.token(username="eve", password=NEW_PASSWORD).json()["access_token"])
+    secret = ask("POST", "/users/me/totp", headers=theirs).json()["secret"]
+    ask("PUT", "/users/me/totp", json={"code": WRONG[:32]}, headers=theirs)
+    codes = ask("PUT", "/users/me/totp", json={"code": TOTP(secret).now()}, headers=theirs).json()["recovery_codes"]
+    typed = codes[1].replace("-", "")
+    visitor.tokens["recovery code as typed"] = typed.encode()
+    for code in "", WRONG, secret, codes[0], codes[0], typed:
+        visitor.token(username="eve", password=NEW_PASSWORD, otp=code)
+    visitor.token(username="eve", password=NEW_PASSWORD, client_secret=codes[2])
+    ask("POST", "/auth/token", data={"username": "eve", "password": NEW_PASSWORD}, auth=("cli", CLIENT_SECRET))
     task = ask("POST", "/tasks/", json={"title": "Buy pills", "is_public": True}, headers=theirs).json()
     ask("DELETE", f"/tasks/{task['id']}", headers=root)
     ask("DELETE", f"{url}/sessions", headers=root)
     visitor.token(username="eve", password=NEW_PASSWORD, scope="admin")
     ask("POST", f"{url}/unlock", headers=root)
+    ask("DELETE", f"{url}/totp", headers=root)
     for is_active in False, True:
         ask("PATCH", url, json={"is_active": is_active}, headers=root)
     ask("GET", url, headers=root)

@@ -83,6 +83,20 @@ class InvalidCredentials(OAuthError):
     headers = _challenge("invalid_grant")
 
 
+class MFARequired(OAuthError):
+    """The password is right, and the account has a second factor."""
+
+    code = error = "mfa_required"
+    detail = "A one-time code is required"
+
+
+class InvalidOneTimeCode(InvalidCredentials):
+    """The password is right. The code is wrong, or was used before."""
+
+    detail = "Invalid one-time code"
+    code = "invalid_one_time_code"
+
+
 class RepeatedCredentials(AppError):
     status_code = 400
     detail = "Several Authorization headers"
@@ -140,6 +154,21 @@ class WeakPassword(InvalidInput):
 class WrongPassword(Forbidden):
     detail = "The current password is wrong"
     code = "wrong_password"
+
+
+class WrongCode(Forbidden):
+    detail = "The one-time code is wrong"
+    code = "wrong_code"
+
+
+class TOTPActive(Conflict):
+    detail = "The second factor is active: remove it first"
+    code = "totp_active"
+
+
+class TOTPNotSetUp(Conflict):
+    detail = "No second factor is set up: ask for a secret first"
+    code = "totp_not_set_up"
 
 
 class SessionNotFound(NotFound):

@@ -4,10 +4,11 @@ We do not use `Depends()` on FastAPI's form. Its parser accepts files, repeated 
 RFC 6749 forbids, and its errors are 422, without the `error` that OAuth clients read.
 """
 
+from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordRequestForm
@@ -38,6 +39,7 @@ class TokenFields(BaseModel):
     )
     username: StorableText = ""
     password: Secret = ""
+    otp: Annotated[Secret, Field(description="The code of a second factor: a one-time code or a recovery code.")] = ""
     refresh_token: Secret = ""
     scope: str = Field(
         "",
@@ -45,7 +47,9 @@ class TokenFields(BaseModel):
         pattern=f"^({SCOPE_WORDS})?$",
     )
     client_id: StorableText = ""
-    client_secret: Secret = ""
+    client_secret: Annotated[
+        Secret, Field(description="Taken for `otp` if that is absent: forms of OAuth clients have no field for codes.")
+    ] = ""
 
 
 class TokenField(BaseModel):
@@ -100,20 +104,25 @@ FormFields = Annotated[Mapping[str, str], Depends(read_form)]
 
 
 class PasswordForm(OAuth2PasswordRequestForm):
-    """FastAPI's password form, with the field of the refresh grant."""
+    """FastAPI's password form, with the field of the refresh grant, and a one-time code.
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
+    Swagger UI has no field for the code. It sends the client secret in the form or in the header, so `otp` may stand
+    there.
+    """
+
+    def __init__(self, fields: Mapping[str, str], authorization: str) -> None:
         values = {name: fields.get(name, "") for name in TokenFields.model_fields}
         self.refresh_token = values.pop("refresh_token")
+        self.otp = values.pop("otp") or values["client_secret"] or _basic_secret(authorization)
         super().__init__(**values)
         self.username = self.username.strip()
         # FastAPI splits at any white space, and takes white space alone for no scope.
         self.scopes = values["scope"].split(" ") if values["scope"] else []
 
 
-async def get_token_form(fields: FormFields) -> PasswordForm:
+async def get_token_form(request: Request, fields: FormFields) -> PasswordForm:
     """Check the fields of the grant type, and that the scopes exist. Raises FieldRequired, InvalidScope."""
-    form = PasswordForm(fields)
+    form = PasswordForm(fields, request.headers.get("authorization", ""))
     for name in REQUIRED_FIELDS.get(form.grant_type or "password", ()):
         if not getattr(form, name):
             raise FieldRequired(name)
@@ -130,6 +139,16 @@ async def get_form_token(fields: FormFields) -> str:
 
 TokenForm = Annotated[PasswordForm, Depends(get_token_form)]
 FormToken = Annotated[str, Depends(get_form_token)]
+
+
+def _basic_secret(authorization: str) -> str:
+    """Read the client's secret from an HTTP Basic header (RFC 6749 §2.3.1). A header that is malformed has none."""
+    scheme, _, credentials = authorization.partition(" ")
+    try:
+        text = b64decode(credentials, validate=True).decode() if scheme.lower() == "basic" else ""
+    except ValueError:
+        return ""
+    return unquote_plus(text.partition(":")[2])
 
 
 def _parse_urlencoded(body: str) -> list[tuple[str, str]]:

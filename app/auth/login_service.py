@@ -13,8 +13,17 @@ from sqlalchemy import Connection
 from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
-from app.auth.errors import ClockBehind, InvalidCredentials, InvalidGrant, InvalidScope, TokenReused, WrongPassword
-from app.auth.logins import find_account, start_session
+from app.auth.errors import (
+    ClockBehind,
+    InvalidCredentials,
+    InvalidGrant,
+    InvalidOneTimeCode,
+    InvalidScope,
+    MFARequired,
+    TokenReused,
+    WrongPassword,
+)
+from app.auth.logins import Started, find_account, start_session
 from app.auth.models import normalize_username
 from app.auth.networks import LoginOrigin
 from app.auth.notices import notify
@@ -22,7 +31,6 @@ from app.auth.passwords import Verdict
 from app.auth.personal_tokens import create_token, end_token
 from app.auth.refresh import refresh_session
 from app.auth.schemas import Introspection, PersonalTokenCreated, TokenCreate, TokenResponse
-from app.auth.scopes import allowed_scopes, grant_scope
 from app.auth.services import Services
 from app.auth.sessions import INACTIVE, end_other_sessions, end_own_session, end_session, introspect
 from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
@@ -45,12 +53,13 @@ class LoginService:
     def _db(self) -> Database:
         return self.services.database
 
-    async def log_in(self, username: str, password: str, scopes: Sequence[str]) -> TokenResponse:
+    async def log_in(self, username: str, password: str, code: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange credentials for the tokens of a new session (RFC 6749 §4.3).
 
-        No database connection is held while the password is hashed.
+        No database connection is held while the password is hashed. Only a right password gets to hear of a second
+        factor, or that a scope is not allowed.
 
-        Raises InvalidCredentials, InvalidScope, TooManyAttempts, HashingQueueFull.
+        Raises InvalidCredentials, MFARequired, InvalidOneTimeCode, InvalidScope, TooManyAttempts, HashingQueueFull.
         """
         limiter, ttl = self.services.limiter, timedelta(seconds=self.services.settings.session_ttl)
         limited = self._reserved(username, lambda user_id: limiter.login(username, self.origin.network, user_id))
@@ -61,22 +70,19 @@ class LoginService:
                 if account is None or not verdict.is_right:
                     log_event("login_failed", user_id=account.id if account else None, reason=_reason(account, verdict))
                     raise InvalidCredentials
+                start = (account, verdict.new_hash, self.services.one_time_codes, code, scopes)
                 try:
-                    scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
-                except InvalidScope:
-                    log_event("login_refused", user_id=account.id, reason="scope")
+                    started = await self._db.write(start_session, *start, self.origin, self.now, ttl, attempt)
+                except InvalidOneTimeCode:
+                    log_event("login_failed", user_id=account.id, reason="wrong one-time code")
                     raise
-                started = await self._db.write(
-                    start_session,
-                    *(account, verdict.new_hash, scope, self.origin, self.now, ttl, attempt),
-                    has_every_scope=not scopes,
-                )
+                except (InvalidScope, MFARequired) as refusal:
+                    reason = "scope" if isinstance(refusal, InvalidScope) else "no one-time code"
+                    log_event("login_refused", user_id=account.id, reason=reason)
+                    raise
                 if started:
-                    session, ended = started
-                    log_event("login_succeeded", user_id=account.id, session_id=session.id)
-                    for other in ended:
-                        log_event("session_revoked", user_id=account.id, session_id=other, reason="too many sessions")
-                    return self._response(session, scope)
+                    self._log_start(started)
+                    return self._response(started.session, started.session.scope)
                 # The account has changed. For example, another login has replaced the hash by a stronger one.
                 account = await self._db.read(find_account, username)
 
@@ -187,7 +193,7 @@ class LoginService:
                 await self._db.write(reserve, attempt, self.now)
             try:
                 yield account, attempt
-            except (Unavailable, InvalidScope):
+            except (Unavailable, InvalidScope, MFARequired):
                 with suppress(DatabaseUnavailable):
                     await self._db.write(forgive, attempt, self.now)
                 raise
@@ -204,6 +210,15 @@ class LoginService:
         limiter = self.services.limiter
         await limiter.count(self._db, limiter.refused_refresh(self.origin.network), self.now)
         raise refusal
+
+    def _log_start(self, started: Started) -> None:
+        ids = {"user_id": started.session.user_id, "session_id": started.session.id}
+        log_event("login_succeeded", **ids)
+        if started.used_recovery_code:
+            log_event("recovery_code_used", **ids)
+            notify(self.services, ids["user_id"], "recovery_code_used")
+        for ended in started.ended:
+            log_event("session_revoked", user_id=ids["user_id"], session_id=ended, reason="too many sessions")
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
         """Make the tokens. The refresh token says only what the row says: one generation is always the same bytes."""

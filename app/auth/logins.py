@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from app.auth.account_events import record
 from app.auth.models import HAS_LOGIN_NAME, LoginSession, User, normalize_username
 from app.auth.networks import LoginOrigin
+from app.auth.one_time_codes import OneTimeCodes
+from app.auth.scopes import allowed_scopes, grant_scope
+from app.auth.second_factor import FACTOR_COLUMNS, use_code
 from app.auth.sessions import IS_LIVE_OF_USER, TOKEN_COLUMNS, end_where
 from app.auth.throttle import Attempt, clear
 from app.db.database import AnyRow
@@ -23,7 +27,7 @@ SELECT_ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_adm
 
 # Logins of one account take turns at this lock. Together they would count too few sessions.
 LOCK_UNCHANGED_ACCOUNT = (
-    select(User.id)
+    select(*FACTOR_COLUMNS)
     .where(User.id == bindparam("user_id"), User.password_hash == bindparam("old_hash"))
     .where(User.is_active, User.is_admin == bindparam("was_admin"))
     .with_for_update(key_share=True)
@@ -39,6 +43,15 @@ SELECT_OLDEST_SESSIONS = (
 )
 
 
+class Started(NamedTuple):
+    """A session, and what else its login has done."""
+
+    session: AnyRow
+    ended: Sequence[str]
+    """The ids of the sessions that ended to make room."""
+    used_recovery_code: bool
+
+
 def find_account(connection: Connection, username: str) -> AnyRow | None:
     """Read the account of a login name: id, password_hash, is_active, is_admin, email."""
     return connection.execute(SELECT_ACCOUNT, {"username": normalize_username(username)}).one_or_none()
@@ -48,29 +61,36 @@ def start_session(
     connection: Connection,
     account: AnyRow,
     new_hash: str | None,
-    scope: str,
+    codes: OneTimeCodes,
+    code: str,
+    scopes: Sequence[str],
     origin: LoginOrigin,
     now: datetime,
     ttl: timedelta,
     attempt: Attempt,
-    *,
-    has_every_scope: bool,
-) -> tuple[AnyRow, Sequence[str]] | None:
-    """Insert a session, and clear the counters of its attempt. Return it, and the ids of those that ended to make room.
+) -> Started | None:
+    """Use the one-time code up, if the account needs one, insert a session, and clear the counters of its attempt.
 
     None: since `account` was read, the user was disabled, promoted or demoted, or the password hash was replaced.
+
+    Raises MFARequired, InvalidOneTimeCode, InvalidScope.
     """
     was = {"user_id": account.id, "old_hash": account.password_hash, "was_admin": account.is_admin}
-    if connection.execute(LOCK_UNCHANGED_ACCOUNT, was).one_or_none() is None:
+    factor = connection.execute(LOCK_UNCHANGED_ACCOUNT, was).one_or_none()
+    if factor is None:
         return None
+    used_recovery_code = use_code(connection, codes, factor, code, now)
+    scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
     if new_hash:
         connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
     clear(connection, attempt, now)
     ended = _make_room(connection, account.id, now, ttl)
-    session = {"id": new_id(now), "user_id": account.id, "scope": scope, "has_every_scope": has_every_scope}
+    session = {"id": new_id(now), "user_id": account.id, "scope": scope, "has_every_scope": not scopes}
     session |= {"created_at": now, "rotated_at": now, "expires_at": now + ttl}
     session |= {"network": origin.network, **origin._asdict()}
-    return connection.execute(INSERT_SESSION, session).one(), ended
+    if used_recovery_code:
+        record(connection, account.id, "recovery_code_used", now, origin, session["id"])
+    return Started(connection.execute(INSERT_SESSION, session).one(), ended, used_recovery_code)
 
 
 def _make_room(connection: Connection, user_id: str, now: datetime, ttl: timedelta) -> Sequence[str]:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
@@ -40,6 +41,10 @@ class OneTimeCodes:
     def seal(self, secret: str) -> str:
         return self._seal.encrypt(secret.encode()).decode()
 
+    def seal_again(self, sealed: str) -> str:
+        """Seal with the first secret, so that the others can go. The text must be one that `open` reads."""
+        return self._seal.rotate(sealed).decode()
+
     def open(self, sealed: str) -> str:
         """Raises Unreadable."""
         try:
@@ -49,10 +54,10 @@ class OneTimeCodes:
 
     def matching_step(self, sealed: str, code: str, now: datetime) -> int | None:
         """Return the time step whose code this is: the present one, or one beside it (RFC 6238 §5.2). Else None."""
-        totp = TOTP(self.open(sealed))
+        totp, typed = TOTP(self.open(sealed)), _normalize(code).encode()
         present = int(now.timestamp()) // totp.interval
         near = range(present - TOLERANCE, present + TOLERANCE + 1)
-        matching = [step for step in near if hmac.compare_digest(totp.generate_otp(step).encode(), code.encode())]
+        matching = [step for step in near if hmac.compare_digest(totp.generate_otp(step).encode(), typed)]
         return max(matching, default=None)
 
 
@@ -63,9 +68,17 @@ def new_recovery_codes() -> list[str]:
 
 
 def hash_recovery_code(code: str) -> str:
-    """Return the SHA-256. Letter case, hyphens and spaces in what somebody types do not matter."""
-    typed = code.lower().replace("-", "").replace(" ", "")
-    return hashlib.sha256(typed.encode()).hexdigest()
+    return hashlib.sha256(_normalize(code).encode()).hexdigest()
+
+
+def is_one_time_code(code: str) -> bool:
+    """Whether a code has six digits. Any other one may be a recovery code."""
+    return re.fullmatch("[0-9]{6}", _normalize(code)) is not None
+
+
+def _normalize(code: str) -> str:
+    """Letter case, hyphens and spaces in what somebody types do not matter."""
+    return "".join(code.lower().replace("-", "").split())
 
 
 def _derive_key(secret: str) -> bytes:

@@ -35,7 +35,8 @@ FORM_PATHS = frozenset({"/auth/token", "/auth/revoke", "/auth/introspect"})
 FORM_ERRORS = (errors.InvalidRequest, errors.FieldRequired)
 GRANT_ERRORS = (
     *(errors.InvalidScope, errors.UnsupportedGrantType, errors.InvalidGrant, errors.TokenReused),
-    *(errors.InvalidCredentials, errors.TooManyAttempts, errors.HashingQueueFull, errors.ClockBehind),
+    *(errors.InvalidCredentials, errors.MFARequired, errors.InvalidOneTimeCode, errors.TooManyAttempts),
+    *(errors.HashingQueueFull, errors.ClockBehind),
 )
 TOKEN_ERRORS = describe(errors.StaleLogin, errors.TooManyTokens)
 
@@ -59,7 +60,7 @@ async def issue_token(form: TokenForm, logins: AppLoginService) -> Response:
     """
     match form.grant_type:
         case "" | "password":
-            return _unstored(await logins.log_in(form.username, form.password, form.scopes))
+            return _unstored(await logins.log_in(form.username, form.password, form.otp, form.scopes))
         case "refresh_token":
             return _unstored(await logins.refresh(form.refresh_token, form.scopes))
         case _:

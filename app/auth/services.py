@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
 from app.auth.keys import load_tokens, signing_secrets
+from app.auth.one_time_codes import OneTimeCodes
 from app.auth.passwords import Cost, Passwords
 from app.auth.personal_tokens import PersonalTokens
 from app.auth.refresh import Uses
@@ -30,6 +31,7 @@ class Services:
     database: Database
     tokens: Tokens
     passwords: Passwords
+    one_time_codes: OneTimeCodes
     limiter: Limiter
     uses: Uses
     personal_tokens: PersonalTokens
@@ -44,8 +46,11 @@ async def open_services(
     settings: Settings, clock: Clock, database: Database, deletions: Background, cost: Cost
 ) -> AsyncIterator[Services]:
     """Load the keys, start the threads that hash passwords, and send mail. Raises BadSettings."""
-    tokens, limiter = load_tokens(settings), Limiter(settings, signing_secrets(settings)[0])
-    uses, personal = Uses(settings.refresh_grace), PersonalTokens(tokens.issuer)
+    tokens, secrets = load_tokens(settings), signing_secrets(settings)
+    limiter, uses = Limiter(settings, secrets[0]), Uses(settings.refresh_grace)
+    codes, personal = OneTimeCodes(secrets), PersonalTokens(tokens.issuer)
     async with open_outbox(settings) as mail:
         with closing(Passwords(cost)) as passwords:
-            yield Services(settings, clock, database, tokens, passwords, limiter, uses, personal, deletions, mail)
+            yield Services(
+                settings, clock, database, tokens, passwords, codes, limiter, uses, personal, deletions, mail
+            )

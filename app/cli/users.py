@@ -74,6 +74,12 @@ def unlock(name: Name) -> None:
 
 
 @cli.command()
+def reset_totp(name: Name) -> None:
+    """Remove the second factor of a user who has lost it. The next login needs no code."""
+    act(name, "Removed the second factor of", lambda accounts, user: accounts.remove_totp(user["id"]))
+
+
+@cli.command()
 def promote(name: Name) -> None:
     """Grant administrator rights, from the user's next login."""
     act(name, "Promoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": True}))

@@ -5,17 +5,27 @@ from datetime import datetime
 
 from sqlalchemy import RowMapping
 
-from app.auth import personal_tokens
+from app.auth import personal_tokens, second_factor
 from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.login_service import LoginService
 from app.auth.networks import LoginOrigin
+from app.auth.notices import notify
 from app.auth.services import Services
 from app.auth.sessions import end_own_session
 from app.db.database import Database
 from app.observe.events import log_event
 from app.users import recovery, service
 from app.users.errors import RegistrationClosed
-from app.users.schemas import NewUser, PasswordChange, PasswordReset, PasswordSet, UserChange, UserCreate, UserUpdate
+from app.users.schemas import (
+    NewUser,
+    PasswordChange,
+    PasswordReset,
+    PasswordSet,
+    TOTPActivation,
+    UserChange,
+    UserCreate,
+    UserUpdate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,24 @@ class Accounts:
         counters = self.services.limiter.account(account.id)
         await db.write(recovery.reset_password, claims, new_hash, counters, self.now)
         log_event("password_reset", user_id=account.id)
+
+    async def set_up_totp(self, db: CallerDatabase) -> dict[str, str]:
+        """Make the secret of a second factor, which is not active yet. Raises TOTPActive."""
+        return await db.write(second_factor.set_up, self.services.one_time_codes)
+
+    async def activate_totp(self, db: CallerDatabase, fields: TOTPActivation) -> list[str]:
+        """Turn the second factor on. Return the recovery codes. Raises TOTPActive, TOTPNotSetUp, WrongCode."""
+        codes = self.services.one_time_codes
+        recovery_codes = await db.write(second_factor.activate, codes, fields.code, self.now, self.origin)
+        log_event("totp_enabled")
+        notify(self.services, db.claims.sub, "totp_enabled")
+        return recovery_codes
+
+    async def remove_totp(self, db: CallerDatabase) -> None:
+        """Turn the caller's second factor off. No error if there is none."""
+        if await db.write(second_factor.remove_own, self.now, self.origin):
+            log_event("totp_disabled")
+            notify(self.services, db.claims.sub, "totp_disabled")
 
     async def delete(self, db: CallerDatabase) -> None:
         """Delete the caller's account. Its rows are deleted in the background. Raises StaleLogin, LastAdministrator."""
@@ -120,6 +148,12 @@ class Administration:
         """Forget the failed logins of a user. Raises UserNotFound."""
         await self.db.write(service.unlock, user_id, self.services.limiter.account(user_id))
         log_event("user_unlocked", target_id=user_id)
+
+    async def remove_totp(self, user_id: str) -> None:
+        """Turn the second factor of a user off. Raises UserNotFound."""
+        if await self.db.write(service.remove_totp, user_id, self.now):
+            log_event("totp_disabled", target_id=user_id)
+            notify(self.services, user_id, "totp_disabled")
 
     async def end_session(self, user_id: str, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""

@@ -19,7 +19,7 @@ END_ACCOUNT = (
     update(User)
     .where(IS_ACCOUNT, User.deleted_at.is_(None))
     .values(username=bindparam("former", type_=Text), email=None, password_hash="", is_active=False, is_admin=False)
-    .values(deleted_at=bindparam("now"), updated_at=bindparam("now"))
+    .values(totp_secret=None, totp_step=None, deleted_at=bindparam("now"), updated_at=bindparam("now"))
 )
 LOCK_ENDED_ACCOUNT = select(User.id).where(IS_ACCOUNT, User.deleted_at.is_not(None)).with_for_update()
 SELECT_ENDED_ACCOUNTS = select(User.id).where(User.deleted_at.is_not(None)).limit(100)

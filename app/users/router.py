@@ -25,6 +25,7 @@ router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 HASHING_ERRORS = auth.WeakPassword, auth.HashingQueueFull
 REGISTER_ERRORS = describe(errors.UsernameTaken, errors.RegistrationClosed, auth.TooManyAttempts, *HASHING_ERRORS)
 PASSWORD_ERRORS = describe(auth.WrongPassword, auth.TooManyAttempts, *HASHING_ERRORS)
+TOTP_ERRORS = describe(auth.StaleLogin, auth.WrongCode, auth.TOTPNotSetUp, auth.TOTPActive)
 RESET_ERRORS = describe(auth.InvalidResetToken, *HASHING_ERRORS)
 CHANGE_ERRORS = describe(errors.UserNotFound, errors.LastAdministrator)
 TOKEN_ANSWERS = describe(errors.UserNotFound, errors.UserDisabled, errors.ResetNotSent) | {
@@ -77,6 +78,34 @@ async def set_password(fields: schemas.PasswordChange, db: AccountDb, accounts: 
     await accounts.change_password(db, fields)
 
 
+@router.post(
+    "/me/totp", status_code=201, response_model=schemas.TOTPSetup, responses=describe(auth.StaleLogin, auth.TOTPActive)
+)
+async def set_up_totp(db: FreshAccountDb, accounts: AppAccounts) -> dict[str, str]:
+    """Set up a second factor (RFC 6238). It needs a fresh login, and a code of yours to become active.
+
+    Put the secret into an authenticator app. A repeat makes another secret, until the factor is active.
+    """
+    return await accounts.set_up_totp(db)
+
+
+@router.put("/me/totp", response_model=schemas.RecoveryCodes, responses=TOTP_ERRORS)
+async def activate_totp(
+    fields: schemas.TOTPActivation, db: FreshAccountDb, accounts: AppAccounts
+) -> schemas.RecoveryCodes:
+    """Activate the second factor with its first code. From now on each login needs an `otp`.
+
+    No session ends. Each recovery code works once in place of a code.
+    """
+    return schemas.RecoveryCodes(recovery_codes=await accounts.activate_totp(db, fields))
+
+
+@router.delete("/me/totp", status_code=204, responses=describe(auth.StaleLogin))
+async def remove_totp(db: FreshAccountDb, accounts: AppAccounts) -> None:
+    """Remove your second factor, with its recovery codes. This needs a fresh login (RFC 9470)."""
+    await accounts.remove_totp(db)
+
+
 @router.delete("/me", status_code=204, responses=describe(auth.StaleLogin, errors.LastAdministrator))
 async def delete_account(db: FreshAccountDb, accounts: AppAccounts) -> None:
     """Delete your account, with your tasks and sessions. This needs a fresh login (RFC 9470).
@@ -125,6 +154,12 @@ async def delete_user(user_id: PathId, administration: AppAdministration) -> Non
 async def end_user_sessions(user_id: PathId, administration: AppAdministration) -> None:
     """End all sessions of a user. For administrators."""
     await administration.end_sessions(user_id)
+
+
+@router.delete("/{user_id}/totp", status_code=204, responses=describe(errors.UserNotFound))
+async def remove_user_totp(user_id: PathId, administration: AppAdministration) -> None:
+    """Remove the second factor of a user who has lost it. For administrators."""
+    await administration.remove_totp(user_id)
 
 
 @router.post("/{user_id}/unlock", status_code=204, responses=describe(errors.UserNotFound))

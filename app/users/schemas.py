@@ -103,6 +103,19 @@ class PasswordReset(PasswordSet):
     reset_token: StorableText = Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"])
 
 
+class TOTPSetup(BaseModel):
+    secret: str = Field(description="In base 32. It is shown this once.", json_schema_extra=PASSWORD_FORMAT)
+    uri: str = Field(description="The same as `otpauth://` URI, for a QR code.", json_schema_extra=PASSWORD_FORMAT)
+
+
+class TOTPActivation(Schema):
+    code: StorableText = Field(max_length=32, json_schema_extra=PASSWORD_FORMAT, examples=["123 456"])
+
+
+class RecoveryCodes(BaseModel):
+    recovery_codes: list[str] = Field(description="Each works once in place of a code. They are shown this once.")
+
+
 class ResetSent(BaseModel):
     expires_in: int = Field(description="Seconds until the token expires.")
 
@@ -117,6 +130,7 @@ class UserRead(BaseModel):
     email: str | None
     is_active: bool
     is_admin: bool
+    totp: bool = Field(description="Whether the login asks for a one-time code.")
     created_at: datetime
     updated_at: datetime
 

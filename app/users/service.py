@@ -11,6 +11,7 @@ from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_log
 from app.auth.counters import forget
 from app.auth.errors import InvalidToken, WrongPassword
 from app.auth.models import HAS_LOGIN_NAME, User, normalize_username
+from app.auth.second_factor import remove
 from app.auth.sessions import end_other_sessions, end_sessions_of, end_sessions_with
 from app.db.constraints import violated_constraint
 from app.db.database import AnySelect
@@ -130,6 +131,12 @@ def unlock(connection: Connection, user_id: str, counters: str) -> None:
     """Delete the counters of a user's failed logins. Raises UserNotFound."""
     get_user(connection, user_id)
     forget(connection, counters)
+
+
+def remove_totp(connection: Connection, user_id: str, now: datetime) -> bool:
+    """Remove the second factor of a user. Return whether it was active. Raises UserNotFound."""
+    _one(connection, LOCK_USER, user_id=user_id)
+    return remove(connection, user_id, now)
 
 
 def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:

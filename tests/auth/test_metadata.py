@@ -114,7 +114,7 @@ def test_the_document_has_the_fields_of_the_forms(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
 
     for path, required, fields in (
-        ("/auth/token", [], "grant_type username password refresh_token scope client_id client_secret"),
+        ("/auth/token", [], "grant_type username password otp refresh_token scope client_id client_secret"),
         ("/auth/revoke", ["token"], "token token_type_hint"),
         ("/auth/introspect", ["token"], "token token_type_hint"),
     ):

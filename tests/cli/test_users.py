@@ -16,6 +16,7 @@ from tests.support.command_line import Run, run
 from tests.support.forks import Fork
 from tests.support.processes import PATIENCE, environment
 from tests.support.reset_hook import sent
+from tests.support.second_factor import activate
 from tests.support.tokens import claims_elsewhere
 
 pytestmark = on_one_database
@@ -267,6 +268,16 @@ def test_tokens_are_listed_and_ended_one_by_one_or_all(client: TestClient, app: 
     assert is_live(client, login)
 
 
+def test_a_second_factor_is_removed(client: TestClient, app: Run, clock: MovableClock) -> None:
+    login = sign_up(client)
+    activate(client, login, clock.now)
+
+    for _ in range(2):
+        assert app("users", "reset-totp", "ADA").stdout == "Removed the second factor of ada.\n"
+    assert is_live(client, login)
+    log_in(client)
+
+
 def test_many_sessions_are_listed_to_the_last(client: TestClient, app: Run, sql: Sql) -> None:
     sign_up(client)
     for n in range(100):
@@ -282,10 +293,8 @@ def test_many_sessions_are_listed_to_the_last(client: TestClient, app: Run, sql:
 @pytest.mark.parametrize(
     "words",
     [
-        *[
-            ("users", command)
-            for command in ("disable", "enable", "unlock", "promote", "delete", "reset-token", "set-password")
-        ],
+        *[("users", command) for command in ("disable", "enable", "unlock", "promote", "delete")],
+        *[("users", command) for command in ("reset-token", "reset-totp", "set-password")],
         ("sessions", "list"),
         ("sessions", "revoke"),
         ("tokens", "list"),

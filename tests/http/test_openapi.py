@@ -79,7 +79,11 @@ def test_every_operation_lists_the_common_status_codes(document: dict[str, Any])
         ("/tasks/{task_id}", "patch", {"404": {"task_not_found"}, "412": {"task_changed"}}),
         ("/users", "post", {"403": {"registration_closed"}, "409": {"username_taken"}}),
         ("/users/me/password", "put", {"403": {"insufficient_scope", "wrong_password"}}),
-        ("/auth/token", "post", {"401": {"invalid_credentials"}, "429": {"too_many_attempts"}}),
+        (
+            "/auth/token",
+            "post",
+            {"401": {"invalid_credentials", "invalid_one_time_code"}, "429": {"too_many_attempts"}},
+        ),
         ("/auth/introspect", "post", {"401": {"invalid_token", "not_authenticated"}}),
     ],
 )

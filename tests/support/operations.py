@@ -14,6 +14,7 @@ GOOD_BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/users"): {"json": {"username": "bob", "password": PASSWORD}},
     ("patch", "/users/me"): {"json": {"email": None}},
     ("put", "/users/me/password"): {"json": {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}},
+    ("put", "/users/me/totp"): {"json": {"code": "123456"}},
     ("post", "/users/reset-password"): {"json": {"reset_token": "unknown", "new_password": PASSWORD[::-1]}},
     ("patch", "/users/{user_id}"): {"json": {"is_active": False}},
 }

@@ -29,6 +29,7 @@ def test_a_new_user_is_active_no_administrator_and_can_log_in(client: TestClient
         "email": None,
         "is_active": True,
         "is_admin": False,
+        "totp": False,
         "created_at": "2026-11-23T09:00:00Z",
         "updated_at": "2026-11-23T09:00:00Z",
     }
