@@ -13,7 +13,7 @@ from app.pagination.page import PageOf
 SCOPES: Final = {
     "tasks:read": "Read your tasks.",
     "tasks:write": "Create, change and delete your tasks.",
-    "account": "Your profile, password and sessions.",
+    "account": "Your profile, password, sessions and personal tokens.",
     "admin": "Administer users; for administrators only.",
 }
 

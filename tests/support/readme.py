@@ -1,11 +1,17 @@
 """The sections of the READMEs and the code blocks in them, which tests paste."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
+from tests.support.accounts import EVERYTHING
 from tests.support.processes import ROOT
 
+TIME = re.compile(r"20\d\d[\d\\:.T-]+Z")
+
 README = ROOT / "README.md"
+AUTH = ROOT / "app/auth/README.md"
 DEPLOY = ROOT / "app/cli/README.md"
 READMES = [README, *(file for folder in ("app", "alembic", "tests") for file in (ROOT / folder).rglob("README.md"))]
 
@@ -29,6 +35,20 @@ def section(heading: str, file: Path = README) -> str:
 
 def blocks(language: str, heading: str, file: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", section(heading, file), re.DOTALL | re.MULTILINE)
+
+
+def walk(url: str, heading: str, file: Path = README, **variables: str) -> None:
+    """Run the shell blocks of a section against a service, and compare what they print with its JSON blocks.
+
+    `…` stands for any text, and so does each time. Line breaks do not count.
+    """
+    script = "\n".join(blocks("sh", heading, file)).replace("http://127.0.0.1:8000", url)
+    environment = {**os.environ, **variables}
+    shown = subprocess.run(["bash", "-ec", script], check=True, capture_output=True, env=environment, timeout=120)
+    text = shown.stdout.decode().replace("\n", "")
+    expected = "".join(blocks("json", heading, file)).replace("\n", "")
+    expected = expected.replace("tasks:read tasks:write account", EVERYTHING)
+    assert re.fullmatch(TIME.sub('[^"]+', re.escape(expected)).replace("…", ".+"), text), text
 
 
 def anchors(file: Path) -> set[str]:
