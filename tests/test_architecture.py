@@ -39,6 +39,7 @@ LAYERS = [
     {"changes", "logins", "personal_tokens", "refresh"},
     {"account_events", "second_factor", "service", "sessions"},
     {"callers", "deletion", "quota", "search"},
+    {"liveness"},
     {"keys", "passwords", "throttle", "tokens"},
     {"counters", "hashing_queue", "local_throttle", "one_time_codes", "token_format"},
     {"models", "networks", "triggers", "words"},

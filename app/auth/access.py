@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from app.auth.callers import LOCK_OWN_ROW, Caller, CurrentUser, LiveConnection, read_current_user, require_fresh_login
 from app.auth.claims import AccessClaims
+from app.auth.liveness import Moment
 from app.db.database import Database
 from app.errors import AppError
 
@@ -35,7 +35,7 @@ class CallerDatabase:
     database: Database
     claims: AccessClaims
     required: Sequence[str]
-    now: datetime
+    moment: Moment
     max_age: int | None = None
 
     async def read(self, f: UserFunction[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +79,7 @@ class CallerDatabase:
         if self.max_age is not None or "admin" in self.required or not self.claims.scopes.issuperset(self.required):
             self._current_user(connection)
         try:
-            found = f(LiveConnection(connection, Caller(self.claims.sub, self.claims.sid, self.now)))
+            found = f(LiveConnection(connection, Caller(self.claims.sub, self.claims.sid, *self.moment)))
         except AppError:
             self._current_user(connection)
             raise
@@ -88,9 +88,9 @@ class CallerDatabase:
         return found
 
     def _current_user(self, connection: Connection, *, lock: bool = False) -> CurrentUser:
-        user = read_current_user(connection, self.claims, self.required, self.now, lock=lock)
+        user = read_current_user(connection, self.claims, self.required, self.moment, lock=lock)
         if self.max_age is not None:
-            require_fresh_login(user, self.max_age, self.now)
+            require_fresh_login(user, self.max_age, self.moment.now)
         return user
 
 

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, CursorResult, Delete, Executable, Insert, Upd
 from sqlalchemy.orm import aliased
 
 from app.auth.claims import AccessClaims
-from app.auth.errors import END_REASONS, SESSION_EXPIRED, SESSION_OVER, InsufficientScope, InvalidToken, StaleLogin
+from app.auth.errors import InsufficientScope, InvalidToken, StaleLogin
+from app.auth.liveness import IS_LIVE_SESSION, Moment
 from app.auth.models import LoginSession, User
 from app.auth.scopes import allowed_scopes
-from app.clock import EPOCH
-from app.db.database import AnyRow, AnySelect
+from app.db.database import AnySelect
 
 Statement = TypeVar("Statement", AnySelect, Update, Delete)
 InsertStatement = TypeVar("InsertStatement", bound=Insert)
@@ -30,6 +30,8 @@ class Caller(NamedTuple):
     user_id: str
     session_id: str
     now: datetime
+    created_after: datetime
+    used_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,15 @@ class CurrentUser:
     username: str
     session_id: str
     scopes: frozenset[str]
-    logged_in_at: datetime
+    logged_in_at: datetime | None
+    """None with a personal token."""
 
 
 # SQL evaluates it once for each statement, not once for each row.
 IS_LIVE = (
     exists()
     .where(LoginSession.id == bindparam("session_id"), LoginSession.user_id == bindparam("user_id"))
-    .where(LoginSession.ended_at.is_(None), LoginSession.expires_at > bindparam("now"))
-    .where(User.id == LoginSession.user_id, User.is_active)
+    .where(IS_LIVE_SESSION, User.id == LoginSession.user_id, User.is_active)
     .correlate(None)
 )
 SELECT_USERNAME = select(User.username).where(User.id == bindparam("user_id")).correlate(None).scalar_subquery()
@@ -57,8 +59,8 @@ SELECT_USERNAME = select(User.username).where(User.id == bindparam("user_id")).c
 def if_live(statement: Statement) -> Statement:
     """Make a statement find, change or delete nothing unless the caller's session is live, and mark it as such.
 
-    It takes the parameters `user_id`, `session_id` and `now`, which `LiveConnection` adds. A statement that counts
-    should count in a subquery, or it answers 0 for a session that is over: `if_live(select(count.scalar_subquery()))`.
+    It takes the parameters of a `Caller`, which `LiveConnection` adds. A statement that counts should count in a
+    subquery, or it answers 0 for a session that is over: `if_live(select(count.scalar_subquery()))`.
     """
     return statement.where(IS_LIVE).execution_options(checks_session=True)
 
@@ -95,7 +97,7 @@ class LiveConnection:
 
 SELECT_CURRENT_USER = (
     select(User.id, User.username, User.is_active, User.is_admin, LoginSession.ended_at, LoginSession.end_reason)
-    .add_columns(LoginSession.created_at, LoginSession.expires_at, LoginSession.kind)
+    .add_columns(LoginSession.kind, LoginSession.created_at, LoginSession.rotated_at, LoginSession.expires_at)
     .join(User)
     .where(LoginSession.id == bindparam("session_id"), User.id == bindparam("user_id"), User.deleted_at.is_(None))
 )
@@ -116,7 +118,7 @@ LOCK_OWN_ROW_OR_ADMINISTRATORS = (
 
 
 def read_current_user(
-    connection: Connection, claims: AccessClaims, required: Collection[str], now: datetime, *, lock: bool
+    connection: Connection, claims: AccessClaims, required: Collection[str], moment: Moment, *, lock: bool
 ) -> CurrentUser:
     """Ask the database who the caller is now. With `lock` the answer stays true until the transaction ends.
 
@@ -134,24 +136,20 @@ def read_current_user(
     row = connection.execute(query, {"session_id": claims.sid, "user_id": claims.sub}).one_or_none()
     if row is None:
         raise InvalidToken
-    if reason := why_over(row, now):
+    if reason := moment.why_over(row):
         raise InvalidToken(reason)
     if not row.is_active:
         raise InvalidToken("The user is disabled")
     scopes = claims.scopes & allowed_scopes(is_admin=row.is_admin)
     if not scopes.issuperset(required):
         raise InsufficientScope(" ".join(required))
-    logged_in_at = row.created_at if row.kind == "login" else EPOCH  # nobody has logged in for a personal token
-    return CurrentUser(row.id, row.username, claims.sid, scopes, logged_in_at)
+    return CurrentUser(row.id, row.username, claims.sid, scopes, row.created_at if row.kind == "login" else None)
 
 
 def require_fresh_login(user: CurrentUser, max_age: int, now: datetime) -> None:
-    """Raises StaleLogin: the session's login is `max_age` seconds old or older. A refresh is not a login."""
-    if now - user.logged_in_at >= timedelta(seconds=max_age):
+    """Raises StaleLogin: the session's login is `max_age` seconds old or older, or it has none.
+
+    A refresh is not a login. Neither is a personal token.
+    """
+    if user.logged_in_at is None or now - user.logged_in_at >= timedelta(seconds=max_age):
         raise StaleLogin(max_age)
-
-
-def why_over(session: AnyRow, now: datetime) -> str | None:
-    if session.ended_at is not None:
-        return END_REASONS.get(session.end_reason, SESSION_OVER)
-    return SESSION_EXPIRED if session.expires_at <= now else None

@@ -11,6 +11,7 @@ from app.auth import callers
 from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, InvalidToken, NotAuthenticated, RepeatedCredentials
+from app.auth.liveness import Moment
 from app.auth.login_service import LoginService
 from app.auth.networks import LoginOrigin
 from app.auth.schemas import SCOPES
@@ -70,7 +71,7 @@ async def get_caller_database(request: Request, scopes: SecurityScopes, token: B
     except BadToken as error:
         raise InvalidToken from error
     bind_caller(claims.sub, claims.sid)
-    caller_db = CallerDatabase(services.database, claims, scopes.scopes, now)
+    caller_db = CallerDatabase(services.database, claims, scopes.scopes, Moment.at(now, services.settings))
     request.state.check_caller = caller_db.current_user
     return caller_db
 

@@ -23,6 +23,7 @@ from app.auth.errors import (
     TokenReused,
     WrongPassword,
 )
+from app.auth.liveness import Moment
 from app.auth.logins import Started, find_account, start_session
 from app.auth.models import normalize_username
 from app.auth.networks import LoginOrigin
@@ -53,6 +54,10 @@ class LoginService:
     def _db(self) -> Database:
         return self.services.database
 
+    @property
+    def _moment(self) -> Moment:
+        return Moment.at(self.now, self.services.settings)
+
     async def log_in(self, username: str, password: str, code: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange credentials for the tokens of a new session (RFC 6749 §4.3).
 
@@ -61,7 +66,7 @@ class LoginService:
 
         Raises InvalidCredentials, MFARequired, InvalidOneTimeCode, InvalidScope, TooManyAttempts, HashingQueueFull.
         """
-        limiter, ttl = self.services.limiter, timedelta(seconds=self.services.settings.session_ttl)
+        limiter = self.services.limiter
         limited = self._reserved(username, lambda user_id: limiter.login(username, self.origin.network, user_id))
         async with limited as (found, attempt):
             account = found
@@ -72,7 +77,7 @@ class LoginService:
                     raise InvalidCredentials
                 start = (account, verdict.new_hash, self.services.one_time_codes, code, scopes)
                 try:
-                    started = await self._db.write(start_session, *start, self.origin, self.now, ttl, attempt)
+                    started = await self._db.write(start_session, *start, self.origin, self._moment, attempt)
                 except InvalidOneTimeCode:
                     log_event("login_failed", user_id=account.id, reason="wrong one-time code")
                     raise
@@ -103,7 +108,7 @@ class LoginService:
         except BadToken:
             await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.services.settings.refresh_grace)
-        outcome = await self._db.autocommit(refresh_session, claims, scopes, self.now, grace)
+        outcome = await self._db.autocommit(refresh_session, claims, scopes, self._moment, grace)
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
@@ -137,14 +142,14 @@ class LoginService:
         except BadToken:
             await db.current_user()
             return INACTIVE
-        answer = await db.read(introspect, claims, self.now)
+        answer = await db.read(introspect, claims, self._moment)
         if answer.active:
             await self.services.uses.note(self._db, claims)
         return answer
 
     async def end_session(self, db: CallerDatabase, session_id: str) -> None:
         """End one of the caller's sessions. Raises SessionNotFound."""
-        await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, self.now))
+        await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, self._moment))
         log_event("session_revoked", session_id=session_id)
 
     async def end_other_sessions(self, db: CallerDatabase) -> None:
@@ -222,7 +227,7 @@ class LoginService:
 
     def _response(self, session: AnyRow, scope: str) -> TokenResponse:
         """Make the tokens. The refresh token says only what the row says: one generation is always the same bytes."""
-        issued_at, ends_at = int(self.now.timestamp()), int(session.expires_at.timestamp())
+        issued_at, ends_at = int(self.now.timestamp()), int(self._moment.end_of(session).timestamp())
         expires_in = min(self.services.settings.access_token_ttl, ends_at - issued_at)
         tokens, generation = self.services.tokens, session.generation
         common = {"iss": tokens.issuer, "aud": tokens.issuer, "sub": session.user_id, "sid": session.id}

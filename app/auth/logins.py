@@ -1,13 +1,13 @@
 """A login: the account that a password is checked against, and the session that a right one starts."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from app.auth.account_events import record
+from app.auth.liveness import Moment
 from app.auth.models import HAS_LOGIN_NAME, LoginSession, User, normalize_username
 from app.auth.networks import LoginOrigin
 from app.auth.one_time_codes import OneTimeCodes
@@ -65,8 +65,7 @@ def start_session(
     code: str,
     scopes: Sequence[str],
     origin: LoginOrigin,
-    now: datetime,
-    ttl: timedelta,
+    moment: Moment,
     attempt: Attempt,
 ) -> Started | None:
     """Use the one-time code up, if the account needs one, insert a session, and clear the counters of its attempt.
@@ -79,27 +78,27 @@ def start_session(
     factor = connection.execute(LOCK_UNCHANGED_ACCOUNT, was).one_or_none()
     if factor is None:
         return None
-    used_recovery_code = use_code(connection, codes, factor, code, now)
+    used_recovery_code = use_code(connection, codes, factor, code, moment.now)
     scope = grant_scope(scopes, allowed_scopes(is_admin=account.is_admin))
     if new_hash:
         connection.execute(update(User).where(User.id == account.id).values(password_hash=new_hash))
-    clear(connection, attempt, now)
-    ended = _make_room(connection, account.id, now, ttl)
-    session = {"id": new_id(now), "user_id": account.id, "scope": scope, "has_every_scope": not scopes}
-    session |= {"created_at": now, "rotated_at": now, "expires_at": now + ttl}
+    clear(connection, attempt, moment.now)
+    ended = _make_room(connection, account.id, moment)
+    session = {"id": new_id(moment.now), "user_id": account.id, "scope": scope, "has_every_scope": not scopes}
+    session |= {"created_at": moment.now, "rotated_at": moment.now, "expires_at": moment.now + moment.ttl}
     session |= {"network": origin.network, **origin._asdict()}
     if used_recovery_code:
-        record(connection, account.id, "recovery_code_used", now, origin, session["id"])
+        record(connection, account.id, "recovery_code_used", moment.now, origin, session["id"])
     return Started(connection.execute(INSERT_SESSION, session).one(), ended, used_recovery_code)
 
 
-def _make_room(connection: Connection, user_id: str, now: datetime, ttl: timedelta) -> Sequence[str]:
+def _make_room(connection: Connection, user_id: str, moment: Moment) -> Sequence[str]:
     """End the least recently used sessions until there is room for one more. Return their ids."""
-    values = {"user_id": user_id, "now": now, "after_id": new_id(now - ttl)}
+    values = {"user_id": user_id, "after_id": new_id(moment.created_after), **moment._asdict()}
     sessions = connection.execute(SELECT_OLDEST_SESSIONS, values).all()
     if len(sessions) < MAX_SESSIONS:
         return []
     by_use = sorted(sessions, key=attrgetter("rotated_at", "id"))
     ended = [session.id for session in by_use[: 1 - MAX_SESSIONS]]
-    end_where(connection, [LoginSession.id.in_(ended)], "too_many", now)
+    end_where(connection, [LoginSession.id.in_(ended)], "too_many", moment.now)
     return ended

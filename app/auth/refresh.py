@@ -1,14 +1,14 @@
 """The refresh grant (RFC 6749 §6): each refresh moves the session on to its next generation."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Boolean, Connection, bindparam, select, update
 
-from app.auth.callers import why_over
 from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import InvalidGrant, TokenReused
+from app.auth.liveness import IS_LIVE_SESSION, Moment
 from app.auth.models import LoginSession, User
 from app.auth.schemas import SCOPES
 from app.auth.scopes import ADMIN, allowed_scopes, grant_scope, session_scopes
@@ -20,8 +20,7 @@ REMEMBERED: Final = 4096  # generations
 OWNER = select(User.is_admin).where(User.id == LoginSession.user_id)
 ROTATE_SESSION = (
     update(LoginSession)
-    .where(*IS_OF_OWNER, LoginSession.generation == bindparam("from_generation"))
-    .where(LoginSession.ended_at.is_(None), LoginSession.expires_at > bindparam("now"))
+    .where(*IS_OF_OWNER, LoginSession.generation == bindparam("from_generation"), IS_LIVE_SESSION)
     .where(LoginSession.has_every_scope | ~bindparam("needs_every_scope", type_=Boolean))
     .where(OWNER.where(User.is_active, User.is_admin | ~bindparam("needs_admin", type_=Boolean)).exists())
     .values(generation=LoginSession.generation + 1, unused_generation=bindparam("unused"), rotated_at=bindparam("now"))
@@ -36,7 +35,7 @@ MARK_USED = (
 
 
 def refresh_session(
-    connection: Connection, claims: RefreshClaims, scopes: Sequence[str], now: datetime, grace: timedelta
+    connection: Connection, claims: RefreshClaims, scopes: Sequence[str], moment: Moment, grace: timedelta
 ) -> tuple[AnyRow, str] | InvalidGrant:
     """Move the session on to its next generation. Return its row and the scope of the access token.
 
@@ -61,24 +60,24 @@ def refresh_session(
     if beyond.isdisjoint(ADMIN):
         needs_admin = not ADMIN.isdisjoint(scopes) or named <= ADMIN
         needs = {"needs_every_scope": bool(beyond) or not named, "needs_admin": needs_admin}
-        step = {"from_generation": claims.gen, "unused": claims.gen + 1 if grace else None, "now": now}
+        step = {"from_generation": claims.gen, "unused": claims.gen + 1 if grace else None, **moment._asdict()}
         rotated = connection.execute(ROTATE_SESSION, {**session_and_owner, **needs, **step}).one_or_none()
         if rotated is not None:
             return granted(rotated)
     session = connection.execute(SELECT_SESSION, session_and_owner).one_or_none()
     if session is None:
         return InvalidGrant()
-    if reason := why_over(session, now):
+    if reason := moment.why_over(session):
         return InvalidGrant(reason)
     if claims.gen == session.generation:
         granted(session)  # raises InvalidScope if that is why the session has not moved
     if claims.gen == session.generation - 1 and grace:
-        is_recent = max(now - session.rotated_at, timedelta()) < grace
+        is_recent = max(moment.now - session.rotated_at, timedelta()) < grace
         if is_recent or session.unused_generation == session.generation:
             return granted(session)
     if claims.gen >= session.generation:  # somebody has restored an older backup of the database
         return InvalidGrant()
-    end_session(connection, claims, "reuse", now)
+    end_session(connection, claims, "reuse", moment.now)
     return TokenReused()
 
 

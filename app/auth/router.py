@@ -84,11 +84,9 @@ async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, logins
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
-async def list_own_sessions(
-    db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
-) -> Response:
+async def list_own_sessions(db: AccountDb, query: Annotated[PageQuery, Query()], request: Request) -> Response:
     """List your live sessions, the latest login first."""
-    page = await db.read(list_sessions, query, now)
+    page = await db.read(list_sessions, query, db.moment)
     return page.response(request, query)
 
 

@@ -20,16 +20,18 @@ cli = group("List and end sessions.")
 @cli.command("list")
 def list_(name: Name, as_json: AsJSON = False) -> None:
     """List a user's live sessions, the latest login first: id, login, latest use, address and client."""
+    from app.auth.liveness import Moment
     from app.auth.sessions import list_live
     from app.cli.run import print_all
     from app.clock import utc_now
+    from app.config import read_settings
     from app.pagination.page import PageQuery
     from app.users.service import get_user_by_name
 
-    now = utc_now()
+    moment = Moment.at(utc_now(), read_settings())
 
     def read(connection: "Connection", query: "PageQuery") -> "Page":
-        return list_live(connection, get_user_by_name(connection, name)["id"], query, now)
+        return list_live(connection, get_user_by_name(connection, name)["id"], query, moment)
 
     def line(session: "AnyRow") -> str:
         times = f"{session.created_at:%Y-%m-%d %H:%M}  {session.last_used_at:%Y-%m-%d %H:%M}"

@@ -7,6 +7,7 @@ from sqlalchemy import RowMapping
 
 from app.auth import personal_tokens, second_factor
 from app.auth.access import AdminDatabase, CallerDatabase
+from app.auth.liveness import Moment
 from app.auth.login_service import LoginService
 from app.auth.networks import LoginOrigin
 from app.auth.notices import notify
@@ -157,7 +158,8 @@ class Administration:
 
     async def end_session(self, user_id: str, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""
-        await self.db.write(end_own_session, user_id, session_id, self.now)
+        moment = Moment.at(self.now, self.services.settings)
+        await self.db.write(end_own_session, user_id, session_id, moment)
         log_event("session_revoked", target_id=user_id, session_id=session_id)
 
     async def end_token(self, user_id: str, token_id: str) -> None:
