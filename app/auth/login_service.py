@@ -1,7 +1,6 @@
 """The rules of logins and sessions. Each method does one thing, and logs its events."""
 
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from sqlalchemy import Connection
 
 from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
-from app.auth.claims import AccessClaims, RefreshClaims, SessionClaims
+from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import (
     ClockBehind,
     InvalidCredentials,
@@ -23,6 +22,7 @@ from app.auth.errors import (
     TokenReused,
     WrongPassword,
 )
+from app.auth.issuing import issue_tokens
 from app.auth.liveness import Moment
 from app.auth.logins import Started, find_account, start_session
 from app.auth.models import normalize_username
@@ -87,7 +87,7 @@ class LoginService:
                     raise
                 if started:
                     self._log_start(started)
-                    return self._response(started.session, started.session.scope)
+                    return issue_tokens(self.services, started.session, started.session.scope, self._moment)
                 # The account has changed. For example, another login has replaced the hash by a stronger one.
                 account = await self._db.read(find_account, username)
 
@@ -112,7 +112,7 @@ class LoginService:
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
-        return self._response(*outcome)
+        return issue_tokens(self.services, *outcome, self._moment)
 
     async def confirm_password(self, user: CurrentUser, password: str) -> AnyRow:
         """Check the current password of the caller. Return the account: its hash and e-mail address.
@@ -224,22 +224,6 @@ class LoginService:
             notify(self.services, ids["user_id"], "recovery_code_used")
         for ended in started.ended:
             log_event("session_revoked", user_id=ids["user_id"], session_id=ended, reason="too many sessions")
-
-    def _response(self, session: AnyRow, scope: str) -> TokenResponse:
-        """Make the tokens. The refresh token says only what the row says: one generation is always the same bytes."""
-        issued_at, ends_at = int(self.now.timestamp()), int(self._moment.end_of(session).timestamp())
-        expires_in = min(self.services.settings.access_token_ttl, ends_at - issued_at)
-        tokens, generation = self.services.tokens, session.generation
-        common = {"iss": tokens.issuer, "aud": tokens.issuer, "sub": session.user_id, "sid": session.id}
-        access_id, refresh_id = f"{secrets.token_urlsafe(16)}.{generation}", f"{session.id}.{generation}"
-        access = AccessClaims(**common, jti=access_id, iat=issued_at, exp=issued_at + expires_in, scope=scope)
-        rotated_at = int(session.rotated_at.timestamp())
-        refresh = RefreshClaims(
-            **common, jti=refresh_id, iat=rotated_at, exp=ends_at, scope=session.scope, gen=generation
-        )
-        return TokenResponse(
-            access_token=tokens.sign(access), refresh_token=tokens.sign(refresh), expires_in=expires_in, scope=scope
-        )
 
 
 def _reason(account: AnyRow | None, verdict: Verdict) -> str:
