@@ -115,7 +115,7 @@ def serve(settings: Settings, make_app: MakeApp) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(**changes: Any) -> TestClient:
-            changed = type(settings).model_validate(settings.model_dump() | changes)
+            changed = type(settings).model_validate(settings.model_dump() | changes) if changes else settings
             return stack.enter_context(TestClient(make_app(changed)))
 
         yield start

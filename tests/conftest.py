@@ -47,7 +47,9 @@ sys.dont_write_bytecode = False  # or every worker compiles every module again, 
 
 
 def pytest_configure() -> None:
-    """Keep the tests' databases in memory where there is room: SQLite waits for the disk at each commit."""
+    """Keep the environment out, and the tests' databases in memory: SQLite waits for the disk at each commit."""
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)  # the developer's settings reach no test
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for a job in the background
@@ -73,10 +75,8 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the developer's environment nor a .env file reaches a test."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+def _no_settings_file_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No .env file reaches a test."""
     monkeypatch.chdir(tmp_path)
 
 

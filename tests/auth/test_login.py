@@ -10,7 +10,7 @@ from httpx2 import Response
 from app.auth.passwords import Cost
 from app.config import Settings
 from app.main import create_app
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Sql, on_one_database
 from tests.support.accounts import EVERY_SCOPE, EVERYTHING, PASSWORD, REALM, bearer, log_in, register
 from tests.support.oauth_errors import assert_oauth_error
 from tests.support.statements import after_each_statement
@@ -28,6 +28,7 @@ def attempt(client: TestClient, **fields: str) -> Response:
     return client.post("/auth/token", data=LOGIN | fields)
 
 
+@on_one_database
 @pytest.mark.rfc("6749", "4.3.2")
 @pytest.mark.rfc("6749", "5.1")
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_a_login_brings_a_pair_of_tokens(client: TestClient, form: dict[str, Any
     assert client.get("/users/me", headers=bearer(body["access_token"])).json()["username"] == "ada"
 
 
+@on_one_database
 @pytest.mark.rfc("6749", "4.3.2")
 @pytest.mark.parametrize(
     "form",
@@ -194,6 +196,7 @@ def test_lower_case_does_not_turn_a_letter_into_another(client: TestClient) -> N
     assert attempt(client, username="\N{KELVIN SIGN}ate").status_code == 401
 
 
+@on_one_database
 @pytest.mark.rfc("6749", "3.2")
 def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtests: pytest.Subtests) -> None:
     for form, detail in {
@@ -215,6 +218,7 @@ def test_a_field_that_is_missing_or_repeated_is_named(client: TestClient, subtes
             assert_bad_request(response, "invalid_request", detail)
 
 
+@on_one_database
 @pytest.mark.rfc("6749", "3.2")
 def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> None:
     register(client)
@@ -224,6 +228,7 @@ def test_credentials_in_the_query_string_are_not_read(client: TestClient) -> Non
     assert_bad_request(response, "invalid_request", "username: Field required")
 
 
+@on_one_database
 @pytest.mark.rfc("6749", "5.2")
 def test_another_grant_is_not_supported(client: TestClient, subtests: pytest.Subtests) -> None:
     for grant_type in "client_credentials", "PASSWORD", "password ":
@@ -244,6 +249,7 @@ def test_a_scope_that_may_not_be_had_is_refused(client: TestClient, sql: Sql, su
     assert sql("SELECT id FROM sessions") == []
 
 
+@on_one_database
 @pytest.mark.parametrize("grant", ["password", "refresh_token"])
 def test_a_scope_is_words_with_a_space_between(client: TestClient, grant: str, subtests: pytest.Subtests) -> None:
     """Else it would be everything, or more than one word: more than the client has asked for."""
@@ -270,6 +276,7 @@ def test_a_scope_is_words_with_a_space_between(client: TestClient, grant: str, s
         assert response.json()["scope"] == granted
 
 
+@on_one_database
 @pytest.mark.parametrize("scope", ["bogus", " ", "account bogus"])
 def test_an_unknown_scope_is_refused_before_the_password_check(client: TestClient, scope: str) -> None:
     register(client)

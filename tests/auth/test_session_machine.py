@@ -40,6 +40,7 @@ from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock
 from tests.support.accounts import EVERYTHING, PASSWORD, bearer, refresh, register
 from tests.support.machines import LONG, SHORT
+from tests.support.transport import quicken
 
 NAMES = ("ada", "bob", "eve")
 SCOPES = tuple(EVERYTHING.split())
@@ -103,6 +104,7 @@ class Service:
         self.close()
         self._app.state.settings = Settings.model_validate(self.settings.model_dump() | changes)
         self.client = self._running.enter_context(TestClient(self._app))
+        quicken(self.client)
 
     def close(self) -> None:
         self._running.close()

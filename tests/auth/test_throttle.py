@@ -20,12 +20,13 @@ from app.auth.local_throttle import REMEMBERED, TURN_SECONDS, LocalThrottle
 from app.auth.throttle import Limiter
 from app.config import Settings
 from app.main import create_app
-from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
+from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql, on_one_database
 from tests.support.accounts import PASSWORD, add_user, bearer, register
 from tests.support.hashing import Library
 from tests.support.loops import MovableLoop
 from tests.support.oauth_errors import assert_oauth_error
 from tests.support.statements import after_each_statement
+from tests.support.transport import quicken
 
 PROXY = "10.0.0.1"
 HOME, AFAR = "192.0.2.1", "198.51.100.1"
@@ -49,7 +50,9 @@ def start(app: FastAPI, settings: Settings, clock: MovableClock) -> Iterator[Ser
 
         def start(**changes: Any) -> TestClient:
             app.state.settings, app.state.clock = settings.model_copy(update=changes), clock
-            return stack.enter_context(TestClient(app, client=(PROXY, 4711)))
+            client = stack.enter_context(TestClient(app, client=(PROXY, 4711)))
+            quicken(client)
+            return client
 
         yield start
 
@@ -160,6 +163,7 @@ def test_an_address_is_limited_over_all_names(start: Serve) -> None:
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
+@on_one_database
 def test_an_ipv6_address_counts_as_its_64_or_as_its_ipv4(start: Serve, subtests: pytest.Subtests) -> None:
     client = start(login_failures=1)
 
@@ -343,6 +347,7 @@ def test_the_id_of_an_account_is_a_name_like_any_other(start: Serve) -> None:
     sign_in(client)
 
 
+@on_one_database
 def test_white_space_around_a_name_is_dropped(start: Serve) -> None:
     client = start(login_failures=3)
     register(client)
@@ -591,6 +596,7 @@ def test_a_refused_address_is_let_in_after_its_window(start: Serve, clock: Movab
     assert guess(client, AFAR, password=PASSWORD).status_code == 200
 
 
+@on_one_database
 def test_a_remembered_refusal_keeps_nothing_of_the_request(start: Serve) -> None:
     client = start(login_failures=1)
 

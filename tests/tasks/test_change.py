@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.tasks.schemas import TaskPage, TaskRead
-from tests.conftest import MovableClock
+from tests.conftest import MovableClock, on_one_database
 from tests.support.accounts import create_task, faults, log_in, sign_up
 
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
@@ -48,6 +48,7 @@ def test_the_given_fields_change_and_no_other(
     assert client.get(f"/tasks/{task['id']}", headers=login.headers).json() == response.json()
 
 
+@on_one_database
 def test_a_change_that_means_nothing_is_refused_and_not_stored(client: TestClient) -> None:
     login = sign_up(client)
     task = create_task(client, login, **FIELDS)
@@ -144,6 +145,7 @@ def test_anothers_task_public_or_not_is_the_same_as_none(client: TestClient) -> 
     assert [client.get(f"/tasks/{task['id']}", headers=ada.headers).json() for task in tasks] == tasks
 
 
+@on_one_database
 def test_nobody_changes_a_task_without_a_token_or_its_scope(client: TestClient) -> None:
     task = create_task(client, sign_up(client), is_public=True)
     reader = log_in(client, scope="tasks:read account")
@@ -204,6 +206,7 @@ def test_a_change_is_not_made_if_the_etag_is_none_of_if_match(client: TestClient
     assert answers == dict.fromkeys(STALE, (412, 412, True))
 
 
+@on_one_database
 @pytest.mark.parametrize("count", [1, 100, 2_000])
 def test_any_number_of_stale_etags_is_answered_with_the_reason(client: TestClient, count: int) -> None:
     login = sign_up(client)

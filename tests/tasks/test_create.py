@@ -16,7 +16,7 @@ from app.http.fields import VISIBLE
 from app.tasks.models import Task
 from app.tasks.schemas import TaskRead
 from app.tasks.service import INSERT_TASK, INSERTED
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Sql, on_one_database
 from tests.support.accounts import Login, create_task, faults, log_in, sign_up
 from tests.support.hostile import BAD_JSON
 
@@ -157,6 +157,7 @@ REFUSED: dict[str, tuple[str, str | None]] = {
 }
 
 
+@on_one_database
 def test_a_bad_task_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
 
@@ -168,6 +169,7 @@ def test_a_bad_task_is_refused_by_field_and_not_stored(client: TestClient, sql: 
     assert sql("SELECT count(*) FROM tasks") == [(0,)]
 
 
+@on_one_database
 def test_a_hostile_task_is_refused_by_field_and_not_stored(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
     cases = {f"{row}, {name}": bad for row, kinds in BAD_JSON.items() for name, bad in kinds.items()}
@@ -241,6 +243,7 @@ def test_times_are_answered_in_utc_to_the_microsecond(client: TestClient) -> Non
         assert client.get(f"/tasks/{task['id']}", headers=login.headers).json() == task
 
 
+@on_one_database
 def test_a_time_without_a_zone_is_refused(client: TestClient, sql: Sql) -> None:
     login = sign_up(client)
     times: list[object] = [
@@ -324,6 +327,7 @@ INVISIBLE = [
 ]
 
 
+@on_one_database
 def test_a_title_has_a_visible_character(client: TestClient) -> None:
     login = sign_up(client)
     task = create_task(client, login)
@@ -343,6 +347,7 @@ def test_white_space_controls_and_format_characters_are_blank() -> None:
     assert [c for c in invisible if VISIBLE.search(c)] == []
 
 
+@on_one_database
 def test_the_document_says_what_a_visible_character_is(client: TestClient) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     patterns = [re.compile(schemas[name]["properties"]["title"]["pattern"]) for name in ("TaskCreate", "TaskUpdate")]

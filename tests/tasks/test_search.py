@@ -316,7 +316,7 @@ def test_page_after_page_is_what_is_found_in_every_order(
         ordered = [sorted(group, key=lambda task: (moment(task[name]), task["id"])) for group in groups]
         whole = [task["title"] for group in ordered for task in group[::sign]]
         for path, login in ("/tasks/public", None), ("/tasks/mine", bob):
-            for limit in 1, 2, 4:
+            for limit in 1, 4:
                 url = f"{path}?q=This+FOUND&status=doing&sort={sort}&limit={limit}"
                 pages = walk(client, url, login)
                 assert in_one(pages) == whole

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Sql, on_one_database
 from tests.support.accounts import Login, bearer, create_task, faults, log_in, refresh, register, sign_up
 from tests.support.cursors import forge
 
@@ -35,6 +35,7 @@ def names(client: TestClient, login: Login, **parameters: str) -> list[str]:
     return found
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -101,6 +102,7 @@ def test_a_cursor_is_good_for_its_list_alone(client: TestClient, root: Login) ->
         assert faults(refused) == [["query", "cursor"]]
 
 
+@on_one_database
 @pytest.mark.parametrize("name", ["\0", "\ud800", 1, None, [], True], ids=ascii)
 def test_a_cursor_that_no_name_can_follow_is_refused(client: TestClient, root: Login, name: object) -> None:
     register(client, "bob")
@@ -110,6 +112,7 @@ def test_a_cursor_that_no_name_can_follow_is_refused(client: TestClient, root: L
         assert faults(client.get("/users/", params={"cursor": forged}, headers=root.headers)) == [["query", "cursor"]]
 
 
+@on_one_database
 @pytest.mark.parametrize("username", ["a b", "a%", "ä", "a" * 65, "\0"], ids=ascii)
 def test_a_search_no_name_can_begin_with_is_refused(client: TestClient, root: Login, username: str) -> None:
     response = client.get("/users/", params={"username": username}, headers=root.headers)
@@ -194,6 +197,7 @@ def test_a_change_of_nothing_changes_nothing(client: TestClient, root: Login, cl
     assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
 
 
+@on_one_database
 @pytest.mark.parametrize("fields", [{"is_active": 1}, {"is_admin": "true"}, {"is_active": None}, {"username": "x"}])
 def test_a_bad_change_of_a_user_is_refused(client: TestClient, root: Login, fields: dict[str, object]) -> None:
     assert change(client, root, id_of(client, root), **fields).status_code == 422
@@ -269,6 +273,7 @@ def test_one_of_administrators_removing_each_other_stays(client: TestClient, roo
     assert statuses.count(200) == 4 - len(sql("SELECT id FROM users WHERE is_admin"))
 
 
+@on_one_database
 def test_a_token_in_the_query_is_not_read(client: TestClient, root: Login) -> None:
     assert client.get("/users/", params={"access_token": root.access_token}).status_code == 401
     assert client.get("/users/", headers=bearer("x")).status_code == 401

@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Sql, on_one_database
 from tests.support.accounts import PASSWORD, Login, faults, log_in, refresh, refreshed, register, sign_up
 
 NEW = "another long one"
@@ -72,6 +72,7 @@ def test_a_bad_new_password_changes_nothing(client: TestClient) -> None:
     assert log_in(client, "ada.lovelace", PASSWORD).scope == this.scope
 
 
+@on_one_database
 def test_both_passwords_must_be_there_and_nothing_else(client: TestClient) -> None:
     login = sign_up(client)
     url, both = "/users/me/password", {"current_password": PASSWORD, "new_password": NEW}
@@ -124,6 +125,7 @@ def test_a_password_is_not_the_e_mail_address(client: TestClient, root: Login) -
     assert change(client, login, PASSWORD, "bob@example.com").status_code == 204
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("password", "reason"),
     [
@@ -139,6 +141,7 @@ def test_a_weak_password_is_refused_with_the_reason(client: TestClient, password
     assert [fault["msg"] for fault in response.json()["detail"]] == [reason]
 
 
+@on_one_database
 def test_any_other_text_is_a_password_and_only_that_very_text(client: TestClient) -> None:
     login, current = sign_up(client), PASSWORD
     passwords = [
@@ -160,6 +163,7 @@ def test_any_other_text_is_a_password_and_only_that_very_text(client: TestClient
         current = password
 
 
+@on_one_database
 @pytest.mark.parametrize("length", [8, 128])
 def test_an_accent_is_the_same_from_every_keyboard(client: TestClient, length: int) -> None:
     """One keyboard sends é as one code point, another as two. A user sees one character."""

@@ -18,7 +18,7 @@ from app.auth.throttle import Limiter
 from app.config import Settings
 from app.db.connect import connect
 from app.users.recovery import Reset, reset_password
-from tests.conftest import SECRET, MovableClock, Serve, Sql
+from tests.conftest import SECRET, MovableClock, Serve, Sql, on_one_database
 from tests.support.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
 from tests.support.reset_hook import fail, sent
 
@@ -178,6 +178,7 @@ def test_a_reset_lets_a_throttled_user_log_in(client: TestClient, root: Login) -
     assert can_log_in(client, NEW)
 
 
+@on_one_database
 def test_no_other_token_does_it_nor_does_it_anything_else(client: TestClient, root: Login) -> None:
     ada = sign_up(client)
     token = issue(client, root, ada)
@@ -212,6 +213,7 @@ def test_a_reset_token_tells_nothing_of_the_hash(client: TestClient, root: Login
     assert not any(part in said for part in password_hash.split("$") if len(part) > 8)
 
 
+@on_one_database
 @pytest.mark.parametrize("email", ["ada@example.com", None])
 def test_a_hook_sends_it_and_the_administrator_does_not_have_it(serve: Serve, email: str | None) -> None:
     client = serve(reset_hook="tests.support.reset_hook:send")
@@ -263,6 +265,7 @@ def test_a_newer_token_voids_one_that_is_being_used(
         change_password(settings, token, clock)
 
 
+@on_one_database
 def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     client = serve(reset_hook=fail)
     add_user(client, "root", is_admin=True)

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from sqlalchemy.exc import IntegrityError
 
-from tests.conftest import Serve, Sql
+from tests.conftest import Serve, Sql, on_one_database
 from tests.support.accounts import PASSWORD, faults, log_in, register, sign_up
 
 COUNT = "SELECT count(*) FROM users"
@@ -54,6 +54,7 @@ def test_a_username_is_kept_as_it_is_written(client: TestClient) -> None:
         assert register(client, username)["username"] == username
 
 
+@on_one_database
 @pytest.mark.parametrize("username", ["-ada", ".ada", "...", "---"])
 def test_a_username_does_not_begin_with_a_dot_or_a_hyphen(client: TestClient, username: str) -> None:
     response = post(client, username=username)
@@ -62,6 +63,7 @@ def test_a_username_does_not_begin_with_a_dot_or_a_hyphen(client: TestClient, us
     assert "no dot or hyphen at the start" in response.text
 
 
+@on_one_database
 @pytest.mark.parametrize(
     "username", ["admin", "Admin", "ADMINISTRATOR", "root", "support", "system", "security", "help"]
 )
