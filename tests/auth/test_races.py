@@ -21,7 +21,18 @@ from app.main import create_app
 from tests.conftest import CHEAP, SECRET, execute, migrate, new_database
 from tests.support.accounts import PASSWORD, bearer
 from tests.support.processes import services
-from tests.support.races import AT_ONCE, all_at_once, each_at_once, log_in, register, session_of, somebody
+from tests.support.races import (
+    AT_ONCE,
+    Request,
+    all_at_once,
+    each_at_once,
+    log_in,
+    mixed_at_once,
+    register,
+    session_of,
+    somebody,
+)
+from tests.support.second_factor import Factor
 
 HASHES_AT_ONCE = 12
 GUESSES = 2 * HASHES_AT_ONCE
@@ -222,3 +233,82 @@ def test_parallel_logins_that_strengthen_a_hash_all_succeed(database: URL, urls:
     answers = all_at_once(urls, "POST", "/auth/token", HASHES_AT_ONCE, data=user)
 
     assert Counter(answer.status_code for answer in answers) == {200: HASHES_AT_ONCE}
+
+
+def protected(urls: list[str]) -> tuple[dict[str, str], dict[str, str], Factor]:
+    """A user with a second factor, the headers of a login, and the factor. The code of the next step is unused."""
+    user = register(urls[0])
+    headers = bearer(log_in(urls[0], user)["access_token"])
+    secret = httpx2.post(f"{urls[0]}/users/me/totp", headers=headers).raise_for_status().json()["secret"]
+    code = {"code": Factor(secret, []).code(utc_now(), -1)}
+    activation = httpx2.put(f"{urls[1]}/users/me/totp", json=code, headers=headers).raise_for_status()
+    return user, headers, Factor(secret, activation.json()["recovery_codes"])
+
+
+def from_everywhere(form: dict[str, str]) -> list[dict[str, Any]]:
+    """Logins from other addresses each, so that they do not come one by one."""
+    return [login(form, f"192.0.2.{n}") for n in range(HASHES_AT_ONCE)]
+
+
+@pytest.mark.parametrize("kind", ["one-time", "recovery"])
+def test_one_code_in_parallel_starts_one_session(urls: list[str], kind: str) -> None:
+    user, headers, factor = protected(urls)
+    code = factor.code(utc_now()) if kind == "one-time" else factor.recovery_codes[0]
+
+    answers = each_at_once(urls, "POST", "/auth/token", from_everywhere(user | {"otp": code}))
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 401: HASHES_AT_ONCE - 1}
+    assert {answer.json().get("code") for answer in answers} == {None, "invalid_one_time_code"}
+    assert live_sessions(urls[1], headers["Authorization"].removeprefix("Bearer ")) == 2
+
+
+@pytest.mark.parametrize("kind", ["one-time", "recovery"])
+def test_a_code_while_the_factor_is_removed(database: URL, urls: list[str], kind: str) -> None:
+    """A login comes before the removal and uses the code up, or after it and needs none."""
+    user, headers, factor = protected(urls)
+    code = factor.code(utc_now()) if kind == "one-time" else factor.recovery_codes[0]
+    requests = [("POST", "/auth/token", each) for each in from_everywhere(user | {"otp": code})]
+    requests.insert(HASHES_AT_ONCE // 2, ("DELETE", "/users/me/totp", {"headers": headers}))
+
+    answers = mixed_at_once(urls, requests)
+
+    removal = answers.pop(HASHES_AT_ONCE // 2)
+    assert removal.status_code == 204
+    assert {answer.status_code for answer in answers} <= {200, 401}
+    columns = "totp_secret, totp_step, (SELECT count(*) FROM recovery_codes WHERE user_id = users.id)"
+    assert execute(database, f"SELECT {columns} FROM users WHERE username = '{user['username']}'") == [(None, None, 0)]
+    log_in(urls[1], user)
+
+
+def test_parallel_activations_make_one_set_of_recovery_codes(database: URL, urls: list[str]) -> None:
+    user = register(urls[0])
+    headers = bearer(log_in(urls[0], user)["access_token"])
+    secret = httpx2.post(f"{urls[0]}/users/me/totp", headers=headers).json()["secret"]
+    code = {"code": Factor(secret, []).code(utc_now())}
+
+    answers = all_at_once(urls, "PUT", "/users/me/totp", json=code, headers=headers)
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 409: AT_ONCE - 1}
+    [codes] = [answer.json()["recovery_codes"] for answer in answers if answer.is_success]
+    stored = "SELECT count(*) FROM recovery_codes JOIN users ON id = user_id WHERE username"
+    assert execute(database, f"{stored} = '{user['username']}'") == [(10,)]
+    for code in codes:
+        log_in(urls[1], user | {"otp": code})
+
+
+def test_a_setup_during_the_activation_changes_no_active_secret(urls: list[str]) -> None:
+    user = register(urls[0])
+    headers = bearer(log_in(urls[0], user)["access_token"])
+    secret = httpx2.post(f"{urls[0]}/users/me/totp", headers=headers).json()["secret"]
+    activation = {"json": {"code": Factor(secret, []).code(utc_now(), -1)}, "headers": headers}
+    requests: list[Request] = [("PUT", "/users/me/totp", activation), ("POST", "/users/me/totp", {"headers": headers})]
+
+    answers = mixed_at_once(urls, requests * HASHES_AT_ONCE)
+
+    activations, setups = (Counter(answer.status_code for answer in each) for each in (answers[::2], answers[1::2]))
+    if activations[200]:
+        assert (activations, setups) == ({200: 1, 409: HASHES_AT_ONCE - 1}, {409: HASHES_AT_ONCE})
+        log_in(urls[1], user | {"otp": Factor(secret, []).code(utc_now())})
+    else:
+        assert (activations, setups) == ({403: HASHES_AT_ONCE}, {201: HASHES_AT_ONCE})
+        log_in(urls[1], user)

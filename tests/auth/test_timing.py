@@ -21,12 +21,15 @@ from sqlalchemy import Engine, event
 
 from app.__main__ import cli
 from app.auth.passwords import Cost, Passwords, Verdict
+from app.clock import utc_now
 from app.config import Settings
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock, Serve, Sql
-from tests.support.accounts import PASSWORD, refresh, register, sign_up
+from tests.support.accounts import PASSWORD, bearer, refresh, register, sign_up
 from tests.support.hashing import CORRUPT
 from tests.support.processes import services
+from tests.support.races import log_in
+from tests.support.second_factor import Factor, activate
 
 WRONG: Final = {
     "wrong": "wrong horse battery",
@@ -131,14 +134,16 @@ def fail_to_refresh(client: TestClient, token: str) -> None:
     assert refresh(client, token).status_code == 400
 
 
-def test_every_refused_login_takes_the_same_steps(serve: Serve, sql: Sql, trace: Trace) -> None:
+def test_every_refused_login_takes_the_same_steps(serve: Serve, sql: Sql, trace: Trace, clock: MovableClock) -> None:
     client = serve(login_failures=1_000_000)
     for username in "ada", "disabled", "corrupt":
         register(client, username)
+    activate(client, sign_up(client, "protected"), clock.now)
     sql("UPDATE users SET is_active = FALSE WHERE username = 'disabled'")
     fail_to_log_in(client, "nobody", PASSWORD)
 
     taken = {("ada", name): trace(fail_to_log_in, client, "ada", password) for name, password in WRONG.items()}
+    taken |= {("protected", name): trace(fail_to_log_in, client, "protected", WRONG[name]) for name in WRONG}
     for username in "nobody", "disabled":
         taken |= {(username, name): trace(fail_to_log_in, client, username, ANY[name]) for name in ANY}
     for kind, stored in CORRUPT.items():
@@ -151,6 +156,30 @@ def test_every_refused_login_takes_the_same_steps(serve: Serve, sql: Sql, trace:
     assert kinds(steps, "log") == ["log INFO login_failed", "log INFO request"]
     assert kinds(steps, "commit") == ["commit"]
     assert len(kinds(steps, "sql")) >= 3
+
+
+def test_a_code_costs_no_other_hash_than_a_wrong_password(
+    client: TestClient, trace: Trace, clock: MovableClock
+) -> None:
+    """A right password with no code, with a wrong one and with a right one, and a wrong password."""
+    factor = activate(client, sign_up(client), clock.now)
+    forms = [
+        {"password": PASSWORD},
+        {"password": PASSWORD, "otp": "000000"},
+        {"password": PASSWORD, "otp": factor.recovery_codes[0]},
+        {"password": "wrong horse battery"},
+        {"password": "wrong horse battery", "otp": factor.code(clock.now)},
+    ]
+
+    answers: list[int] = []
+    taken = [
+        trace(lambda form=form: answers.append(client.post("/auth/token", data={"username": "ada"} | form).status_code))
+        for form in forms
+    ]
+
+    assert answers == [400, 401, 200, 401, 401]
+    assert [kinds(steps, "hash") for steps in taken] == [["hash $argon2id$v=19$m=8,t=1,p=1"]] * len(forms)
+    assert taken[-1] == taken[-2]
 
 
 def test_every_throttled_login_takes_the_same_steps(serve: Serve, sql: Sql, trace: Trace, clock: MovableClock) -> None:
@@ -222,21 +251,28 @@ def test_a_foreign_refresh_token_reads_no_session(client: TestClient, clock: Mov
 
 @contextmanager
 def service(database_url: str, *words: str) -> Iterator[str]:
-    """A process that never throttles, with some users; its URL."""
+    """A process that never throttles, with some users, half of them with a second factor; its URL."""
     settings = {"database_url": database_url, "secret_key": SECRET, "registration_limit": 0}
     with services(1, *words, login_failures=1_000_000, **settings) as (url,):
         for n in range(USERS):
-            member = {"username": f"member-{n:02}", "password": PASSWORD}
-            httpx2.post(f"{url}/users", json=member).raise_for_status()
+            member, protected = (
+                {"username": f"{name}-{n:02}", "password": PASSWORD} for name in ("member", "protected")
+            )
+            for user in member, protected:
+                httpx2.post(f"{url}/users", json=user).raise_for_status()
+            headers = bearer(log_in(url, protected)["access_token"])
+            secret = httpx2.post(f"{url}/users/me/totp", headers=headers).raise_for_status().json()["secret"]
+            code = {"code": Factor(secret, []).code(utc_now())}
+            httpx2.put(f"{url}/users/me/totp", json=code, headers=headers).raise_for_status()
         yield url
 
 
-def measure(url: str, pairs: int) -> list[Pair]:
-    """Seconds that a wrong password takes, of a user and of nobody: one after the other, in random order."""
+def measure(url: str, pairs: int, other: str = "nobody") -> list[Pair]:
+    """Seconds that a wrong password takes, of a user and of another name: one after the other, in random order."""
     measured = []
     with closing(HTTPConnection(urlsplit(url).netloc)) as connection:
         for n in range(WARM_UP + pairs):
-            names = [f"member-{n % USERS:02}", f"nobody-{n % USERS:02}"]
+            names = [f"member-{n % USERS:02}", f"{other}-{n % USERS:02}"]
             seconds = {name: seconds_of_a_refusal(connection, name) for name in random.sample(names, 2)}
             measured.append((seconds[names[0]], seconds[names[1]]))
     return measured[WARM_UP:]
@@ -271,18 +307,22 @@ def report(title: str, pairs: Sequence[Pair]) -> tuple[float, float]:
     low, high = interval(pairs)
     user, nobody = (sorted(times)[len(pairs) // 2] * 1000 for times in zip(*pairs, strict=True))
     print(
-        f"{title}: {len(pairs)} pairs, median {user:.2f} ms of a user and {nobody:.2f} ms of nobody, "
+        f"{title}: {len(pairs)} pairs, median {user:.2f} ms of a user and {nobody:.2f} ms of the other, "
         f"AUC {auc(pairs):.3f}, 99 % from {low:.3f} to {high:.3f}"
     )
     return low, high
 
 
 @pytest.mark.long
-def test_the_time_of_a_refused_login_tells_nothing(database_url: str) -> None:
-    """A machine with other work gives an odd run; three of them in a row are more than chance."""
+@pytest.mark.parametrize("other", ["nobody", "protected"])
+def test_the_time_of_a_refused_login_tells_nothing(database_url: str, other: str) -> None:
+    """Neither of an account nor of its second factor.
+
+    A machine with other work gives an odd run; three of them in a row are more than chance.
+    """
     with service(database_url) as url:
         for run in range(RUNS):
-            low, high = report(f"run {run + 1}", measure(url, PAIRS))
+            low, high = report(f"run {run + 1}", measure(url, PAIRS, other))
             if low <= LIKE_A_COIN[1] and high >= LIKE_A_COIN[0]:
                 return
     pytest.fail("the times differ")

@@ -12,6 +12,9 @@ from tests.support.accounts import PASSWORD
 
 AT_ONCE = 50
 
+Request = tuple[str, str, dict[str, Any]]
+"""A method, a path, and what httpx takes besides."""
+
 
 def all_at_once(urls: list[str], method: str, path: str, count: int = AT_ONCE, **request: Any) -> list[httpx2.Response]:
     """Send the same request `count` times, to each of the services in turn."""
@@ -20,12 +23,19 @@ def all_at_once(urls: list[str], method: str, path: str, count: int = AT_ONCE, *
 
 def each_at_once(urls: list[str], method: str, path: str, requests: Sequence[dict[str, Any]]) -> list[httpx2.Response]:
     """Send all of the requests, to each of the services in turn."""
+    return mixed_at_once(urls, [(method, path, request) for request in requests])
+
+
+def mixed_at_once(urls: list[str], requests: Sequence[Request]) -> list[httpx2.Response]:
+    """Send requests of several kinds, to each of the services in turn."""
 
     async def send() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=len(requests))
         async with httpx2.AsyncClient(limits=limits, timeout=30) as client:
-            targets = (f"{urls[n % len(urls)]}{path}" for n in range(len(requests)))
-            sent = (client.request(method, url, **request) for url, request in zip(targets, requests, strict=True))
+            sent = (
+                client.request(method, f"{urls[n % len(urls)]}{path}", **request)
+                for n, (method, path, request) in enumerate(requests)
+            )
             return await asyncio.gather(*sent)
 
     return asyncio.run(send())
