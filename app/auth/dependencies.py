@@ -1,7 +1,7 @@
 """The bearer schemes, the caller of a request, and the databases and services that endpoints get."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
@@ -22,12 +22,18 @@ from app.clock import Now
 from app.config import Settings
 from app.observe.events import bind_caller
 
+AUTHORIZE: Final = (
+    "Fill in username and password. If the account has a second factor, put the one-time code into `client_secret`. "
+    "The other fields may stay empty."
+)
+
 
 class Bearer(OAuth2PasswordBearer):
     """FastAPI's scheme with a realm in the challenge. `tokenUrl` is relative, so that /docs logs in behind a prefix."""
 
     def __init__(self, *, auto_error: bool) -> None:
-        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, refreshUrl="auth/token", auto_error=auto_error)
+        options: dict[str, Any] = {"refreshUrl": "auth/token", "description": AUTHORIZE, "auto_error": auto_error}
+        super().__init__("auth/token", "OAuth2PasswordBearer", SCOPES, **options)
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         """Read the token. Several Authorization headers are a malformed request (RFC 6750 §3.1)."""

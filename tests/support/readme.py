@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.accounts import EVERYTHING
@@ -43,6 +44,7 @@ def walk(url: str, heading: str, file: Path = README, **variables: str) -> None:
     `…` stands for any text, and so does each time. Line breaks do not count.
     """
     script = "\n".join(blocks("sh", heading, file)).replace("http://127.0.0.1:8000", url)
+    script = script.replace(".venv/bin/python", sys.executable)
     environment = {**os.environ, **variables}
     shown = subprocess.run(["bash", "-ec", script], check=True, capture_output=True, env=environment, timeout=120)
     text = shown.stdout.decode().replace("\n", "")
