@@ -42,19 +42,19 @@ class OneTimeCodes:
         return self._seal.encrypt(secret.encode()).decode()
 
     def seal_again(self, sealed: str) -> str:
-        """Seal with the first secret, so that the others can go. The text must be one that `open` reads."""
+        """Seal a readable secret with the first key, so that the others can go."""
         return self._seal.rotate(sealed).decode()
 
-    def open(self, sealed: str) -> str:
-        """Raises Unreadable."""
+    def matching_step(self, sealed: str, code: str, now: datetime) -> int | None:
+        """Return the time step whose code this is: the present one, or one beside it (RFC 6238 §5.2). Else None.
+
+        Raises Unreadable.
+        """
         try:
-            return self._seal.decrypt(sealed).decode()
+            totp = TOTP(self._seal.decrypt(sealed).decode())
         except InvalidToken as error:
             raise Unreadable from error
-
-    def matching_step(self, sealed: str, code: str, now: datetime) -> int | None:
-        """Return the time step whose code this is: the present one, or one beside it (RFC 6238 §5.2). Else None."""
-        totp, typed = TOTP(self.open(sealed)), _normalize(code).encode()
+        typed = _normalize(code).encode()
         present = int(now.timestamp()) // totp.interval
         near = range(present - TOLERANCE, present + TOLERANCE + 1)
         matching = [step for step in near if hmac.compare_digest(totp.generate_otp(step).encode(), typed)]

@@ -1,5 +1,6 @@
 """The second factor (RFC 6238): set up, asked for at each login, used once, and removed."""
 
+import json
 import logging
 import re
 from base64 import b64encode
@@ -328,3 +329,36 @@ def test_the_record_names_what_happened_to_the_factor(
     assert sorted(sql(own)) == sorted(
         [(event, True, "testclient") for event in ("recovery_code_used", "totp_disabled", "totp_enabled")] * 2
     )
+
+
+@on_one_database
+def test_each_event_of_the_factor_is_a_line(
+    client: TestClient, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = sign_up(client)
+    add_user(client, "root", is_admin=True)
+    root = log_in(client, "root")
+    caplog.set_level(logging.INFO, "app.observe.events")
+    caplog.clear()
+
+    factor = activate(client, ada, clock.now)
+    attempt(client)
+    statuses(client, "wrong", factor.recovery_codes[0])
+    client.delete("/users/me/totp", headers=ada.headers)
+    activate(client, ada, clock.now)
+    user_id = client.get("/users/me", headers=ada.headers).json()["id"]
+    client.delete(f"/users/{user_id}/totp", headers=root.headers)
+
+    lines = [json.loads(each.getMessage()) for each in caplog.records if each.name == "app.observe.events"]
+    assert [(line["event"], line.get("reason")) for line in lines] == [
+        ("totp_enabled", None),
+        ("login_refused", "no one-time code"),
+        ("login_failed", "wrong one-time code"),
+        ("login_succeeded", None),
+        ("recovery_code_used", None),
+        ("totp_disabled", None),
+        ("totp_enabled", None),
+        ("totp_disabled", None),
+    ]
+    assert {line["user_id"] for line in lines[:-1]} == {user_id}
+    assert lines[-1]["target_id"] == user_id
