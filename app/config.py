@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
-from email.utils import formataddr, parseaddr
+from email.utils import parseaddr
 from inspect import iscoroutinefunction
 from io import StringIO
 from ipaddress import ip_network
@@ -121,8 +121,8 @@ def _check_smtp_url(value: SecretStr) -> SecretStr:
 
 def _check_sender(value: str) -> str:
     name, address = parseaddr(value)
-    local, _, domain = address.rpartition("@")
-    if not local or not domain or not value.isprintable() or formataddr((name, address)) != value.strip():
+    forms = {address, f"{name} <{address}>", f'"{name}" <{address}>'}
+    if value.strip() not in forms or not value.isprintable() or not re.fullmatch(r"[^\s@]+@[^\s@]+", address):
         raise ValueError("must be an address: tasks@example.com, or Tasks <tasks@example.com>")
     return value.strip()
 
@@ -187,7 +187,6 @@ class Settings(BaseSettings):
     registration: Literal["open", "closed"] = "open"
     registration_limit: int = Field(60, ge=0, le=1_000_000)
     tasks_limit: int = Field(100_000, ge=0, le=1_000_000_000)
-    reset_hook: ImportedFunction | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_check_smtp_url)] | None = None
     mail_from: Annotated[str, AfterValidator(_check_sender)] | None = None
     mail_hook: ImportedFunction | None = None

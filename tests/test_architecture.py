@@ -33,7 +33,8 @@ LAYERS = [
     {"router"},
     {"dependencies"},
     {"accounts"},
-    {"access", "forms", "login_service", "recovery"},
+    {"mailing"},
+    {"access", "addresses", "forms", "login_service", "recovery"},
     {"issuing", "notices"},
     {"services"},
     {"changes", "logins", "personal_tokens", "refresh"},
@@ -52,13 +53,15 @@ LAYERS = [
 WITHOUT_HTTP = {
     "access",
     "accounts",
+    "addresses",
     "login_service",
     "issuing",
+    "mailing",
     "refresh",
     "services",
     "claims",
     "search",
-    *set.union(*LAYERS[6:-2]),
+    *set.union(*LAYERS[7:-2]),
 }
 ONLY_IMPORTERS = {
     "httpx2": {"testing.py"},

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -29,7 +30,6 @@ DEFAULTS = {
     "registration": "open",
     "registration_limit": 60,
     "tasks_limit": 100_000,
-    "reset_hook": None,
     "smtp_url": None,
     "mail_from": None,
     "mail_hook": None,
@@ -98,7 +98,32 @@ BAD = {
     "REGISTRATION": ["canary", "true", "invite"],
     "REGISTRATION_LIMIT": ["canary", "-1", "99999999999999999"],
     "TASKS_LIMIT": ["canary", "-1", "99999999999999999"],
-    "RESET_HOOK": [
+    "SMTP_URL": [
+        "canary",
+        "canary.example:587",
+        "http://canary.example",
+        "smtp://",
+        "smtp://:canary@mail.example",
+        "smtp://ada@canary.example",
+        "smtp://ada:secret@mail.example:canary",
+        "smtp://ada:secret@mail.example:0",
+        "smtp://canary.example/path",
+        "smtp://canary.example?tls=no",
+        "smtps://[canary",
+    ],
+    "MAIL_FROM": [
+        "canary",
+        "canary@",
+        "@canary.example",
+        "ada@canary.example, bob@canary.example",
+        "Canary, Tasks <ada@canary.example>",
+        "Tasks <ada@canary.example> x",
+        "Tasks\nBcc: canary@example.com <ada@example.com>",
+        "a canary@example.com",
+    ],
+    "RESET_URL": ["canary", "canary.example/reset", "ftp://canary.example", "https://canary.example/#/reset"],
+    "VERIFY_URL": ["canary", "javascript:canary", "https://canary.example/a b"],
+    "MAIL_HOOK": [
         "canary",
         "canary:send",
         "tests.support.accounts:canary",
@@ -169,7 +194,10 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "REGISTRATION": "closed",
         "REGISTRATION_LIMIT": "0",
         "TASKS_LIMIT": "6",
-        "RESET_HOOK": "asyncio:sleep",
+        "SMTP_URL": "smtp://ada:l0ve@mail.example",
+        "MAIL_FROM": "Tasks <tasks@example.com>",
+        "RESET_URL": "https://tasks.example/reset",
+        "VERIFY_URL": "https://tasks.example/verify",
         "TRUSTED_PROXIES": "10.1.2.3, 10.2.0.0/16, fd00::/8",
         "ALLOWED_HOSTS": "Tasks.example,[::1]",
         "CORS_ORIGINS": "https://tasks.example,http://localhost:5173",
@@ -178,14 +206,14 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "LOG_REQUESTS": "False",
         "METRICS": "True",
     }
-    assert given.keys() == {name.upper() for name in DEFAULTS}, "a new setting: give it a value here"
+    assert given.keys() == {name.upper() for name in DEFAULTS} - {"MAIL_HOOK"}, "a new setting: give it a value here"
     for name, value in given.items():
         monkeypatch.setenv(name, value)
 
     settings = read_settings()
 
     secrets = {"secret_key": SECRET, "secret_key_previous": SECRET[::-1]}
-    read = settings.model_dump() | secrets | {"reset_hook": "asyncio:sleep"}
+    read = settings.model_dump(exclude={"mail_hook"}) | secrets | {"smtp_url": given["SMTP_URL"]}
     lists = {
         "TRUSTED_PROXIES": ("10.1.2.3/32", "10.2.0.0/16", "fd00::/8"),
         "ALLOWED_HOSTS": ("tasks.example", "[::1]"),
@@ -193,11 +221,32 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
     }
     spelled = {name.upper(): value if isinstance(value, tuple) else str(value) for name, value in read.items()}
     assert spelled == given | lists
-    assert settings.reset_hook is asyncio.sleep
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == SECRET
     assert settings.secret_key_previous is not None
     assert settings.secret_key_previous.get_secret_value() == SECRET[::-1]
+
+
+def test_a_mail_hook_is_imported_and_excludes_a_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_HOOK", "asyncio:sleep")
+    assert read_settings().mail_hook is asyncio.sleep
+
+    monkeypatch.setenv("SMTP_URL", "smtp://localhost:25")
+    monkeypatch.setenv("MAIL_FROM", "tasks@example.com")
+    assert refusal() == ("SMTP_URL and MAIL_HOOK cannot both be given: choose one",)
+
+
+def test_a_mail_server_needs_a_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTP_URL", "smtp://localhost:25")
+
+    assert refusal() == ("MAIL_FROM must be given with SMTP_URL: it is the sender of the mails",)
+
+
+@pytest.mark.parametrize(
+    "sender", ['"Tasks, Inc." <tasks@example.com>', "Aufgäben <tasks@exämple.com>", " a@b.example "]
+)
+def test_a_sender_may_have_a_name(sender: str) -> None:
+    assert Settings(mail_from=sender).mail_from == sender.strip()
 
 
 def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +366,8 @@ def test_a_secret_of_32_bytes_is_taken_as_it_is(text: str) -> None:
 
 
 def test_neither_a_secret_nor_the_databases_password_is_shown() -> None:
-    settings = Settings(database_url=POSTGRESQL, secret_key=SECRET, secret_key_previous=SECRET[::-1])
+    mail: dict[str, Any] = {"smtp_url": "smtp://ada:l0velace@mail.example", "mail_from": "tasks@example.com"}
+    settings = Settings(database_url=POSTGRESQL, secret_key=SECRET, secret_key_previous=SECRET[::-1], **mail)
 
     for shown in repr(settings), str(settings), f"{settings.database}", repr(settings.database):
         assert "l0velace" not in shown

@@ -3,18 +3,17 @@
 import asyncio
 import re
 import shutil
-import socketserver
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
 
 import pytest
 
 from app.config import Settings
-from app.users.errors import ResetNotSent
-from app.users.recovery import Reset, send
+from app.mail.smtp import open_outbox
+from app.mail.templates import verification
 from tests.conftest import SECRET, on_one_database
 from tests.support import races
+from tests.support.command_line import run
+from tests.support.mail_server import mail_server
 from tests.support.processes import ROOT, services
 from tests.support.readme import AUTH, DEPLOY, README, READMES, anchors, blocks, section, walk
 
@@ -81,37 +80,30 @@ def test_the_settings_table_is_what_env_example_lists() -> None:
     assert table == example
 
 
-class Mailbox(socketserver.StreamRequestHandler):
-    """As much of SMTP (RFC 5321) as one message takes."""
+def test_the_hook_that_it_shows_is_called_with_a_mail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("hooks.py").write_text(blocks("python", "Mail", DEPLOY)[0])
+    monkeypatch.syspath_prepend(Path.cwd())
 
-    messages: ClassVar[list[str]] = []
+    async def send() -> None:
+        async with open_outbox(Settings.model_validate({"mail_hook": "hooks:send"})) as outbox:
+            assert outbox
+            outbox.send(verification("ada@example.com", "ada", "TOKEN", None))
 
-    def handle(self) -> None:
-        self.wfile.write(b"220 mail\r\n")
-        for line in self.rfile:
-            verb = line[:4].upper()
-            self.wfile.write(
-                b"354 go on\r\n" if verb == b"DATA" else b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n"
-            )
-            if verb == b"DATA":
-                self.messages.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
-                self.wfile.write(b"250 ok\r\n")
+    asyncio.run(send())
+
+    said = capsys.readouterr().out
+    assert said.startswith("verify_email ada@example.com ada Bearer Tasks: confirm your address Hello ada,")
+    assert said.endswith(" TOKEN\n")
 
 
-def test_the_hook_that_it_shows_sends_a_mail(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        here = f'"127.0.0.1", {server.server_address[1]}'
-        Path("hooks.py").write_text(blocks("python", "Administration", DEPLOY)[0].replace('"localhost"', here))
-        monkeypatch.syspath_prepend(Path.cwd())
-        hook = Settings.model_validate({"reset_hook": "hooks:send"}).reset_hook
+def test_the_line_that_tries_mail_prints_what_the_readme_says() -> None:
+    [line] = blocks("sh", "Mail", DEPLOY)
+    [expected] = blocks("text", "Mail", DEPLOY)
+    with mail_server() as server:
+        said = run(*line.split()[3:], smtp_url=server.url(), mail_from="tasks@example.com")
+        [letter] = server.take()
 
-        assert hook
-        asyncio.run(send(hook, Reset("ada", "ada@example.com", "TOKEN")))
-        with pytest.raises(ResetNotSent):
-            asyncio.run(send(hook, Reset("bob", None, "TOKEN")))
-        server.shutdown()
-
-    [message] = Mailbox.messages
-    assert "To: ada@example.com" in message
-    assert "#TOKEN" in message
+    assert said.stdout == expected
+    assert letter.recipients == ["ada@example.com"]

@@ -58,3 +58,10 @@ class ResetClaims(Claims):
 
     pwd: Annotated[str, Field(max_length=64)]
     """The fingerprint of the only password hash that the token may replace."""
+
+
+class VerificationClaims(Claims):
+    typ = "verify+jwt"
+
+    adr: Annotated[str, Field(max_length=64)]
+    """The digest of the only e-mail address that the token verifies."""

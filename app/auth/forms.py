@@ -37,7 +37,7 @@ class TokenFields(BaseModel):
     grant_type: str = Field(
         "", description="`password`, the default, or `refresh_token`.", pattern="^(password|refresh_token)?$"
     )
-    username: StorableText = ""
+    username: Annotated[StorableText, Field(description="Or the verified e-mail address.")] = ""
     password: Secret = ""
     otp: Annotated[Secret, Field(description="The code of a second factor: a one-time code or a recovery code.")] = ""
     refresh_token: Secret = ""

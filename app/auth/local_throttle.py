@@ -14,19 +14,19 @@ REMEMBERED: Final = 10_000  # addresses
 
 
 class LocalThrottle:
-    """Attempts at one name from one network take turns. A refused network is refused again for a second."""
+    """Attempts at one account from one network take turns. A refused network is refused again for a second."""
 
     def __init__(self) -> None:
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._refused: dict[str, tuple[datetime, Mapping[str, datetime]]] = {}
 
     @asynccontextmanager
-    async def turn(self, name: str, network: str) -> AsyncIterator[None]:
+    async def turn(self, account: str, network: str) -> AsyncIterator[None]:
         """Let one attempt in at a time, so that several right logins at once do not count as several failures.
 
         Raises HashingQueueFull if an attempt waits too long.
         """
-        turn = self._turns.setdefault((name, network), asyncio.Lock())
+        turn = self._turns.setdefault((account, network), asyncio.Lock())
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await turn.acquire()

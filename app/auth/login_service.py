@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
-from sqlalchemy import Connection
-
 from app.auth.access import CallerDatabase
 from app.auth.callers import CurrentUser
 from app.auth.claims import RefreshClaims, SessionClaims
@@ -110,6 +108,8 @@ class LoginService:
         grace = timedelta(seconds=self.services.settings.refresh_grace)
         outcome = await self._db.autocommit(refresh_session, claims, scopes, self._moment, grace)
         if isinstance(outcome, InvalidGrant):
+            if isinstance(outcome, TokenReused):
+                notify(self.services, claims.sub, "token_reused")
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return issue_tokens(self.services, *outcome, self._moment)
@@ -185,16 +185,14 @@ class LoginService:
         If something other than the password is wrong, it is no failure.
         """
 
-        def look(connection: Connection) -> tuple[AnyRow | None, Attempt]:
-            account = find_account(connection, username)
-            attempt = attempt_of(account.id if account else None)
-            check_attempt(connection, attempt, self.now)
-            return account, attempt
-
-        network, limiter = self.origin.network, self.services.limiter
-        async with limiter.local.turn(normalize_username(username), network):
-            with limiter.local.once_a_second(limiter.address(network).key, self.now):
-                account, attempt = await self._db.read(look)
+        network, local = self.origin.network, self.services.limiter.local
+        key = self.services.limiter.address(network).key
+        with local.once_a_second(key, self.now):
+            account = await self._db.read(find_account, username)
+        attempt = attempt_of(account.id if account else None)
+        async with local.turn(account.id if account else normalize_username(username), network):
+            with local.once_a_second(key, self.now):
+                await self._db.read(check_attempt, attempt, self.now)
                 await self._db.write(reserve, attempt, self.now)
             try:
                 yield account, attempt
@@ -213,7 +211,7 @@ class LoginService:
         is_reused = isinstance(refusal, TokenReused)
         log_event("token_reused" if is_reused else "refresh_refused", reason=refusal.detail, **ids)
         limiter = self.services.limiter
-        await limiter.count(self._db, limiter.refused_refresh(self.origin.network), self.now)
+        await limiter.count(self._db, self.now, limiter.refused_refresh(self.origin.network))
         raise refusal
 
     def _log_start(self, started: Started) -> None:

@@ -21,9 +21,8 @@ from app.db.types import new_id
 MAX_SESSIONS: Final = 100
 ENDED_AT_ONCE: Final = 1_000  # an account from before this limit may have more sessions
 
-SELECT_ACCOUNT = select(User.id, User.password_hash, User.is_active, User.is_admin, User.email).where(
-    HAS_LOGIN_NAME, User.deleted_at.is_(None)
-)
+ACCOUNT_COLUMNS = User.id, User.password_hash, User.is_active, User.is_admin, User.email, User.email_verified
+SELECT_ACCOUNT = select(*ACCOUNT_COLUMNS).where(HAS_LOGIN_NAME, User.deleted_at.is_(None))
 
 # Logins of one account take turns at this lock. Together they would count too few sessions.
 LOCK_UNCHANGED_ACCOUNT = (
@@ -53,7 +52,7 @@ class Started(NamedTuple):
 
 
 def find_account(connection: Connection, username: str) -> AnyRow | None:
-    """Read the account of a login name: id, password_hash, is_active, is_admin, email."""
+    """Read the account of a login name: id, password_hash, is_active, is_admin, email, email_verified."""
     return connection.execute(SELECT_ACCOUNT, {"username": normalize_username(username)}).one_or_none()
 
 

@@ -1,8 +1,9 @@
 """The tables of users and of their sessions, and the names by which users log in."""
 
 from datetime import datetime
+from string import ascii_lowercase, ascii_uppercase
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, false, func, true
+from sqlalchemy import BigInteger, ForeignKey, Index, String, and_, bindparam, false, func, or_, true
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from app.db.types import Base, Id, PrimaryKey, Text
@@ -44,16 +45,23 @@ Index("ix_users_administrators", User.id, sqlite_where=User.is_admin, postgresql
 IS_DELETED = User.deleted_at.is_not(None)
 Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_DELETED)
 
-HAS_LOGIN_NAME = func.lower(User.username) == bindparam("username", type_=Text)
-"""Whether a user has a login name. The name must be normalized."""
+LOGIN_NAME = bindparam("username", type_=Text)
+HAS_LOGIN_NAME = or_(
+    func.lower(User.username) == LOGIN_NAME, and_(func.lower(User.email) == LOGIN_NAME, User.email_verified)
+)
+"""Whether a user logs in by a name: the username, or the verified e-mail address. The name must be normalized.
+
+At most one user does: a username has no @, and an address has one.
+"""
+LOWER_CASE = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 def normalize_username(username: str) -> str:
-    """Return the name in lower case, if it is ASCII. Usernames are ASCII, and letter case does not tell them apart.
+    """Return a login name with its ASCII letters in lower case, as SQL's `lower` does. Their case does not matter.
 
     Other letters stay as they are. Some have an ASCII letter as their lower case, and must not match a username.
     """
-    return username.lower() if username.isascii() else username
+    return username.translate(LOWER_CASE)
 
 
 class RecoveryCode(Base):

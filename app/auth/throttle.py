@@ -27,6 +27,8 @@ from app.db.types import Text, UTCDateTime
 WIDE_FACTOR: Final = 10  # how many times as many failures the two wider limits allow
 KNOWN_FOR: Final = timedelta(days=30)
 HALF_KEY: Final = 32  # characters
+MAILS_AN_HOUR: Final = 5
+MAILS_OF_NETWORK: Final = 30
 NO_ACCOUNT: Final = "00000000-0000-0000-0000-000000000000"
 
 SINCE = bindparam("since", type_=UTCDateTime)
@@ -79,11 +81,21 @@ class Limiter:
         most = self.settings.registration_limit
         return Limit(self._key("registration", network), most, timedelta(hours=1)) if most else None
 
-    async def count(self, db: Database, limit: Limit, now: datetime) -> None:
-        """Count one more for a network. Raises TooManyAttempts if the limit is reached. Then nothing is written."""
-        with self.local.once_a_second(limit.key, now):
-            await db.read(check_attempt, Attempt([limit]), now)
-            await db.write(reserve, Attempt([limit]), now)
+    def mails(self, what: str, account: str) -> Sequence[Limit]:
+        """Limit the mails that somebody asks for, for an account: one a minute, and five an hour."""
+        windows = (timedelta(minutes=1), 1), (timedelta(hours=1), MAILS_AN_HOUR)
+        return [Limit(self._key(what, account, str(window)), most, window) for window, most in windows]
+
+    def forgotten(self, username: str, network: str, account_id: str | None) -> Sequence[Limit]:
+        """Limit the mails with reset tokens, by network too. Without an account, count the typed name."""
+        per_network = Limit(self._key("forgotten", network), MAILS_OF_NETWORK, timedelta(hours=1))
+        return [per_network, *self.mails("reset", account_id or normalize_username(username))]
+
+    async def count(self, db: Database, now: datetime, *limits: Limit) -> None:
+        """Count one more for each limit. Raises TooManyAttempts if one is reached. Then nothing is written."""
+        with self.local.once_a_second(limits[0].key, now):
+            await db.read(check_attempt, Attempt(limits), now)
+            await db.write(reserve, Attempt(limits), now)
 
     @property
     def _window(self) -> timedelta:

@@ -1,4 +1,4 @@
-"""Access, refresh and reset tokens: signing and verifying. The only importer of jose.
+"""Access, refresh, reset and verification tokens: signing and verifying. The only importer of jose.
 
 jose checks signatures and little else. It accepts several encodings of one token, duplicate members, any `typ` and
 `crit` and a missing `exp`, and it raises other errors than its own. So this module checks the form of a token before
@@ -8,6 +8,7 @@ jose sees it and the claims afterwards, and raises one error for all that jose r
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -18,7 +19,7 @@ from jose.backends.base import Key
 from jose.utils import base64url_decode, base64url_encode
 from pydantic import BaseModel, ConfigDict
 
-from app.auth.claims import AccessClaims, Claims, RefreshClaims, ResetClaims, SessionClaims
+from app.auth.claims import AccessClaims, Claims, RefreshClaims, ResetClaims, SessionClaims, VerificationClaims
 
 MAX_TOKEN_LENGTH: Final = 4096
 MAX_HEADER_BYTES: Final = 256
@@ -84,9 +85,9 @@ class Tokens:
     secret signs them. HMAC gives the same bytes for the same claims.
     """
 
-    def __init__(self, issuer: str, secrets: Sequence[str], pems: Sequence[PEMKey] = ()) -> None:
+    def __init__(self, issuer: str, keys: Sequence[str], pems: Sequence[PEMKey] = ()) -> None:
         self.issuer = issuer
-        symmetric, pairs = [_from_secret(secret) for secret in secrets], [_from_pem(pem) for pem in pems]
+        symmetric, pairs = [_from_secret(secret) for secret in keys], [_from_pem(pem) for pem in pems]
         self._keys = {key.id: key for key in (*symmetric, *pairs)}
         self._verified = lru_cache(REMEMBERED)(self._verify)  # verifying takes a third of the time of a page
         self._own_key, self._access_key = symmetric[0], (pairs or symmetric)[0]
@@ -96,11 +97,22 @@ class Tokens:
     @property
     def uses(self) -> list[KeyUse]:
         """Every key, and the tokens that it signs. Each key verifies all tokens that it could have signed."""
-        kinds = (AccessClaims, "access tokens"), (RefreshClaims, "refresh tokens"), (ResetClaims, "reset tokens")
+        kinds: dict[type[Claims], str] = {
+            AccessClaims: "access tokens",
+            RefreshClaims: "refresh tokens",
+            ResetClaims: "reset tokens",
+            VerificationClaims: "verification tokens",
+        }
         return [
-            KeyUse(key.id, key.algorithm, [words for kind, words in kinds if self._signer(kind) is key])
+            KeyUse(key.id, key.algorithm, [words for kind, words in kinds.items() if self._signer(kind) is key])
             for key in self._keys.values()
         ]
+
+    def new_claims(self, kind: type[AnyClaims], user_id: str, now: datetime, ttl: int, **others: str) -> AnyClaims:
+        """Make the claims of a token that belongs to no session."""
+        common = {"iss": self.issuer, "aud": self.issuer, "sub": user_id, "jti": secrets.token_urlsafe(16)}
+        issued_at = int(now.timestamp())
+        return kind.model_validate({**common, **others, "iat": issued_at, "exp": issued_at + ttl})
 
     def sign(self, claims: Claims) -> str:
         key = self._signer(type(claims))

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from email.utils import parseaddr
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -90,6 +91,7 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
             "TRUSTED_PROXIES does not name the proxy: the throttle counts all clients as one.",
             "Set it to the address of the proxy, as this host sees it.",
         )
+    yield from _examine_mail(settings, host)
     for network in map(ip_network, settings.trusted_proxies):
         is_large = network.prefixlen < SHORTEST_PREFIX[network.version] or network.overlaps(IPV4_MAPPED)
         if is_large or (not network.is_private and network.num_addresses > MAX_PUBLIC_ADDRESSES):
@@ -97,6 +99,21 @@ def _examine_settings(settings: Settings) -> Iterator[Fault]:
                 f"TRUSTED_PROXIES trusts {network.num_addresses:,} addresses: each can pretend to be any client.",
                 "Name the addresses of your proxies.",
             )
+
+
+def _examine_mail(settings: Settings, host: str) -> Iterator[Fault]:
+    server = urlsplit(settings.smtp_url.get_secret_value() if settings.smtp_url else "")
+    if server.scheme == "smtp" and not server.password and not _is_private(server.hostname or ""):
+        yield Fault(
+            "SMTP_URL does not insist on TLS: mails with tokens may cross the network in clear.",
+            "Use smtps://, or give a user and a password: then TLS is required.",
+        )
+    domain = parseaddr(settings.mail_from or "")[1].rpartition("@")[2]
+    if domain and _is_private(domain) and not _is_private(host):
+        yield Fault(f"MAIL_FROM is at {domain}, a name that other mail servers refuse.", "Use a domain of yours.")
+    for name, url in ("RESET_URL", settings.reset_url), ("VERIFY_URL", settings.verify_url):
+        if url and is_in_clear(url):
+            yield Fault(f"{name} is not https: tokens could be stolen from that page.", "Use https.")
 
 
 def _is_private(host: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
-Name = Annotated[str, typer.Argument(help="The username. Letter case does not matter.")]
+Name = Annotated[str, typer.Argument(help="The username, or the verified e-mail address. Letter case does not matter.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 

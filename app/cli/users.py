@@ -105,10 +105,14 @@ def set_password(name: Name) -> None:
 
 @cli.command()
 def reset_token(name: Name) -> None:
-    """Print a token with which a user sets a new password, once, within an hour. It voids the token before."""
+    """Make a token with which a user sets a new password, once, within an hour. It voids the token before.
+
+    The token goes to the user's verified address. Without one, or without mail, it is printed.
+    """
 
     async def run(administration: "Administration", user: "RowMapping") -> None:
-        typer.echo((await administration.issue_reset(user["id"])).reset_token)
+        token = await administration.issue_reset(user["id"])
+        typer.echo(token or f"The token goes to {user['username']} by mail.")
 
     act(name, None, run)
 

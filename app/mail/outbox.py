@@ -13,6 +13,7 @@ AT_ONCE: Final = 4  # connections to the mail server
 SECONDS: Final = 15  # for one try
 PAUSES = 2, 10, 60  # seconds between the tries
 STOP_SECONDS: Final = 10
+REFUSED: Final = 500  # from this code on, another try is of no use (RFC 5321 §4.2.1)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,11 @@ class Outbox:
         async with self._turn, asyncio.timeout(SECONDS):
             await self._transport(mail)
 
+    async def drained(self) -> None:
+        """Wait until nothing waits: no mail, and no job that may send one."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """At the end, each mail that waits is tried once more."""
@@ -53,11 +59,11 @@ class Outbox:
             self._is_stopping.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
-                    while self._tasks:  # a job may have sent a mail
-                        await asyncio.wait(self._tasks)
+                    await self.drained()
             for task in self._tasks:
                 logger.error("a mail is lost: the process stops")
                 task.cancel()
+            await self.drained()
 
     async def _run(self, job: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -70,12 +76,24 @@ class Outbox:
             try:
                 await self.send_now(mail)
             except Exception as error:  # noqa: BLE001 - a hook may raise anything
-                logger.warning("a mail was not sent: %s", type(error).__name__)  # its text may have the token
+                logger.warning("a mail was not sent: %s", cause(error))
+                if pause is None or self._is_stopping.is_set() or smtp_code(error) >= REFUSED:
+                    break
             else:
                 return
-            if pause is None or self._is_stopping.is_set():
-                break
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._is_stopping.wait()
         logger.error("a mail is lost: the mail server did not take it (%s)", mail.kind)
+
+
+def cause(error: Exception) -> str:
+    """Name an error by its class and the mail server's code. Its text may have the address or the token."""
+    code = smtp_code(error)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+def smtp_code(error: Exception) -> int:
+    """Return the code with which a mail server refused a mail, or 0."""
+    code = getattr(error, "code", 0)
+    return code if isinstance(code, int) else 0

@@ -14,9 +14,11 @@ from app.auth.notices import notify
 from app.auth.services import Services
 from app.auth.sessions import end_own_session
 from app.db.database import Database
+from app.mail.templates import notice
 from app.observe.events import log_event
 from app.users import recovery, service
 from app.users.errors import RegistrationClosed
+from app.users.mailing import mail_reset, mail_verification
 from app.users.schemas import (
     NewUser,
     PasswordChange,
@@ -42,16 +44,18 @@ class Accounts:
         if self.services.settings.registration == "closed":
             raise RegistrationClosed
         if limit := self.services.limiter.registration(self.origin.network):
-            await self.services.limiter.count(self.services.database, limit, self.now)
+            await self.services.limiter.count(self.services.database, self.now, limit)
         administration = Administration(self.services, self.services.database, self.now)
         return await administration.add(fields, self.origin.network)
 
     async def change_profile(self, db: CallerDatabase, changes: UserUpdate) -> RowMapping:
         """Change the caller's profile. Raises StaleLogin: the login is too old for another e-mail address."""
-        fresh_login = self.services.settings.fresh_login
-        profile, is_other_address = await db.write(service.update_profile, changes, self.now, fresh_login)
-        if is_other_address:
+        fresh_login, mail = self.services.settings.fresh_login, self.services.mail
+        profile, before = await db.write(service.update_profile, changes, self.now, fresh_login)
+        if profile["email"] != before["email"]:
             log_event("email_changed")
+            if mail and before["email_verified"]:
+                mail.send(notice(before["email"], before["username"], "email_changed"))
         return profile
 
     async def change_password(self, db: CallerDatabase, fields: PasswordChange) -> None:
@@ -66,6 +70,7 @@ class Accounts:
         new_hash = await passwords.hash(fields.new_password, user.username, account.email, network)
         await db.write(service.change_password, account.password_hash, new_hash, self.now)
         log_event("password_changed")
+        notify(self.services, user.user_id, "password_changed")
 
     async def reset_password(self, fields: PasswordReset) -> None:
         """Set a new password with a reset token. Raises InvalidResetToken, WeakPassword, HashingQueueFull."""
@@ -76,6 +81,7 @@ class Accounts:
         counters = self.services.limiter.account(account.id)
         await db.write(recovery.reset_password, claims, new_hash, counters, self.now)
         log_event("password_reset", user_id=account.id)
+        notify(self.services, account.id, "password_changed")
 
     async def set_up_totp(self, db: CallerDatabase) -> dict[str, str]:
         """Make the secret of a second factor, which is not active yet. Raises TOTPActive."""
@@ -119,6 +125,7 @@ class Administration:
         password_hash = await self.services.passwords.hash(fields.password, fields.username, fields.email, network)
         user = await self.db.write(service.create_user, fields, password_hash, self.now, is_admin=is_admin)
         log_event("user_registered", user_id=user["id"])
+        mail_verification(self.services, user, self.now)
         return user
 
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:
@@ -136,14 +143,13 @@ class Administration:
         counters = self.services.limiter.account(user["id"])
         await self.db.write(service.set_password, user["id"], new_hash, counters, self.now)
         log_event("password_changed", target_id=user["id"])
+        notify(self.services, user["id"], "password_changed")
 
-    async def issue_reset(self, user_id: str) -> recovery.Reset:
-        """Make a reset token, and send it if `RESET_HOOK` is set. Raises UserNotFound, UserDisabled, ResetNotSent."""
+    async def issue_reset(self, user_id: str) -> str | None:
+        """Make a reset token. Return it, unless it goes to its user by mail. Raises UserNotFound, UserDisabled."""
         reset = await self.db.write(recovery.issue_reset, self.services.tokens, user_id, self.now)
         log_event("reset_token_issued", target_id=user_id)
-        if hook := self.services.settings.reset_hook:
-            await recovery.send(hook, reset)
-        return reset
+        return None if mail_reset(self.services, reset) else reset.token
 
     async def unlock(self, user_id: str) -> None:
         """Forget the failed logins of a user. Raises UserNotFound."""

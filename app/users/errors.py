@@ -1,6 +1,13 @@
 """The errors of accounts."""
 
-from app.errors import Conflict, Forbidden, NotFound, Unavailable
+from app.errors import AppError, Conflict, Forbidden, NotFound
+
+
+class InvalidVerificationToken(AppError):
+    status_code = 400
+    error = "invalid_token"
+    detail = "The verification token is invalid or has expired"
+    code = "invalid_verification_token"
 
 
 class RegistrationClosed(Forbidden):
@@ -13,9 +20,29 @@ class UserNotFound(NotFound):
     code = "user_not_found"
 
 
+class MailNotConfigured(NotFound):
+    detail = "The service sends no mail: an administrator sets SMTP_URL or MAIL_HOOK"
+    code = "mail_not_configured"
+
+
 class UsernameTaken(Conflict):
     detail = "The username is taken"
     code = "username_taken"
+
+
+class EmailTaken(Conflict):
+    detail = "Another account has verified this e-mail address"
+    code = "email_taken"
+
+
+class NothingToVerify(Conflict):
+    detail = "The account has no e-mail address, or has verified it"
+    code = "nothing_to_verify"
+
+
+class NoVerifiedAddress(Conflict):
+    detail = "The user has no verified e-mail address"
+    code = "no_verified_address"
 
 
 class LastAdministrator(Conflict):
@@ -26,8 +53,3 @@ class LastAdministrator(Conflict):
 class UserDisabled(Conflict):
     detail = "The user is disabled"
     code = "user_disabled"
-
-
-class ResetNotSent(Unavailable):
-    detail = "The reset token could not be sent"
-    code = "reset_not_sent"

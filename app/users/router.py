@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import RowMapping
+from starlette.background import BackgroundTask
 
 from app.auth import errors as auth
 from app.auth.access import CallerDatabase
@@ -16,9 +17,9 @@ from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router
 from app.pagination.page import PAGE
-from app.users import errors, schemas, service
+from app.users import addresses, errors, recovery, schemas, service
 from app.users.accounts import Accounts, Administration
-from app.users.recovery import TTL
+from app.users.mailing import Mailing
 
 router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
@@ -28,9 +29,11 @@ PASSWORD_ERRORS = describe(auth.WrongPassword, auth.TooManyAttempts, *HASHING_ER
 TOTP_ERRORS = describe(auth.StaleLogin, auth.WrongCode, auth.TOTPNotSetUp, auth.TOTPActive)
 RESET_ERRORS = describe(auth.InvalidResetToken, *HASHING_ERRORS)
 CHANGE_ERRORS = describe(errors.UserNotFound, errors.LastAdministrator)
-TOKEN_ANSWERS = describe(errors.UserNotFound, errors.UserDisabled, errors.ResetNotSent) | {
-    202: {"model": schemas.ResetSent, "description": "The token has been sent to the user"}
+TOKEN_ANSWERS = describe(errors.UserNotFound, errors.UserDisabled) | {
+    202: {"model": schemas.TokenMailed, "description": "The token goes to the user by mail"}
 }
+SEND_ERRORS = describe(errors.MailNotConfigured, errors.NothingToVerify, auth.TooManyAttempts)
+VERIFY_ERRORS = describe(errors.InvalidVerificationToken, errors.MailNotConfigured, errors.EmailTaken)
 
 
 async def get_profile_database(request: Request, db: AccountDb, settings: AppSettings) -> CallerDatabase:
@@ -45,12 +48,17 @@ async def get_accounts(services: AppServices, origin: RequestOrigin, now: Now) -
     return Accounts(services, origin, now)
 
 
+async def get_mailing(services: AppServices, origin: RequestOrigin, now: Now) -> Mailing:
+    return Mailing(services, origin, now)
+
+
 async def get_administration(services: AppServices, db: AdminDb, now: Now) -> Administration:
     return Administration(services, db, now)
 
 
 ProfileDb = Annotated[CallerDatabase, Depends(get_profile_database)]
 AppAccounts = Annotated[Accounts, Depends(get_accounts)]
+AppMailing = Annotated[Mailing, Depends(get_mailing)]
 AppAdministration = Annotated[Administration, Depends(get_administration)]
 
 
@@ -115,6 +123,40 @@ async def delete_account(db: FreshAccountDb, accounts: AppAccounts) -> None:
     await accounts.delete(db)
 
 
+@router.post("/me/verify-email", status_code=202, response_model=schemas.TokenMailed, responses=SEND_ERRORS)
+async def send_verification(db: AccountDb, mailing: AppMailing) -> dict[str, int]:
+    """Get a mail with a token that verifies your e-mail address. One a minute is sent, and five an hour."""
+    await mailing.send_verification(db)
+    return {"expires_in": addresses.TTL}
+
+
+@router.post("/verify-email", status_code=204, responses=VERIFY_ERRORS)
+async def verify_email(fields: schemas.AddressVerification, mailing: AppMailing) -> None:
+    """Verify an e-mail address with the token that was mailed to it.
+
+    The address then logs in as the username does, and gets reset tokens and notices. One account at most can verify an
+    address.
+    """
+    await mailing.verify_address(fields.verification_token)
+
+
+@router.post(
+    "/forgot-password",
+    status_code=202,
+    response_model=schemas.TokenMailed,
+    responses=describe(errors.MailNotConfigured),
+)
+async def forgot_password(fields: schemas.ForgottenPassword, mailing: AppMailing) -> Response:
+    """Ask for a mail with a token that sets a new password.
+
+    The answer is the same whether the user exists or not. The mail goes to the verified e-mail address of the user, if
+    there is one: one a minute and five an hour, and thirty an hour for one address of clients.
+    """
+    mailing.outbox()
+    later = BackgroundTask(mailing.send_reset, fields.username.strip())
+    return JSONResponse({"expires_in": recovery.TTL}, 202, background=later)
+
+
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
 async def reset_password(fields: schemas.PasswordReset, accounts: AppAccounts) -> None:
     """Set a new password with a reset token. All your sessions end."""
@@ -172,13 +214,13 @@ async def unlock_user(user_id: PathId, administration: AppAdministration) -> Non
 
 
 @router.post("/{user_id}/reset-token", status_code=201, response_model=schemas.ResetToken, responses=TOKEN_ANSWERS)
-async def issue_reset_token(user_id: PathId, administration: AppAdministration, settings: AppSettings) -> Response:
+async def issue_reset_token(user_id: PathId, administration: AppAdministration) -> Response:
     """Make a token with which a user sets a new password, once, within an hour. For administrators.
 
-    It voids the token before. If `RESET_HOOK` is set, the service sends the token to the user and answers 202
-    without it: administrators do not choose passwords.
+    It voids the token before. If the service sends mail and the user has a verified address, the token goes there, and
+    the answer is 202 without it: administrators do not choose passwords.
     """
-    reset = await administration.issue_reset(user_id)
-    if settings.reset_hook:
-        return JSONResponse({"expires_in": TTL}, 202)
-    return JSONResponse({"expires_in": TTL, "reset_token": reset.reset_token}, 201)
+    token = await administration.issue_reset(user_id)
+    if token is None:
+        return JSONResponse({"expires_in": recovery.TTL}, 202)
+    return JSONResponse({"expires_in": recovery.TTL, "reset_token": token}, 201)

@@ -70,6 +70,12 @@ class NamedUser(BaseModel):
     email: Email | None = None
 
 
+class Recipient(BaseModel):
+    """Somebody to write to."""
+
+    address: Email
+
+
 class UserCreate(NewUser):
     """A user who registers. Names that could pass for the service's own are reserved."""
 
@@ -116,11 +122,23 @@ class RecoveryCodes(BaseModel):
     recovery_codes: list[str] = Field(description="Each works once in place of a code. They are shown this once.")
 
 
-class ResetSent(BaseModel):
+class ForgottenPassword(Schema):
+    username: StorableText = Field(
+        min_length=1, max_length=254, description="Or the verified e-mail address.", examples=["ada"]
+    )
+
+
+class AddressVerification(Schema):
+    verification_token: StorableText = Field(
+        max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"]
+    )
+
+
+class TokenMailed(BaseModel):
     expires_in: int = Field(description="Seconds until the token expires.")
 
 
-class ResetToken(ResetSent):
+class ResetToken(TokenMailed):
     reset_token: str = Field(description="Works once, until a newer token is issued or the account changes.")
 
 
@@ -128,6 +146,7 @@ class UserRead(BaseModel):
     id: str = Field(json_schema_extra={"format": "uuid"})
     username: str
     email: str | None
+    email_verified: bool
     is_active: bool
     is_admin: bool
     totp: bool = Field(description="Whether the login asks for a one-time code.")

@@ -67,15 +67,19 @@ def get_profile(connection: Connection, user: CurrentUser) -> RowMapping:
 
 def update_profile(
     connection: Connection, user: CurrentUser, changes: UserUpdate, now: datetime, fresh_login: int
-) -> tuple[RowMapping, bool]:
-    """Change the caller's profile. Return it, and whether its e-mail address has changed. Raises StaleLogin."""
+) -> tuple[RowMapping, RowMapping]:
+    """Change the caller's profile. Return it, and what it was before. Raises StaleLogin.
+
+    Another e-mail address is not verified.
+    """
     profile = get_profile(connection, user)
-    changed = {name: value for name, value in changes.items() if value != profile[name]}
+    changed: dict[str, Any] = {name: value for name, value in changes.items() if value != profile[name]}
     if not changed:
-        return profile, False
+        return profile, profile
     if "email" in changed:  # pragma: no branch - there is no other field yet
         require_fresh_login(user, fresh_login, now)
-    return _update(connection, user.user_id, now, **changed), "email" in changed
+        changed["email_verified"] = False
+    return _update(connection, user.user_id, now, **changed), profile
 
 
 def change_password(connection: Connection, user: CurrentUser, old_hash: str, new_hash: str, now: datetime) -> None:

@@ -287,3 +287,26 @@ def test_several_are_all_named(app: Run) -> None:
     found = faults(app, **LOCAL | bad)
 
     assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"smtp_url": "smtp://mail.example.com", "mail_from": "tasks@example.com"}, "SMTP_URL does not insist on TLS"),
+        ({"mail_from": "tasks@localhost"}, "MAIL_FROM is at localhost, a name that other mail servers refuse."),
+        ({"reset_url": "http://tasks.example.com/reset"}, "RESET_URL is not https"),
+        ({"verify_url": "http://tasks.example.com/verify"}, "VERIFY_URL is not https"),
+    ],
+)
+def test_mail_that_is_unsafe_or_refused(app: Run, settings: dict[str, str], fault: str) -> None:
+    [found] = faults(app, **GOOD, **settings)
+
+    assert found.startswith(fault)
+
+
+def test_mail_that_is_safe(app: Run) -> None:
+    mail = {"mail_from": "Tasks <tasks@example.com>", "reset_url": "https://tasks.example.com/reset"}
+
+    for url in "smtps://mail.example.com", "smtp://ada:secret@mail.example.com", "smtp://localhost", "smtp://10.0.0.7":
+        assert faults(app, **GOOD, **mail, smtp_url=url) == []
+    assert faults(app, **LOCAL, mail_from="tasks@localhost", reset_url="http://localhost/reset") == []

@@ -53,7 +53,10 @@ def test_the_first_key_pair_signs(settings_of_keys: dict[str, str]) -> None:
     assert "Restart every process: the key signs then." in made.stderr
     assert stat.S_IMODE(PEM.stat().st_mode) == 0o600
     secret, *_ = others = keys(settings_of_keys)
-    assert keys(settings_of_keys) == {secret: "signs refresh tokens, reset tokens", kid: "signs access tokens"}
+    assert keys(settings_of_keys) == {
+        secret: "signs refresh tokens, reset tokens, verification tokens",
+        kid: "signs access tokens",
+    }
     assert len(others) == 2
     with restarted(settings_of_keys) as client:
         assert [key["kid"] for key in client.get("/.well-known/jwks.json").json()["keys"]] == [kid]
@@ -135,5 +138,5 @@ def test_keys_are_listed_as_json(settings_of_keys: dict[str, str]) -> None:
 
     secret, pair = map(json.loads, run("keys", "list", "--json", **settings_of_keys).stdout.splitlines())
 
-    assert secret["signs"] == ["refresh tokens", "reset tokens"]
+    assert secret["signs"] == ["refresh tokens", "reset tokens", "verification tokens"]
     assert pair == {"id": kid, "algorithm": "ES256", "signs": ["access tokens"]}

@@ -14,8 +14,8 @@ from tests.conftest import SECRET, MovableClock, Sql, on_one_database
 from tests.support.accounts import PASSWORD, Login, add_user, create_task, log_in, register, sign_up
 from tests.support.command_line import Run, run
 from tests.support.forks import Fork
+from tests.support.mail_hook import HOOK, mails
 from tests.support.processes import PATIENCE, environment
-from tests.support.reset_hook import sent
 from tests.support.second_factor import activate
 from tests.support.tokens import claims_elsewhere
 
@@ -201,16 +201,34 @@ def test_a_reset_token_is_printed_and_good_once(client: TestClient, app: Run, cl
     assert can_log_in(client, NEW)
 
 
-def test_a_reset_token_is_sent_where_there_is_a_hook(client: TestClient, app: Run) -> None:
+def test_a_reset_token_goes_to_the_verified_address(
+    client: TestClient, app: Run, sql: Sql, clock: MovableClock
+) -> None:
     register(client, email="ada@example.com")
-    sent.clear()
+    clock.now = utc_now()  # the clock of the command
 
-    printed = app("users", "reset-token", "ada", reset_hook="tests.support.reset_hook:send").stdout.strip()
-    failed = app("users", "reset-token", "ada", reset_hook="tests.support.reset_hook:fail")
+    unverified = app("users", "reset-token", "ada", mail_hook=HOOK).stdout
+    sql("UPDATE users SET email_verified = TRUE")
+    said = app("users", "reset-token", "ADA@example.com", mail_hook=HOOK).stdout
 
-    assert [(reset.email, reset.reset_token) for reset in sent] == [("ada@example.com", printed)]
-    assert (failed.exit_code, failed.stdout) == (1, "")
-    assert failed.stderr.endswith("error: The reset token could not be sent\n")
+    [mail] = mails()
+    assert unverified.startswith("ey")
+    assert said == "The token goes to ada by mail.\n"
+    assert (mail.kind, mail.to) == ("reset_password", "ada@example.com")
+    body = {"reset_token": mail.token, "new_password": NEW}
+    assert client.post("/users/reset-password", json=body).status_code == 204
+
+
+def test_a_reset_token_that_cannot_be_mailed_leaves_a_line(
+    client: TestClient, app: Run, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(client, email="ada@example.com")
+    sql("UPDATE users SET email_verified = TRUE")
+
+    app("users", "reset-token", "ada", mail_hook="tests.support.mail_hook:fail")
+
+    assert "a mail is lost: the mail server did not take it (reset_password)" in caplog.text
+    assert "no route" not in caplog.text
 
 
 def test_a_user_is_deleted_with_tasks(client: TestClient, app: Run, sql: Sql) -> None:

@@ -16,6 +16,8 @@ GOOD_BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("put", "/users/me/password"): {"json": {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}},
     ("put", "/users/me/totp"): {"json": {"code": "123456"}},
     ("post", "/users/reset-password"): {"json": {"reset_token": "unknown", "new_password": PASSWORD[::-1]}},
+    ("post", "/users/verify-email"): {"json": {"verification_token": "unknown"}},
+    ("post", "/users/forgot-password"): {"json": {"username": "ada"}},
     ("patch", "/users/{user_id}"): {"json": {"is_active": False}},
 }
 """A body that is good for each operation that takes one, by method and path."""

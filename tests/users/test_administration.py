@@ -11,7 +11,7 @@ from tests.support.accounts import Login, bearer, create_task, faults, log_in, r
 from tests.support.cursors import forge
 
 MISSING = "01a207a2-3280-7000-8422-653b1e4423a0"
-FIELDS = {"id", "username", "email", "is_active", "is_admin", "totp", "created_at", "updated_at"}
+FIELDS = {"id", "username", "email", "email_verified", "is_active", "is_admin", "totp", "created_at", "updated_at"}
 
 
 def id_of(client: TestClient, login: Login) -> str:

@@ -1,7 +1,6 @@
 """An administrator issues reset tokens. A token works once, within an hour, and only for one hash."""
 
 import asyncio
-import logging
 from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +16,9 @@ from app.auth.keys import load_tokens
 from app.auth.throttle import Limiter
 from app.config import Settings
 from app.db.connect import connect
-from app.users.recovery import Reset, reset_password
-from tests.conftest import SECRET, MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, Login, add_user, faults, log_in, refresh, register, sign_up
-from tests.support.reset_hook import fail, sent
+from app.users.recovery import reset_password
+from tests.conftest import SECRET, MovableClock, Sql, on_one_database
+from tests.support.accounts import PASSWORD, Login, faults, log_in, refresh, sign_up
 
 NEW = "another long one"
 
@@ -213,21 +211,6 @@ def test_a_reset_token_tells_nothing_of_the_hash(client: TestClient, root: Login
     assert not any(part in said for part in password_hash.split("$") if len(part) > 8)
 
 
-@on_one_database
-@pytest.mark.parametrize("email", ["ada@example.com", None])
-def test_a_hook_sends_it_and_the_administrator_does_not_have_it(serve: Serve, email: str | None) -> None:
-    client = serve(reset_hook="tests.support.reset_hook:send")
-    add_user(client, "root", is_admin=True)
-    user = register(client, "ada", email=email)
-    sent.clear()
-
-    response = client.post(f"/users/{user['id']}/reset-token", headers=log_in(client, "root").headers)
-
-    assert (response.status_code, response.json()) == (202, {"expires_in": 3600})
-    assert sent == [Reset("ada", email, sent[0].reset_token)]
-    assert reset(client, sent[0].reset_token).status_code == 204
-
-
 def test_a_newer_one_voids_the_older(client: TestClient, root: Login, clock: MovableClock) -> None:
     ada = sign_up(client)
     profile = client.get("/users/me", headers=ada.headers).json()
@@ -265,29 +248,13 @@ def test_a_newer_token_voids_one_that_is_being_used(
         change_password(settings, token, clock)
 
 
-@on_one_database
-def test_a_hook_that_fails_is_503_and_the_log_says_so(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    client = serve(reset_hook=fail)
-    add_user(client, "root", is_admin=True)
-    root = log_in(client, "root")
-    root_id = client.get("/users/me", headers=root.headers).json()["id"]
-
-    with caplog.at_level(logging.WARNING, "app"):
-        response = client.post(f"/users/{root_id}/reset-token", headers=root.headers)
-
-    assert response.status_code == 503
-    assert response.json() == {"detail": "The reset token could not be sent", "code": "reset_not_sent"}
-    assert "the reset hook failed: OSError" in caplog.text
-    assert "no route" not in caplog.text
-
-
 @pytest.mark.parametrize(
-    "hook", ["nothing.there:send", "tests.support.reset_hook:nothing", "tests.users", "7", "os:getcwd", "broken:send"]
+    "hook", ["nothing.there:send", "tests.support.mail_hook:nothing", "tests.users", "7", "os:getcwd", "broken:send"]
 )
 def test_a_hook_that_is_none_is_refused_at_the_start(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("broken.py").write_text("this is no Python")
     monkeypatch.syspath_prepend(Path.cwd())
-    given: dict[str, Any] = {"reset_hook": hook}
+    given: dict[str, Any] = {"mail_hook": hook}
 
     with pytest.raises(ValueError, match="must be an async function that can be imported") as refused:
         Settings(**given)

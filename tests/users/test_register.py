@@ -27,6 +27,7 @@ def test_a_new_user_is_active_no_administrator_and_can_log_in(client: TestClient
         "id": user["id"],
         "username": "ada",
         "email": None,
+        "email_verified": False,
         "is_active": True,
         "is_admin": False,
         "totp": False,
