@@ -26,7 +26,8 @@ from app.observe.events import Event
 from tests.conftest import execute, migrate, new_database
 from tests.support.accounts import bearer, sign_up
 from tests.support.key_pairs import key, private, written
-from tests.support.processes import serving
+from tests.support.mail_hook import TO_FILE, appended
+from tests.support.processes import serving, wait_for
 from tests.support.raw import Connection
 
 Secrets = Mapping[str, bytes]
@@ -48,7 +49,7 @@ GIVEN = {
     "previous key": PREVIOUS_KEY,
 }
 EVENTS = get_args(Event)
-STATUSES = {200, 201, 204, 400, 401, 403, 404, 405, 413, 414, 415, 422, 429, 431, 500, 503}
+STATUSES = {200, 201, 202, 204, 400, 401, 403, 404, 405, 413, 414, 415, 422, 429, 431, 500, 503}
 FAILING = "CREATE TRIGGER failing_{0}_{1} BEFORE {1} ON {0} BEGIN SELECT RAISE(ABORT, 'failing'); END"
 
 
@@ -110,6 +111,18 @@ class Visitor:
         with Connection(httpx2.URL(self.url).port or 0) as connection:
             connection.send(data)
             connection.drop()
+
+    def mailed(self, username: str, kind: str) -> str:
+        """Wait for a mail to a user; its token."""
+
+        def found() -> list[str]:
+            return [mail.token or "" for mail in appended() if (mail.username, mail.kind) == (username, kind)]
+
+        wait_for(found)
+        token = found()[-1]
+        _, claims, signature = token.split(".")
+        self.tokens |= {f"{kind}: claims": claims.encode(), f"{kind}: signature": signature.encode()}
+        return token
 
     def _keep(self, response: httpx2.Response) -> None:
         request, content = response.request, response.read()
@@ -225,6 +238,11 @@ def use(visitor: Visitor) -> None:
     """Use every endpoint in the right way, and some in a wrong way."""
     ask = visitor.ask
     ask("POST", "/users", json={"username": "ada", "password": PASSWORD, "email": "ada@example.com"})
+    for token in FORGED, visitor.mailed("ada", "verify_email"):
+        ask("POST", "/users/verify-email", json={"verification_token": token})
+    for name in "ada", WRONG:
+        ask("POST", "/users/forgot-password", json={"username": name})
+    visitor.mailed("ada", "reset_password")
     ask("POST", "/users", json={"username": "ADA", "password": PASSWORD})
     first = visitor.log_in(client_id="cli", client_secret=CLIENT_SECRET)
     ask("POST", "/auth/token", files={"username": (None, "ada"), "password": (None, PASSWORD)})
@@ -370,6 +388,7 @@ def test_no_secret_is_logged_answered_or_stored(stage: Stage, tmp_path: Path) ->
         "refresh_grace": 0,
         "login_failures": 5,
         "metrics": "true",
+        "mail_hook": TO_FILE,
     }
 
     with serving(log=log, stdout=log, log_requests=True, **settings | stage.settings) as url:

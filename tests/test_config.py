@@ -187,6 +187,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "PUBLIC_URL": "https://tasks.example/api",
         "ACCESS_TOKEN_TTL": "1",
         "SESSION_TTL": "2",
+        "SESSION_IDLE_TTL": "7",
         "REFRESH_GRACE": "0",
         "FRESH_LOGIN": "60",
         "LOGIN_FAILURES": "3",

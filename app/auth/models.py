@@ -3,7 +3,7 @@
 from datetime import datetime
 from string import ascii_lowercase, ascii_uppercase
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, and_, bindparam, false, func, or_, true
+from sqlalchemy import BigInteger, ForeignKey, Index, String, bindparam, false, func, select, true
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from app.db.types import Base, Id, PrimaryKey, Text
@@ -46,9 +46,9 @@ IS_DELETED = User.deleted_at.is_not(None)
 Index("ix_users_deleted", User.id, sqlite_where=IS_DELETED, postgresql_where=IS_DELETED)
 
 LOGIN_NAME = bindparam("username", type_=Text)
-HAS_LOGIN_NAME = or_(
-    func.lower(User.username) == LOGIN_NAME, and_(func.lower(User.email) == LOGIN_NAME, User.email_verified)
-)
+BY_USERNAME = select(User.id).where(func.lower(User.username) == LOGIN_NAME).correlate(None)
+BY_ADDRESS = select(User.id).where(func.lower(User.email) == LOGIN_NAME, User.email_verified).correlate(None)
+HAS_LOGIN_NAME = User.id == func.coalesce(BY_USERNAME.scalar_subquery(), BY_ADDRESS.scalar_subquery())
 """Whether a user logs in by a name: the username, or the verified e-mail address. The name must be normalized.
 
 At most one user does: a username has no @, and an address has one.

@@ -22,7 +22,7 @@ EVERYWHERE = {
 FORMS = {"/auth/token", "/auth/revoke", "/auth/introspect"}
 OPEN = {
     *("issue_token", "revoke_token", "read_metadata", "read_keys"),
-    *("register", "reset_password", "live", "ready"),
+    *("register", "reset_password", "verify_email", "forgot_password", "live", "ready"),
 }
 
 

@@ -140,7 +140,7 @@ def test_a_token_of_a_disabled_or_deleted_user_is_void(mailing: TestClient, sql:
     assert verify(mailing, token).json() == INVALID
 
 
-def test_no_other_token_verifies_and_the_token_does_nothing_else(mailing: TestClient) -> None:
+def test_no_other_token_verifies_an_address(mailing: TestClient) -> None:
     token = token_for(mailing, "ada")
     login = log_in(mailing)
     head, body, signature = token.split(".")

@@ -95,7 +95,7 @@ def test_a_name_that_none_can_have_is_refused(mailing: TestClient, username: Any
 def test_a_mail_is_sent_once_a_minute_and_five_times_an_hour(
     mailing: TestClient, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whichever name is typed. The answer does not tell, and the tokens before stay good."""
+    """All names of an account count together. The answer does not tell."""
     verified(mailing)
     for _ in range(6):
         for name in "ada", "ada@example.com":
@@ -140,7 +140,7 @@ def test_a_newer_mail_voids_the_older_and_an_hour_voids_both(mailing: TestClient
     assert reset(mailing, tokens[2]) == 400
 
 
-def test_a_user_without_a_verified_address_keeps_the_token_of_an_administrator(serve: Serve, sql: Sql) -> None:
+def test_without_a_verified_address_an_older_token_stays_good(serve: Serve, sql: Sql) -> None:
     """Anybody may ask for a mail: that voids nothing where no mail is sent."""
     client = serve(mail_hook=HOOK)
     ada = register(client, email="ada@example.com")
