@@ -120,6 +120,7 @@ class Visitor:
 
         wait_for(found)
         token = found()[-1]
+        self.token_answers += token.encode()
         _, claims, signature = token.split(".")
         self.tokens |= {f"{kind}: claims": claims.encode(), f"{kind}: signature": signature.encode()}
         return token
