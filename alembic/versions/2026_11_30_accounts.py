@@ -63,6 +63,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("account_events")
     op.drop_table("recovery_codes")
+    op.execute("DELETE FROM sessions WHERE kind = 'personal'")  # the version before would take them for logins
     op.drop_index("uq_sessions_token_hash")
     op.drop_index("uq_users_verified_email")
     for name in "token_hash", "name", "kind":

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from alembic.config import Config, main
 from alembic.script import ScriptDirectory
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from pyotp import TOTP
 from sqlalchemy import URL, Connection, inspect, make_url
 
 from app.config import Settings
@@ -20,10 +22,11 @@ from app.db.migrations import FOLDER, SchemaUnknown, bring_up_to_date, is_curren
 from app.db.types import Base
 from app.main import create_app
 from app.tasks.search import BACKFILL, index_batch
-from tests.conftest import CHEAP, SECRET, new_database
-from tests.support.accounts import create_task, sign_up
+from tests.conftest import CHEAP, SECRET, MovableClock, new_database
+from tests.support.accounts import bearer, create_task, log_in, refresh, sign_up
 from tests.support.databases import run, write
 
+BEFORE_ACCOUNTS = "0010"
 TABLES = {"alembic_version", *Base.metadata.tables}
 
 
@@ -144,6 +147,70 @@ def make_old_tasks(connection: Connection, numbers: Iterable[int]) -> None:
             f"SELECT '{UUID(int=number)}', owner_id, 'Task {number}', status, created_at, updated_at FROM tasks "
             "WHERE title = 'First'"
         )
+
+
+def migrate_to(database_url: str, revision: str) -> None:
+    verb = command.downgrade if revision == BEFORE_ACCOUNTS else command.upgrade
+    write(database_url, lambda connection: alembic(connection, verb, revision))
+
+
+def columns(database_url: str, table: str) -> str:
+    found = write(database_url, lambda connection: inspect(connection).get_columns(table))
+    return ", ".join(column["name"] for column in found)
+
+
+def execute(database_url: str, statement: str) -> list[tuple[Any, ...]]:
+    def run_it(connection: Connection) -> list[tuple[Any, ...]]:
+        result = connection.exec_driver_sql(statement)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    return write(database_url, run_it)
+
+
+def test_accounts_of_the_version_before_live_on(client: TestClient, database_url: str) -> None:
+    """Two of them have one address. Processes of that version go on: they insert without the new columns."""
+    logins = [sign_up(client, name) for name in ("ada", "eve")]
+    migrate_to(database_url, BEFORE_ACCOUNTS)
+    execute(database_url, "UPDATE users SET email = 'ada@example.com'")
+    tables = ("users", "sessions")
+    before = {table: columns(database_url, table) for table in tables}
+    kept = [execute(database_url, f"SELECT {before[table]} FROM {table} ORDER BY id") for table in tables]
+
+    migrate_to(database_url, "head")
+
+    assert [execute(database_url, f"SELECT {before[table]} FROM {table} ORDER BY id") for table in tables] == kept
+    assert {row[0] for row in execute(database_url, "SELECT kind FROM sessions")} == {"login"}
+    for login in logins:
+        profile = client.get("/users/me", headers=login.headers).json()
+        assert (profile["email"], profile["email_verified"], profile["totp"]) == ("ada@example.com", False, False)
+        assert refresh(client, login.refresh_token).status_code == 200
+    for table, name in ("users", "username"), ("sessions", "user_agent"):
+        copied = before[table].replace(name, "'old'", 1).replace("id", f"'{UUID(int=1)}'", 1)
+        execute(database_url, f"INSERT INTO {table} ({before[table]}) SELECT {copied} FROM {table} LIMIT 1")
+    assert execute(database_url, "SELECT kind FROM sessions WHERE user_agent = 'old'") == [("login",)]
+    assert log_in(client, "old")
+
+
+def test_a_way_back_keeps_what_the_version_before_knows(
+    client: TestClient, database_url: str, clock: MovableClock
+) -> None:
+    ada = sign_up(client)
+    eve = sign_up(client, "eve")
+    secret = client.post("/users/me/totp", headers=ada.headers).json()["secret"]
+    code = {"code": TOTP(secret).at(clock.now)}
+    assert client.put("/users/me/totp", json=code, headers=ada.headers).status_code == 200
+    token = client.post("/auth/tokens", json={"name": "Backup"}, headers=ada.headers).json()["token"]
+    kept = execute(database_url, "SELECT id, generation, expires_at FROM sessions WHERE kind = 'login' ORDER BY id")
+
+    migrate_to(database_url, BEFORE_ACCOUNTS)
+
+    assert execute(database_url, "SELECT id, generation, expires_at FROM sessions ORDER BY id") == kept
+    migrate_to(database_url, "head")
+    write(database_url, lambda connection: alembic(connection, command.check))
+    assert client.get("/tasks/mine", headers=bearer(token)).status_code == 401
+    for login in ada, eve:
+        assert client.get("/users/me", headers=login.headers).json()["totp"] is False
+    assert log_in(client)
 
 
 def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
