@@ -3,12 +3,12 @@
 An event is one row, inserted in the transaction that does the thing. Rare things only: a refresh is no event.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from app.auth.callers import CurrentUser
 from app.auth.models import AccountEvent, User
 from app.auth.networks import LoginOrigin
 from app.db.types import Id, new_id
@@ -27,7 +27,7 @@ INSERT_EVENT = insert(AccountEvent).from_select(
     ).where(select(User.id).where(User.id == bindparam("user_id", type_=Id)).exists()),
 )
 SELECT_OWN_EVENTS = select(*(AccountEvent.__table__.c[name] for name in COLUMNS if name != "user_id")).where(
-    AccountEvent.user_id == bindparam("user_id"), AccountEvent.id > bindparam("after_id", type_=Id)
+    AccountEvent.user_id == bindparam("user_id"), AccountEvent.id > bindparam("since_id", type_=Id)
 )
 SELECT_OLD_IDS = select(AccountEvent.id).where(AccountEvent.id < bindparam("before_id", type_=Id))
 LATEST_FIRST = SortOrder(AccountEvent.id, descending=True)
@@ -43,14 +43,29 @@ def record(
     reason: str | None = None,
 ) -> None:
     """Add an event to the record of an account. `origin` is the client, if it is the owner's or may be."""
+    record_each(connection, user_id, event, now, origin, [session_id], reason)
+
+
+def record_each(
+    connection: Connection,
+    user_id: str,
+    event: Event,
+    now: datetime,
+    origin: LoginOrigin | None,
+    session_ids: Sequence[str | None],
+    reason: str | None,
+) -> None:
+    """Add an event for each of these sessions."""
     ip, user_agent = (origin.ip, origin.user_agent) if origin else (None, None)
-    values = {"id": new_id(now), "user_id": user_id, "event": event, "at": now, "session_id": session_id}
-    connection.execute(INSERT_EVENT, {**values, "reason": reason, "ip": ip, "user_agent": user_agent})
+    shared = {"user_id": user_id, "event": event, "at": now, "reason": reason, "ip": ip, "user_agent": user_agent}
+    rows = [{"id": new_id(now), "session_id": session_id, **shared} for session_id in session_ids]
+    if rows:
+        connection.execute(INSERT_EVENT, rows)
 
 
-def list_events(connection: Connection, user: CurrentUser, query: PageQuery, now: datetime) -> Page:
-    """Read a page of the caller's record of the last 90 days, the latest event first."""
-    values = {"user_id": user.user_id, "after_id": new_id(now - KEPT_FOR)}
+def list_events(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
+    """Read a page of a user's record of the last 90 days, the latest event first."""
+    values = {"user_id": user_id, "since_id": new_id(now - KEPT_FOR)}
     return LATEST_FIRST.page(connection, SELECT_OWN_EVENTS, query, "events", values)
 
 

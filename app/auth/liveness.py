@@ -50,9 +50,13 @@ class Moment(NamedTuple):
         end: datetime = session.expires_at
         return min(end, session.created_at + self.ttl) if session.kind == "login" else end
 
+    def expiry(self, session: AnyRow) -> datetime:
+        """Return when a session expires if nobody refreshes it."""
+        end = self.end_of(session)
+        return min(end, session.rotated_at + (self.now - self.used_after)) if session.kind == "login" else end
+
     def why_over(self, session: AnyRow) -> str | None:
         """Say why a session is not live. None if it is."""
         if session.ended_at is not None:
             return END_REASONS.get(session.end_reason, SESSION_OVER)
-        is_idle = session.kind == "login" and session.rotated_at <= self.used_after
-        return SESSION_EXPIRED if is_idle or self.end_of(session) <= self.now else None
+        return SESSION_EXPIRED if self.expiry(session) <= self.now else None

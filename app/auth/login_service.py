@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from app.auth.access import CallerDatabase
+from app.auth.account_events import record
 from app.auth.callers import CurrentUser
 from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import (
@@ -22,7 +23,7 @@ from app.auth.errors import (
 )
 from app.auth.issuing import issue_tokens
 from app.auth.liveness import Moment
-from app.auth.logins import Started, find_account, start_session
+from app.auth.logins import Started, find_account, start_session, why_failed
 from app.auth.models import normalize_username
 from app.auth.networks import LoginOrigin
 from app.auth.notices import notify
@@ -32,12 +33,12 @@ from app.auth.refresh import refresh_session
 from app.auth.schemas import Introspection, PersonalTokenCreated, TokenCreate, TokenResponse
 from app.auth.services import Services
 from app.auth.sessions import INACTIVE, end_other_sessions, end_own_session, end_session, introspect
-from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
+from app.auth.throttle import NO_ACCOUNT, Attempt, check_attempt, clear, forgive, reserve
 from app.auth.token_format import PREFIX, new_token
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.errors import Unavailable
-from app.observe.events import log_event
+from app.observe.events import Event, log_event
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ class LoginService:
     def _moment(self) -> Moment:
         return Moment.at(self.now, self.services.settings)
 
+    @property
+    def _client(self) -> tuple[Moment, LoginOrigin]:
+        """When and from where, for functions that end sessions."""
+        return self._moment, self.origin
+
     async def log_in(self, username: str, password: str, code: str, scopes: Sequence[str]) -> TokenResponse:
         """Exchange credentials for the tokens of a new session (RFC 6749 §4.3).
 
@@ -71,17 +77,17 @@ class LoginService:
             while True:
                 verdict = await self._verify(account, password)
                 if account is None or not verdict.is_right:
-                    log_event("login_failed", user_id=account.id if account else None, reason=_reason(account, verdict))
+                    await self._record("login_failed", account, why_failed(account, verdict))
                     raise InvalidCredentials
                 start = (account, verdict.new_hash, self.services.one_time_codes, code, scopes)
                 try:
                     started = await self._db.write(start_session, *start, self.origin, self._moment, attempt)
                 except InvalidOneTimeCode:
-                    log_event("login_failed", user_id=account.id, reason="wrong one-time code")
+                    await self._record("login_failed", account, "wrong one-time code")
                     raise
                 except (InvalidScope, MFARequired) as refusal:
                     reason = "scope" if isinstance(refusal, InvalidScope) else "no one-time code"
-                    log_event("login_refused", user_id=account.id, reason=reason)
+                    await self._record("login_refused", account, reason)
                     raise
                 if started:
                     self._log_start(started)
@@ -107,6 +113,8 @@ class LoginService:
             await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.services.settings.refresh_grace)
         outcome = await self._db.autocommit(refresh_session, claims, scopes, self._moment, grace)
+        if isinstance(outcome, TokenReused):
+            await self._db.write(end_session, claims, "reuse", *self._client)
         if isinstance(outcome, InvalidGrant):
             if isinstance(outcome, TokenReused):
                 notify(self.services, claims.sub, "token_reused")
@@ -123,7 +131,7 @@ class LoginService:
         async with self._reserved(user.username, lambda _: attempt) as (account, _):
             verdict = await self._verify(account, password)
             if account is None or not verdict.is_right:
-                log_event("password_change_failed", reason=_reason(account, verdict))
+                await self._record("password_change_failed", account, why_failed(account, verdict), user.session_id)
                 raise WrongPassword
             await self._db.write(clear, attempt, self.now)
             return account
@@ -132,7 +140,7 @@ class LoginService:
         """End the session of a token, whatever its age. An unknown token is no error (RFC 7009 §2.2)."""
         with suppress(BadToken):
             claims = await self._claims(token)
-            if await self._db.write(end_session, claims, "revoked", self.now):
+            if await self._db.write(end_session, claims, "revoked", *self._client):
                 log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
 
     async def introspect(self, db: CallerDatabase, token: str) -> Introspection:
@@ -149,12 +157,12 @@ class LoginService:
 
     async def end_session(self, db: CallerDatabase, session_id: str) -> None:
         """End one of the caller's sessions. Raises SessionNotFound."""
-        await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, self._moment))
+        await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, *self._client))
         log_event("session_revoked", session_id=session_id)
 
     async def end_other_sessions(self, db: CallerDatabase) -> None:
         """End every session of the caller but the one of the request."""
-        await db.write(end_other_sessions, "revoked", self.now)
+        await db.write(end_other_sessions, "revoked", *self._client)
         log_event("session_revoked", reason="all but this one")
 
     async def create_token(self, db: CallerDatabase, fields: TokenCreate) -> PersonalTokenCreated:
@@ -167,7 +175,7 @@ class LoginService:
 
     async def end_token(self, db: CallerDatabase, token_id: str) -> None:
         """End one of the caller's personal tokens. Raises TokenNotFound."""
-        await db.write(lambda connection, user: end_token(connection, user.user_id, token_id, self.now))
+        await db.write(lambda connection, user: end_token(connection, user.user_id, token_id, *self._client))
         log_event("token_revoked")
 
     async def _claims(self, token: str, now: datetime | None = None) -> SessionClaims:
@@ -214,6 +222,16 @@ class LoginService:
         await limiter.count(self._db, self.now, limiter.refused_refresh(self.origin.network))
         raise refusal
 
+    async def _record(self, event: Event, account: AnyRow | None, reason: str, session_id: str | None = None) -> None:
+        """Log a failure, and add it to the account's record. It costs the same without an account.
+
+        A database that does not take it makes no other answer of the failure.
+        """
+        log_event(event, user_id=account.id if account else None, reason=reason)
+        values = event, self.now, self.origin, session_id, reason
+        with suppress(DatabaseUnavailable):
+            await self._db.write(record, account.id if account else NO_ACCOUNT, *values)
+
     def _log_start(self, started: Started) -> None:
         ids = {"user_id": started.session.user_id, "session_id": started.session.id}
         log_event("login_succeeded", **ids)
@@ -222,12 +240,3 @@ class LoginService:
             notify(self.services, ids["user_id"], "recovery_code_used")
         for ended in started.ended:
             log_event("session_revoked", user_id=ids["user_id"], session_id=ended, reason="too many sessions")
-
-
-def _reason(account: AnyRow | None, verdict: Verdict) -> str:
-    """Say why a login failed, for the log alone."""
-    if account is None:
-        return "unknown user"
-    if not account.is_active:
-        return "disabled user"
-    return "corrupt hash" if verdict.is_corrupt else "wrong password"

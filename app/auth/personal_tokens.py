@@ -9,6 +9,7 @@ from app.auth.account_events import record
 from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims
 from app.auth.errors import InsufficientScope, TokenNotFound, TooManyTokens
+from app.auth.liveness import Moment
 from app.auth.models import LoginSession
 from app.auth.networks import LoginOrigin
 from app.auth.schemas import TokenCreate
@@ -78,15 +79,18 @@ def list_tokens(connection: Connection, user_id: str, query: PageQuery, now: dat
     return LATEST_FIRST.page(connection, SELECT_TOKENS, query, "tokens", {"user_id": user_id, "now": now})
 
 
-def end_token(connection: Connection, user_id: str, token_id: str, now: datetime) -> None:
+def end_token(
+    connection: Connection, user_id: str, token_id: str, moment: Moment, origin: LoginOrigin | None = None
+) -> None:
     """Raises TokenNotFound: the user has no live token of that id."""
-    if not end_where(connection, [*_live_tokens(user_id, now), LoginSession.id == token_id], "revoked", now):
+    its_row = [*_live_tokens(user_id, moment.now), LoginSession.id == token_id]
+    if not end_where(connection, its_row, "revoked", moment, origin):
         raise TokenNotFound
 
 
-def end_tokens(connection: Connection, user_id: str, now: datetime) -> None:
+def end_tokens(connection: Connection, user_id: str, moment: Moment) -> None:
     """End every personal token of a user."""
-    end_where(connection, _live_tokens(user_id, now), "revoked", now)
+    end_where(connection, _live_tokens(user_id, moment.now), "revoked", moment)
 
 
 def _live_tokens(user_id: str, now: datetime) -> list[ColumnElement[bool]]:

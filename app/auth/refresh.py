@@ -12,7 +12,7 @@ from app.auth.liveness import IS_LIVE_SESSION, Moment
 from app.auth.models import LoginSession, User
 from app.auth.schemas import SCOPES
 from app.auth.scopes import ADMIN, allowed_scopes, grant_scope, session_scopes
-from app.auth.sessions import IS_OF_OWNER, SELECT_SESSION, TOKEN_COLUMNS, end_session
+from app.auth.sessions import IS_OF_OWNER, SELECT_SESSION, TOKEN_COLUMNS
 from app.db.database import AnyRow, Database
 
 REMEMBERED: Final = 4096  # generations
@@ -39,11 +39,11 @@ def refresh_session(
 ) -> tuple[AnyRow, str] | InvalidGrant:
     """Move the session on to its next generation. Return its row and the scope of the access token.
 
-    A refusal is returned instead of raised, so that the end of the session is kept.
+    A refusal is returned. The caller must end the session if it is TokenReused.
 
     The token before the current one gets the current generation again: within `grace`, for a second tab, and as long as
     nobody has used that generation, for a lost answer. Without a grace it gets nothing. Any other token was copied, and
-    nobody can tell the owner from the thief, so the session ends (RFC 9700 §4.14.2).
+    nobody can tell the owner from the thief, so the session must end (RFC 9700 §4.14.2).
 
     No statement needs a transaction with another. The one that moves the session also checks the scopes.
 
@@ -77,7 +77,6 @@ def refresh_session(
             return granted(session)
     if claims.gen >= session.generation:  # somebody has restored an older backup of the database
         return InvalidGrant()
-    end_session(connection, claims, "reuse", moment.now)
     return TokenReused()
 
 

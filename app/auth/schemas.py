@@ -74,6 +74,20 @@ class PersonalTokenPage(PageOf[PersonalTokenRead]):
     pass
 
 
+class EventRead(BaseModel):
+    id: str = Field(json_schema_extra={"format": "uuid"})
+    event: str = Field(examples=["login_succeeded"])
+    at: datetime
+    session_id: str | None = Field(description="The session or personal token that it concerns.")
+    reason: str | None = Field(description="Why a login failed, a session ended, or what was changed.")
+    ip: str | None
+    user_agent: str | None
+
+
+class EventPage(PageOf[EventRead]):
+    pass
+
+
 class Revocation(BaseModel):
     """An empty object, for clients that parse each answer. RFC 7009 §2.2 defines no members."""
 

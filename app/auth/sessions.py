@@ -6,13 +6,16 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
 
+from app.auth.account_events import record_each
 from app.auth.callers import CurrentUser
 from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import SessionNotFound
 from app.auth.liveness import IS_LIVE_SESSION, IS_LOGIN, Moment
 from app.auth.models import LoginSession, User
+from app.auth.networks import LoginOrigin
 from app.auth.schemas import Introspection
 from app.auth.scopes import allowed_scopes, format_scope, session_scopes
+from app.observe.events import Event
 from app.pagination.order import SortOrder
 from app.pagination.page import Page, PageQuery
 
@@ -36,6 +39,13 @@ SELECT_LIVE_SESSIONS = select(
     *(LoginSession.user_agent, LoginSession.ip),
 ).where(*IS_LIVE_OF_USER)
 SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns((LoginSession.id == bindparam("session_id")).label("current"))
+END_SESSIONS = (
+    update(LoginSession)
+    .where(LoginSession.ended_at.is_(None))
+    .values(ended_at=bindparam("now"), end_reason=bindparam("reason"))
+    .returning(*TOKEN_COLUMNS)
+)
+ENDS: Final[dict[str, Event]] = {"login": "session_revoked", "personal": "token_revoked"}
 BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
@@ -76,32 +86,42 @@ def introspect(connection: Connection, user: CurrentUser, claims: SessionClaims,
     )
 
 
-def end_session(connection: Connection, claims: SessionClaims, reason: str, now: datetime) -> bool:
+def end_session(
+    connection: Connection, claims: SessionClaims, reason: str, moment: Moment, origin: LoginOrigin
+) -> bool:
     """End the session of a token. Return whether it had not been ended before."""
-    return end_where(connection, [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub], reason, now)
+    own = [LoginSession.id == claims.sid, LoginSession.user_id == claims.sub]
+    return end_where(connection, own, reason, moment, origin)
 
 
-def end_own_session(connection: Connection, user_id: str, session_id: str, moment: Moment) -> None:
+def end_own_session(
+    connection: Connection, user_id: str, session_id: str, moment: Moment, origin: LoginOrigin | None = None
+) -> None:
     """Raises SessionNotFound: the user has no live session of that id."""
     own = [LoginSession.id == session_id, LoginSession.user_id == user_id, IS_LOGIN, IS_LIVE_SESSION]
-    if not end_where(connection, own, "revoked", moment.now, moment):
+    if not end_where(connection, own, "revoked", moment, origin):
         raise SessionNotFound
 
 
-def end_sessions_of(connection: Connection, user_id: str, reason: str, now: datetime) -> None:
-    end_where(connection, [LoginSession.user_id == user_id], reason, now)
+def end_sessions_of(
+    connection: Connection, user_id: str, reason: str, moment: Moment, origin: LoginOrigin | None = None
+) -> None:
+    """End every login and every personal token of a user."""
+    end_where(connection, [LoginSession.user_id == user_id], reason, moment, origin)
 
 
-def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: str, now: datetime) -> None:
-    """End the sessions of a user that name a scope."""
+def end_sessions_with(connection: Connection, user_id: str, scope: str, reason: str, moment: Moment) -> None:
+    """End the logins and personal tokens of a user that name a scope."""
     names_scope = (literal(" ") + LoginSession.scope + " ").contains(f" {scope} ")
-    end_where(connection, [LoginSession.user_id == user_id, names_scope], reason, now)
+    end_where(connection, [LoginSession.user_id == user_id, names_scope], reason, moment)
 
 
-def end_other_sessions(connection: Connection, user: CurrentUser, reason: str, now: datetime) -> None:
+def end_other_sessions(
+    connection: Connection, user: CurrentUser, reason: str, moment: Moment, origin: LoginOrigin
+) -> None:
     """End the caller's logins but the one of the request. Personal tokens stay."""
     others = [LoginSession.user_id == user.user_id, LoginSession.id != user.session_id, IS_LOGIN]
-    end_where(connection, others, reason, now)
+    end_where(connection, others, reason, moment, origin)
 
 
 def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:
@@ -125,9 +145,18 @@ def end_where(
     connection: Connection,
     which: Sequence[ColumnElement[bool]],
     reason: str,
-    now: datetime,
-    moment: Moment | None = None,
+    moment: Moment,
+    origin: LoginOrigin | None = None,
 ) -> bool:
-    """End the sessions that are not ended yet. Return whether there were any."""
-    end = update(LoginSession).where(*which, LoginSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
-    return bool(connection.execute(end, moment._asdict() if moment else {}).rowcount)
+    """End the sessions of a user that are not ended yet, and record those that were live. Return whether any ended.
+
+    `origin` is the client, if it is the owner's or may be.
+    """
+    ended = connection.execute(END_SESSIONS.where(*which), {"reason": reason, **moment._asdict()}).all()
+    live = [session for session in ended if moment.expiry(session) > moment.now]
+    for kind, event in ENDS.items():
+        ids = [session.id for session in live if session.kind == kind]
+        if ids:
+            of_kind: Event = "token_reused" if reason == "reuse" else event
+            record_each(connection, ended[0].user_id, of_kind, moment.now, origin, ids, reason)
+    return bool(ended)

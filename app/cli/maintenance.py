@@ -41,7 +41,8 @@ def check() -> None:
 def purge(
     keep_days: Annotated[int, typer.Option(min=0, max=36_500, help="Keep ended sessions for so many days.")] = 30,
 ) -> None:
-    """Delete ended sessions, expired counters and the remains of deleted accounts, in batches."""
+    """Delete ended sessions, expired counters, old events and the remains of deleted accounts, in batches."""
+    from app.auth.account_events import purge_events
     from app.auth.counters import purge_counts
     from app.auth.sessions import FIRST_ID, purge_sessions
     from app.cli.run import with_database
@@ -59,8 +60,9 @@ def purge(
             last_id, purged = await database.write(purge_sessions, before, last_id, PURGED_AT_ONCE)
             sessions += purged
         counts = await total(in_batches(database, purge_counts, now))
+        events = await total(in_batches(database, purge_events, now))
         await total(delete_ended(database))
-        typer.echo(f"Purged {sessions} sessions and {counts} counts.")
+        typer.echo(f"Purged {sessions} sessions, {counts} counts and {events} events.")
 
     with_database(read_settings(), run)
 

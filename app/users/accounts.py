@@ -7,10 +7,14 @@ from sqlalchemy import RowMapping
 
 from app.auth import personal_tokens, second_factor
 from app.auth.access import AdminDatabase, CallerDatabase
+from app.auth.errors import StaleLogin
+from app.auth.issuing import issue_tokens
 from app.auth.liveness import Moment
 from app.auth.login_service import LoginService
 from app.auth.networks import LoginOrigin
 from app.auth.notices import notify
+from app.auth.schemas import TokenResponse
+from app.auth.scopes import format_scope
 from app.auth.services import Services
 from app.auth.sessions import end_own_session
 from app.db.database import Database
@@ -51,26 +55,30 @@ class Accounts:
     async def change_profile(self, db: CallerDatabase, changes: UserUpdate) -> RowMapping:
         """Change the caller's profile. Raises StaleLogin: the login is too old for another e-mail address."""
         fresh_login, mail = self.services.settings.fresh_login, self.services.mail
-        profile, before = await db.write(service.update_profile, changes, self.now, fresh_login)
+        profile, before = await db.write(service.update_profile, changes, self.now, fresh_login, self.origin)
         if profile["email"] != before["email"]:
             log_event("email_changed")
             if mail and before["email_verified"]:
                 mail.send(notice(before["email"], before["username"], "email_changed"))
         return profile
 
-    async def change_password(self, db: CallerDatabase, fields: PasswordChange) -> None:
-        """Set the caller's password, and end every other session of theirs.
+    async def change_password(self, db: CallerDatabase, fields: PasswordChange) -> TokenResponse:
+        """Set the caller's password, and end every login of theirs. Return the tokens of the session that goes on.
 
-        Raises WrongPassword, TooManyAttempts, WeakPassword, HashingQueueFull.
+        Raises StaleLogin, WrongPassword, TooManyAttempts, WeakPassword, HashingQueueFull.
         """
         user = await db.current_user()
+        if user.logged_in_at is None:
+            raise StaleLogin(self.services.settings.fresh_login)
         logins = LoginService(self.services, self.origin, self.now)
         account = await logins.confirm_password(user, fields.current_password)
         passwords, network = self.services.passwords, self.origin.network
         new_hash = await passwords.hash(fields.new_password, user.username, account.email, network)
-        await db.write(service.change_password, account.password_hash, new_hash, self.now)
+        values = account.password_hash, new_hash, db.moment, self.origin
+        session = await db.write(service.change_password, *values)
         log_event("password_changed")
         notify(self.services, user.user_id, "password_changed")
+        return issue_tokens(self.services, session, format_scope(user.scopes), db.moment)
 
     async def reset_password(self, fields: PasswordReset) -> None:
         """Set a new password with a reset token. Raises InvalidResetToken, WeakPassword, HashingQueueFull."""
@@ -79,7 +87,8 @@ class Accounts:
         account = await db.read(recovery.require_unchanged, claims)
         new_hash = await passwords.hash(fields.new_password, account.username, account.email, network)
         counters = self.services.limiter.account(account.id)
-        await db.write(recovery.reset_password, claims, new_hash, counters, self.now)
+        moment = Moment.at(self.now, self.services.settings)
+        await db.write(recovery.reset_password, claims, new_hash, counters, moment, self.origin)
         log_event("password_reset", user_id=account.id)
         notify(self.services, account.id, "password_changed")
 
@@ -120,6 +129,10 @@ class Administration:
     db: AdminDatabase | Database
     now: datetime
 
+    @property
+    def _moment(self) -> Moment:
+        return Moment.at(self.now, self.services.settings)
+
     async def add(self, fields: NewUser, network: str = "", *, is_admin: bool = False) -> RowMapping:
         """Make an account, even if registration is closed. Raises WeakPassword, HashingQueueFull, UsernameTaken."""
         password_hash = await self.services.passwords.hash(fields.password, fields.username, fields.email, network)
@@ -131,7 +144,7 @@ class Administration:
     async def change(self, user_id: str, changes: UserChange) -> RowMapping:
         """Disable, enable, promote or demote a user. Raises UserNotFound, LastAdministrator."""
         counters = self.services.limiter.account(user_id)
-        user = await self.db.write(service.change_user, user_id, changes, self.now, counters)
+        user = await self.db.write(service.change_user, user_id, changes, self._moment, counters)
         if changes:
             reason = ", ".join(f"{name}={value}" for name, value in changes.items())
             log_event("user_changed", target_id=user_id, reason=reason)
@@ -141,7 +154,7 @@ class Administration:
         """Set a user's password, and end every session of theirs. Raises WeakPassword, UserNotFound."""
         new_hash = await self.services.passwords.hash(fields.new_password, user["username"], user["email"], network="")
         counters = self.services.limiter.account(user["id"])
-        await self.db.write(service.set_password, user["id"], new_hash, counters, self.now)
+        await self.db.write(service.set_password, user["id"], new_hash, counters, self._moment)
         log_event("password_changed", target_id=user["id"])
         notify(self.services, user["id"], "password_changed")
 
@@ -164,23 +177,22 @@ class Administration:
 
     async def end_session(self, user_id: str, session_id: str) -> None:
         """End one session of a user. Raises SessionNotFound."""
-        moment = Moment.at(self.now, self.services.settings)
-        await self.db.write(end_own_session, user_id, session_id, moment)
+        await self.db.write(end_own_session, user_id, session_id, self._moment)
         log_event("session_revoked", target_id=user_id, session_id=session_id)
 
     async def end_token(self, user_id: str, token_id: str) -> None:
         """End one personal token of a user. Raises TokenNotFound."""
-        await self.db.write(personal_tokens.end_token, user_id, token_id, self.now)
+        await self.db.write(personal_tokens.end_token, user_id, token_id, self._moment)
         log_event("token_revoked", target_id=user_id)
 
     async def end_tokens(self, user_id: str) -> None:
         """End every personal token of a user."""
-        await self.db.write(personal_tokens.end_tokens, user_id, self.now)
+        await self.db.write(personal_tokens.end_tokens, user_id, self._moment)
         log_event("token_revoked", target_id=user_id, reason="all of them")
 
     async def end_sessions(self, user_id: str) -> None:
         """End every session of a user. Raises UserNotFound."""
-        await self.db.write(service.end_sessions, user_id, self.now)
+        await self.db.write(service.end_sessions, user_id, self._moment)
         log_event("session_revoked", target_id=user_id, reason="all")
 
     async def delete(self, user_id: str) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from app.auth.account_events import record
 from app.auth.claims import ResetClaims
 from app.auth.errors import InvalidResetToken
+from app.auth.liveness import Moment
 from app.auth.models import User
 from app.auth.networks import LoginOrigin
 from app.auth.tokens import BadToken, Tokens
@@ -77,10 +78,12 @@ def require_unchanged(connection: Connection, claims: ResetClaims) -> AnyRow:
     return account
 
 
-def reset_password(connection: Connection, claims: ResetClaims, new_hash: str, counters: str, now: datetime) -> None:
+def reset_password(
+    connection: Connection, claims: ResetClaims, new_hash: str, counters: str, moment: Moment, origin: LoginOrigin
+) -> None:
     """Set the password as `set_password` does. Raises InvalidResetToken."""
     require_unchanged(connection, claims)  # again: to hash the password took a while
-    set_password(connection, claims.sub, new_hash, counters, now)
+    set_password(connection, claims.sub, new_hash, counters, moment, "password_reset", origin)
 
 
 def _fingerprint(account: AnyRow) -> str:

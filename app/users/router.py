@@ -10,13 +10,15 @@ from starlette.background import BackgroundTask
 
 from app.auth import errors as auth
 from app.auth.access import CallerDatabase
+from app.auth.account_events import list_events as read_events
 from app.auth.dependencies import AccountDb, AdminDb, AppServices, AppSettings, FreshAccountDb, RequestOrigin
+from app.auth.schemas import EventPage, TokenResponse
 from app.clock import Now
 from app.http.fields import PathId
 from app.http.openapi import describe
 from app.http.planned_route import PlannedRoute
 from app.http.router import Router
-from app.pagination.page import PAGE
+from app.pagination.page import PAGE, PageQuery
 from app.users import addresses, errors, recovery, schemas, service
 from app.users.accounts import Accounts, Administration
 from app.users.mailing import Mailing
@@ -25,7 +27,7 @@ router = Router(prefix="/users", tags=["users"], route_class=PlannedRoute)
 
 HASHING_ERRORS = auth.WeakPassword, auth.HashingQueueFull
 REGISTER_ERRORS = describe(errors.UsernameTaken, errors.RegistrationClosed, auth.TooManyAttempts, *HASHING_ERRORS)
-PASSWORD_ERRORS = describe(auth.WrongPassword, auth.TooManyAttempts, *HASHING_ERRORS)
+PASSWORD_ERRORS = describe(auth.StaleLogin, auth.WrongPassword, auth.TooManyAttempts, *HASHING_ERRORS)
 TOTP_ERRORS = describe(auth.StaleLogin, auth.WrongCode, auth.TOTPNotSetUp, auth.TOTPActive)
 RESET_ERRORS = describe(auth.InvalidResetToken, *HASHING_ERRORS)
 CHANGE_ERRORS = describe(errors.UserNotFound, errors.LastAdministrator)
@@ -80,10 +82,23 @@ async def change_profile(changes: schemas.UserUpdate, db: ProfileDb, accounts: A
     return await accounts.change_profile(db, changes)
 
 
-@router.put("/me/password", status_code=204, responses=PASSWORD_ERRORS)
-async def set_password(fields: schemas.PasswordChange, db: AccountDb, accounts: AppAccounts) -> None:
-    """Change your password. All your other sessions end."""
-    await accounts.change_password(db, fields)
+@router.put("/me/password", responses=PASSWORD_ERRORS)
+async def set_password(fields: schemas.PasswordChange, db: AccountDb, accounts: AppAccounts) -> TokenResponse:
+    """Change your password. Your sessions end, and the answer has the tokens of one that goes on in place of this one.
+
+    Personal tokens stay. With a personal token nobody can change the password: log in.
+    """
+    return await accounts.change_password(db, fields)
+
+
+@router.get("/me/events", response_model=EventPage, responses=PAGE)
+async def list_events(db: AccountDb, query: Annotated[PageQuery, Query()], request: Request) -> Response:
+    """List what has concerned the security of your account in the last 90 days, the latest first.
+
+    `ip` and `user_agent` are null where the client was not yours: an administrator has done it.
+    """
+    page = await db.read(lambda connection, user: read_events(connection, user.user_id, query, db.moment.now))
+    return page.response(request, query)
 
 
 @router.post(

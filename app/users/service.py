@@ -1,21 +1,26 @@
 """Accounts in the database: create, list, read, change, recover and delete them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from app.auth.account_events import record
 from app.auth.callers import LOCK_ADMINISTRATORS, CurrentUser, require_fresh_login
 from app.auth.counters import forget
 from app.auth.errors import InvalidToken, WrongPassword
+from app.auth.liveness import Moment
+from app.auth.logins import renew_session
 from app.auth.models import HAS_LOGIN_NAME, User, normalize_username
+from app.auth.networks import LoginOrigin
 from app.auth.second_factor import remove
-from app.auth.sessions import end_other_sessions, end_sessions_of, end_sessions_with
+from app.auth.sessions import end_sessions_of, end_sessions_with
 from app.db.constraints import violated_constraint
-from app.db.database import AnySelect
+from app.db.database import AnyRow, AnySelect
 from app.db.types import Text, new_id
+from app.observe.events import Event
 from app.pagination.order import SortOrder
 from app.pagination.page import Page
 from app.users.deletion import end_account
@@ -33,6 +38,12 @@ SELECT_USERS_BY_PREFIX = SELECT_USERS.where(
 )
 SELECT_USER_BY_NAME = SELECT_USERS.where(HAS_LOGIN_NAME)
 SELECT_USER = SELECT_USERS.where(User.id == bindparam("user_id"))
+CHANGES: Final = {
+    ("is_active", True): "enabled",
+    ("is_active", False): "disabled",
+    ("is_admin", True): "promoted",
+    ("is_admin", False): "demoted",
+}
 LOCK_USER = SELECT_USER.with_for_update(key_share=True)
 UPDATE_USER = update(User).where(User.id == bindparam("user_id"), User.deleted_at.is_(None)).returning(*PROFILE_COLUMNS)
 
@@ -66,7 +77,7 @@ def get_profile(connection: Connection, user: CurrentUser) -> RowMapping:
 
 
 def update_profile(
-    connection: Connection, user: CurrentUser, changes: UserUpdate, now: datetime, fresh_login: int
+    connection: Connection, user: CurrentUser, changes: UserUpdate, now: datetime, fresh_login: int, origin: LoginOrigin
 ) -> tuple[RowMapping, RowMapping]:
     """Change the caller's profile. Return it, and what it was before. Raises StaleLogin.
 
@@ -79,19 +90,24 @@ def update_profile(
     if "email" in changed:  # pragma: no branch - there is no other field yet
         require_fresh_login(user, fresh_login, now)
         changed["email_verified"] = False
+        record(connection, user.user_id, "email_changed", now, origin, user.session_id)
     return _update(connection, user.user_id, now, **changed), profile
 
 
-def change_password(connection: Connection, user: CurrentUser, old_hash: str, new_hash: str, now: datetime) -> None:
-    """Set the caller's password, and end every other session of theirs.
+def change_password(
+    connection: Connection, user: CurrentUser, old_hash: str, new_hash: str, moment: Moment, origin: LoginOrigin
+) -> AnyRow:
+    """Set the caller's password, and end every login of theirs. Return the session that takes the place of this one.
 
     Raises WrongPassword: the password has changed since `old_hash` was read.
     """
     is_unchanged = (User.id == user.user_id, User.password_hash == old_hash)
-    change = update(User).where(*is_unchanged).values(password_hash=new_hash, updated_at=now)
+    change = update(User).where(*is_unchanged).values(password_hash=new_hash, updated_at=moment.now)
     if not connection.execute(change).rowcount:
         raise WrongPassword
-    end_other_sessions(connection, user, "password_changed", now)
+    session = renew_session(connection, user, "password_changed", moment, origin)
+    record(connection, user.user_id, "password_changed", moment.now, origin, session.id)
+    return session
 
 
 def list_users(connection: Connection, query: UserQuery) -> Page:
@@ -111,7 +127,7 @@ def get_user_by_name(connection: Connection, username: str) -> RowMapping:
     return _one(connection, SELECT_USER_BY_NAME, username=normalize_username(username))
 
 
-def change_user(connection: Connection, user_id: str, changes: UserChange, now: datetime, counters: str) -> RowMapping:
+def change_user(connection: Connection, user_id: str, changes: UserChange, moment: Moment, counters: str) -> RowMapping:
     """Change whether a user is active and an administrator. Raises UserNotFound, LastAdministrator.
 
     Disabling ends every session. Demoting ends the sessions that have the scope `admin`. Enabling deletes the counters
@@ -121,11 +137,15 @@ def change_user(connection: Connection, user_id: str, changes: UserChange, now: 
         return get_user(connection, user_id)
     if False in changes.values():
         _keep_an_administrator(connection, user_id)
-    user = _update(connection, user_id, now, **changes)
+    before = _one(connection, LOCK_USER, user_id=user_id)
+    user = _update(connection, user_id, moment.now, **changes)
+    for (name, value), word in CHANGES.items():
+        if user[name] == value != before[name]:
+            record(connection, user_id, "user_changed", moment.now, reason=word)
     if not user["is_active"]:
-        end_sessions_of(connection, user_id, "disabled", now)
+        end_sessions_of(connection, user_id, "disabled", moment)
     if not user["is_admin"]:
-        end_sessions_with(connection, user_id, "admin", "demoted", now)
+        end_sessions_with(connection, user_id, "admin", "demoted", moment)
     if changes.get("is_active"):
         forget(connection, counters)
     return user
@@ -143,10 +163,10 @@ def remove_totp(connection: Connection, user_id: str, now: datetime) -> bool:
     return remove(connection, user_id, now)
 
 
-def end_sessions(connection: Connection, user_id: str, now: datetime) -> None:
+def end_sessions(connection: Connection, user_id: str, moment: Moment) -> None:
     """End every session of a user. Raises UserNotFound."""
     _one(connection, LOCK_USER, user_id=user_id)
-    end_sessions_of(connection, user_id, "revoked", now)
+    end_sessions_of(connection, user_id, "revoked", moment)
 
 
 def delete_profile(connection: Connection, user: CurrentUser, now: datetime) -> bool:
@@ -162,10 +182,19 @@ def delete_user(connection: Connection, user_id: str, now: datetime) -> bool:
     return end_account(connection, user_id, now)
 
 
-def set_password(connection: Connection, user_id: str, new_hash: str, counters: str, now: datetime) -> None:
+def set_password(
+    connection: Connection,
+    user_id: str,
+    new_hash: str,
+    counters: str,
+    moment: Moment,
+    event: Event = "password_changed",
+    origin: LoginOrigin | None = None,
+) -> None:
     """Set a user's password, end every session, and delete the counters of failed logins. Raises UserNotFound."""
-    _update(connection, user_id, now, password_hash=new_hash, reset_id=None)
-    end_sessions_of(connection, user_id, "password_changed", now)
+    _update(connection, user_id, moment.now, password_hash=new_hash, reset_id=None)
+    record(connection, user_id, event, moment.now, origin)
+    end_sessions_of(connection, user_id, "password_changed", moment, origin)
     forget(connection, counters)
 
 

@@ -28,7 +28,7 @@ from tests.support.processes import ROOT
 TABLES = ("users", "sessions", "tasks")
 BRIEF = {
     "users": "SELECT username, email, updated_at FROM users ORDER BY id",
-    "sessions": "SELECT generation, rotated_at, ended_at, end_reason FROM sessions ORDER BY id",
+    "sessions": "SELECT generation, rotated_at, ended_at, end_reason FROM sessions ORDER BY rotated_at, generation",
     "tasks": "SELECT title, version FROM tasks ORDER BY id",
 }
 

@@ -123,11 +123,13 @@ def test_parallel_password_changes_leave_one_password(urls: list[str]) -> None:
     changes = [{"current_password": PASSWORD, "new_password": password} for password in passwords]
 
     requests = [{"json": change, "headers": headers} for change in changes]
-    answers = [answer.status_code for answer in each_at_once(urls, "PUT", "/users/me/password", requests)]
+    answers = each_at_once(urls, "PUT", "/users/me/password", requests)
 
-    assert Counter(answers) == {204: 1, 403: HASHES_AT_ONCE - 1}
+    [changed] = [n for n, answer in enumerate(answers) if answer.status_code == 200]
+    assert {answer.status_code for answer in answers} <= {200, 401, 403}  # the session ends while some wait
+    assert live_sessions(urls[1], answers[changed].json()["access_token"]) == 1
     assert httpx2.post(f"{urls[1]}/auth/token", data=user).status_code == 401
-    log_in(urls[1], user | {"password": passwords[answers.index(204)]})
+    log_in(urls[1], user | {"password": passwords[changed]})
 
 
 def test_parallel_logins_make_a_session_each(urls: list[str]) -> None:

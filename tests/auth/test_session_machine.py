@@ -340,9 +340,14 @@ class Sessions(RuleBasedStateMachine):
 
         response = self.client.put("/users/me/password", json=body, headers=bearer(pair.access))
 
-        if self.answers(response, "change password", pair, "account", 204 if is_right else 403):
-            person.password = new
-            self.end_others(pair.login, "password_changed")
+        if self.answers(response, "change password", pair, "account", 200 if is_right else 403):
+            person.password, old = new, pair.login
+            for login in self.logins_of(person):
+                self.end(login, "password_changed")
+            sid = claims_of(response.json()["access_token"])["sid"]
+            renewed = Login(sid, person, old.scopes, old.has_every_scope, old.created_at, self.now)
+            self.logins.append(renewed)
+            self.issued(response, renewed, pair.scopes)
 
     @precondition(lambda self: all(person.is_active for person in self.people.values()))
     @rule(name=names)

@@ -343,11 +343,11 @@ def test_purge_deletes_ended_sessions_only(client: TestClient, app: Run, clock: 
 
     purged = app("purge")
 
-    assert (purged.exit_code, purged.stdout) == (0, "Purged 2 sessions and 2 counts.\n")
+    assert (purged.exit_code, purged.stdout) == (0, "Purged 2 sessions, 2 counts and 0 events.\n")
     assert [id_ for (id_,) in sql("SELECT CAST(id AS TEXT) FROM sessions ORDER BY id")] == [ids[0], ids[3]]
     assert sql("SELECT key FROM throttle") == [("2",)]
     assert is_live(client, live)
-    assert app("purge").stdout == "Purged 0 sessions and 0 counts.\n"
+    assert app("purge").stdout == "Purged 0 sessions, 0 counts and 0 events.\n"
 
 
 def test_more_than_a_batch_is_purged(client: TestClient, app: Run, sql: Sql, database_url: str) -> None:

@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 
 from app.auth.callers import CurrentUser
 from app.auth.errors import InvalidToken, WrongPassword
+from app.auth.liveness import Moment
+from app.auth.networks import LoginOrigin
 from app.config import Settings
 from app.db.connect import connect
 from app.db.types import new_id
@@ -87,9 +89,12 @@ def test_a_task_that_is_made_while_its_owner_goes_is_not_made(
 
 
 Step = Callable[[Connection, CurrentUser, MovableClock], object]
+ORIGIN = LoginOrigin("", "")
 STEPS: dict[str, Step] = {
     "read the profile": lambda db, user, _: get_profile(db, user),
-    "change the profile": lambda db, user, clock: update_profile(db, user, {"email": None}, clock(), 300),
+    "change the profile": lambda db, user, clock: update_profile(
+        db, user, {"email": None}, clock(), 300, LoginOrigin("", "")
+    ),
 }
 
 
@@ -123,7 +128,15 @@ def test_a_password_that_just_changed_is_not_the_current_one(
     user = CurrentUser(user_id, "ada", new_id(clock()), frozenset(), clock())
 
     with pytest.raises(WrongPassword):
-        run(settings, change_password, user, "the hash that was checked", "a new hash", clock())
+        run(
+            settings,
+            change_password,
+            user,
+            "the hash that was checked",
+            "a new hash",
+            Moment.at(clock(), settings),
+            ORIGIN,
+        )
 
     assert sql("SELECT count(*) FROM users WHERE password_hash = 'a new hash'") == [(0,)]
     assert client.get("/users/me", headers=login.headers).status_code == 200

@@ -26,25 +26,54 @@ def test_a_new_password_takes_the_old_ones_place(client: TestClient, clock: Mova
 
     response = change(client, login)
 
-    assert (response.status_code, response.content) == (204, b"")
+    renewed = Login.of(response)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert renewed.scope == login.scope
     assert can_log_in(client, NEW)
     assert not can_log_in(client, PASSWORD)
-    assert client.get("/users/me", headers=login.headers).json()["updated_at"] == "2026-11-23T09:00:01Z"
+    assert client.get("/users/me", headers=renewed.headers).json()["updated_at"] == "2026-11-23T09:00:01Z"
 
 
-def test_every_other_session_ends_at_once_and_this_one_lives(client: TestClient) -> None:
+def test_every_token_from_before_is_dead_at_once(client: TestClient) -> None:
     stranger = sign_up(client, "bob")
     this, other = sign_up(client), log_in(client)
 
-    change(client, this)
+    renewed = Login.of(change(client, this))
 
-    refused = client.get("/tasks/mine", headers=other.headers)
-    assert refused.status_code == 401
-    assert refused.json() == {"detail": "The password was changed", "code": "invalid_token"}
-    assert refresh(client, other.refresh_token).json()["detail"] == "The password was changed"
-    assert client.get("/tasks/mine", headers=this.headers).status_code == 200
-    assert client.get("/tasks/mine", headers=refreshed(client, this.refresh_token).headers).status_code == 200
+    for dead in this, other:
+        refused = client.get("/tasks/mine", headers=dead.headers)
+        assert refused.status_code == 401
+        assert refused.json() == {"detail": "The password was changed", "code": "invalid_token"}
+        assert refresh(client, dead.refresh_token).json()["detail"] == "The password was changed"
+    assert client.get("/tasks/mine", headers=renewed.headers).status_code == 200
+    assert client.get("/tasks/mine", headers=refreshed(client, renewed.refresh_token).headers).status_code == 200
     assert client.get("/tasks/mine", headers=stranger.headers).status_code == 200
+
+
+def test_the_session_that_goes_on_is_no_new_login(client: TestClient, clock: MovableClock) -> None:
+    """It is as old as the login, ends as soon, and may do no more."""
+    register(client)
+    login = log_in(client, scope="account tasks:read")
+    clock.move(seconds=300)
+
+    renewed = Login.of(change(client, login))
+
+    assert renewed.scope == "tasks:read account"
+    [session] = client.get("/auth/sessions", headers=renewed.headers).json()["items"]
+    assert (session["created_at"], session["last_used_at"]) == ("2026-11-23T09:00:00Z", "2026-11-23T09:05:00Z")
+    assert session["expires_at"] == "2026-12-23T09:00:00Z"
+    stale = client.patch("/users/me", json={"email": "ada@example.com"}, headers=renewed.headers)
+    assert stale.json()["code"] == "insufficient_user_authentication"
+
+
+def test_a_personal_token_changes_no_password(client: TestClient, sql: Sql) -> None:
+    login = sign_up(client)
+    sql("UPDATE sessions SET kind = 'personal'")
+
+    response = change(client, login)
+
+    assert (response.status_code, response.json()["code"]) == (401, "insufficient_user_authentication")
+    assert can_log_in(client, PASSWORD)
 
 
 def test_a_wrong_current_password_changes_nothing(client: TestClient) -> None:
@@ -122,7 +151,7 @@ def test_a_password_is_not_the_e_mail_address(client: TestClient, root: Login) -
     body = {"reset_token": token, "new_password": address.upper()}
     assert faults(client.post("/users/reset-password", json=body)) == [["body"]]
 
-    assert change(client, login, PASSWORD, "bob@example.com").status_code == 204
+    assert change(client, login, PASSWORD, "bob@example.com").status_code == 200
 
 
 @on_one_database
@@ -157,7 +186,7 @@ def test_any_other_text_is_a_password_and_only_that_very_text(client: TestClient
     ]
 
     for password in passwords:
-        assert change(client, login, current, password).status_code == 204, ascii(password)
+        login = Login.of(change(client, login, current, password))
         assert can_log_in(client, password)
         assert not can_log_in(client, current)
         current = password
@@ -173,5 +202,5 @@ def test_an_accent_is_the_same_from_every_keyboard(client: TestClient, length: i
 
     ada, bob = log_in(client, "ada", decomposed), log_in(client, "bob", composed)
 
-    assert change(client, ada, current=decomposed).status_code == 204
-    assert change(client, bob, current=composed).status_code == 204
+    assert change(client, ada, current=decomposed).status_code == 200
+    assert change(client, bob, current=composed).status_code == 200

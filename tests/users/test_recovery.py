@@ -13,6 +13,8 @@ from httpx2 import Response
 from app.auth.claims import ResetClaims
 from app.auth.errors import InvalidResetToken
 from app.auth.keys import load_tokens
+from app.auth.liveness import Moment
+from app.auth.networks import LoginOrigin
 from app.auth.throttle import Limiter
 from app.config import Settings
 from app.db.connect import connect
@@ -44,8 +46,9 @@ def change_password(settings: Settings, token: str, clock: MovableClock) -> None
 
     async def change() -> None:
         async with connect(settings.database) as database:
+            moment = Moment.at(clock(), settings)
             counters = Limiter(settings, SECRET).account(claims.sub)
-            await database.write(reset_password, claims, "a new hash", counters, clock())
+            await database.write(reset_password, claims, "a new hash", counters, moment, LoginOrigin("", ""))
 
     asyncio.run(change())
 
@@ -110,7 +113,7 @@ def test_a_password_change_voids_a_reset_token(client: TestClient, root: Login) 
     ada = sign_up(client)
     token = issue(client, root, ada)
     body = {"current_password": PASSWORD, "new_password": "remembered it"}
-    assert client.put("/users/me/password", json=body, headers=ada.headers).status_code == 204
+    assert client.put("/users/me/password", json=body, headers=ada.headers).is_success
 
     assert_refused(reset(client, token))
     assert can_log_in(client, "remembered it")
