@@ -103,7 +103,7 @@ def test_changes_of_the_owner_are_recorded(client: TestClient) -> None:
     assert {event["ip"] for event in events(client, renewed)} == {"testclient"}
 
 
-def test_changes_of_administrators_are_recorded_without_a_client(client: TestClient, root: Login) -> None:
+def test_changes_of_administrators_are_recorded(client: TestClient, root: Login) -> None:
     url = f"/users/{register(client)['id']}"
     log_in(client)
     for change in {"is_admin": True}, {"is_active": False}, {"is_active": True}, {"is_active": True, "is_admin": False}:
