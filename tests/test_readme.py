@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from app.config import Settings
@@ -78,6 +79,24 @@ def test_the_settings_table_is_what_env_example_lists() -> None:
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
     assert table == example
+
+
+@on_one_database
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_lines_of_addresses(database_url: str) -> None:
+    user = {"username": "ada", "password": "correct horse battery", "email": "ada@example.com"}
+    with mail_server() as server:
+        mail = {"smtp_url": server.url(), "mail_from": "Tasks <tasks@example.com>"}
+        with services(1, database_url=database_url, secret_key=SECRET, **mail) as (url,):
+            httpx2.post(f"{url}/users", json=user).raise_for_status()
+            [letter] = server.take()
+            walk(url, "Addresses and forgotten passwords", AUTH, TOKEN=letter.token())
+            [letter] = server.take()
+            body = {"reset_token": letter.token(), "new_password": "another long one"}
+            assert httpx2.post(f"{url}/users/reset-password", json=body).status_code == 204
+            [letter] = server.take()
+
+    assert letter.message["Subject"] == "Bearer Tasks: your account has changed"
 
 
 def test_the_hook_that_it_shows_is_called_with_a_mail(

@@ -1,5 +1,6 @@
 """A real SMTP server (RFC 5321) on this host, which keeps what it takes."""
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ class Letter(NamedTuple):
     message: EmailMessage
     raw: bytes
     is_encrypted: bool
+
+    def token(self) -> str:
+        """The token that the mail brings."""
+        [token] = re.findall(r"^(eyJ\S+)\s*$", self.message.get_content(), re.MULTILINE)
+        return str(token)
 
 
 class MailServer:
