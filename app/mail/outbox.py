@@ -72,11 +72,13 @@ class Outbox:
             logger.warning("a mail was not made: %s", type(error).__name__)
 
     async def _deliver(self, mail: Mail) -> None:
-        for pause in (*PAUSES, None):
+        pauses = iter(PAUSES)
+        while True:
             try:
                 await self.send_now(mail)
             except Exception as error:  # noqa: BLE001 - a hook may raise anything
                 logger.warning("a mail was not sent: %s", cause(error))
+                pause = next(pauses, None)
                 if pause is None or self._is_stopping.is_set() or smtp_code(error) >= REFUSED:
                     break
             else:

@@ -1,7 +1,10 @@
 """Mails leave by a real SMTP server, as the settings say."""
 
 import asyncio
+import gc
 import socket
+import warnings
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +35,15 @@ def refusal(url: str, mail: Mail = TO_ADA) -> str:
     with pytest.raises((aiosmtplib.SMTPException, OSError, ValueError)) as caught:
         send(url, mail)
     return cause(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """A loop that ends does not wait until the other side has taken leave of a TLS connection."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
