@@ -18,6 +18,7 @@ from app.auth.schemas import (
     PersonalTokenPage,
     Revocation,
     SessionPage,
+    SessionQuery,
     TokenCreate,
     TokenResponse,
 )
@@ -84,9 +85,11 @@ async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, logins
 
 
 @router.get("/sessions", response_model=SessionPage, responses=PAGE)
-async def list_own_sessions(db: AccountDb, query: Annotated[PageQuery, Query()], request: Request) -> Response:
-    """List your live sessions, the latest login first."""
-    page = await db.read(list_sessions, query, db.moment)
+async def list_own_sessions(db: AccountDb, query: Annotated[SessionQuery, Query()], request: Request) -> Response:
+    """List your live sessions, the latest login first, or those that ended within 30 days, and why."""
+    page = await db.read(
+        lambda connection, user: list_sessions(connection, user.user_id, user.session_id, query, db.moment)
+    )
     return page.response(request, query)
 
 

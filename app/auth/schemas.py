@@ -6,9 +6,9 @@ from typing import Final, Literal
 from pydantic import BaseModel, Field
 
 from app.config import DAY
-from app.http.fields import VisibleText
+from app.http.fields import Flag, VisibleText
 from app.http.schema import Schema
-from app.pagination.page import PageOf
+from app.pagination.page import PageOf, PageQuery
 
 SCOPES: Final = {
     "tasks:read": "Read your tasks.",
@@ -39,6 +39,12 @@ class SessionRead(BaseModel):
     user_agent: str
     ip: str
     current: bool = Field(description="Whether this request's token belongs to the session.")
+    ended_at: datetime | None = Field(None, description="Only for sessions that are over.")
+    end_reason: str | None = Field(None, description="Only for sessions that are over: `revoked`, `expired`, …")
+
+
+class SessionQuery(PageQuery):
+    ended: Flag = Field(False, description="List the sessions that ended within 30 days, in place of the live ones.")
 
 
 class SessionPage(PageOf[SessionRead]):

@@ -1,10 +1,10 @@
 """Sessions: one row for each login. This module lists, describes (RFC 7662), ends and deletes them."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, or_, select, update
 
 from app.auth.account_events import record_each
 from app.auth.callers import CurrentUser
@@ -13,11 +13,12 @@ from app.auth.errors import SessionNotFound
 from app.auth.liveness import IS_LIVE_SESSION, IS_LOGIN, Moment
 from app.auth.models import LoginSession, User
 from app.auth.networks import LoginOrigin
-from app.auth.schemas import Introspection
+from app.auth.schemas import Introspection, SessionQuery
 from app.auth.scopes import allowed_scopes, format_scope, session_scopes
+from app.db.database import AnyRow
 from app.observe.events import Event
 from app.pagination.order import SortOrder
-from app.pagination.page import Page, PageQuery
+from app.pagination.page import Page
 
 COLUMNS = LoginSession.__table__.c
 TOKEN_COLUMNS = [
@@ -34,11 +35,19 @@ SELECT_SESSION = (
     .where(*IS_OF_OWNER, User.is_active)
 )
 IS_LIVE_OF_USER = (LoginSession.user_id == bindparam("user_id"), IS_LOGIN, IS_LIVE_SESSION)
-SELECT_LIVE_SESSIONS = select(
-    *(LoginSession.id, LoginSession.created_at, LoginSession.rotated_at.label("last_used_at"), LoginSession.expires_at),
-    *(LoginSession.user_agent, LoginSession.ip),
-).where(*IS_LIVE_OF_USER)
-SELECT_OWN_SESSIONS = SELECT_LIVE_SESSIONS.add_columns((LoginSession.id == bindparam("session_id")).label("current"))
+SHOWN_COLUMNS = [*COLUMNS["id", "kind", "created_at", "rotated_at", "expires_at", "user_agent", "ip"]]
+SELECT_LIVE_SESSIONS = select(*SHOWN_COLUMNS).where(*IS_LIVE_OF_USER)
+# Only the last condition counts if somebody ended the session. If not, each way to expire must be that recent.
+SELECT_ENDED_SESSIONS = select(*SHOWN_COLUMNS, LoginSession.ended_at, LoginSession.end_reason).where(
+    *(LoginSession.user_id == bindparam("user_id"), IS_LOGIN, ~IS_LIVE_SESSION),
+    or_(
+        LoginSession.ended_at > bindparam("since"),
+        LoginSession.ended_at.is_(None)
+        & (LoginSession.expires_at > bindparam("since"))
+        & (LoginSession.created_at > bindparam("created_since"))
+        & (LoginSession.rotated_at > bindparam("used_since")),
+    ),
+)
 END_SESSIONS = (
     update(LoginSession)
     .where(LoginSession.ended_at.is_(None))
@@ -48,20 +57,58 @@ END_SESSIONS = (
 ENDS: Final[dict[str, Event]] = {"login": "session_revoked", "personal": "token_revoked"}
 BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
+SHOWN_FOR: Final = timedelta(days=30)
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 INACTIVE: Final = Introspection(active=False)
 SELECT_IDS_AFTER = select(LoginSession.id).where(LoginSession.id > bindparam("after_id")).order_by(LoginSession.id)
 
 
-def list_live(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
-    """Read a page of a user's live sessions, the latest login first."""
-    return BY_LOGIN.page(connection, SELECT_LIVE_SESSIONS, query, "sessions", {"user_id": user_id, **moment._asdict()})
+class ShownSession(NamedTuple):
+    """A session as lists show it. `expires_at` is the end by the settings of today."""
+
+    id: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str
+    ip: str
+    current: bool
 
 
-def list_sessions(connection: Connection, user: CurrentUser, query: PageQuery, moment: Moment) -> Page:
-    """Read a page of the caller's live sessions. `current` marks the session of the request."""
-    values = {"user_id": user.user_id, "session_id": user.session_id, **moment._asdict()}
-    return BY_LOGIN.page(connection, SELECT_OWN_SESSIONS, query, "sessions", values)
+class EndedSession(NamedTuple):
+    """A session that is over. If it has expired, `ended_at` says when."""
+
+    id: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str
+    ip: str
+    current: bool
+    ended_at: datetime
+    end_reason: str
+
+
+def list_sessions(connection: Connection, user_id: str, session_id: str, query: SessionQuery, moment: Moment) -> Page:
+    """Read a page of a user's sessions, the latest login first: the live ones, or those that ended within 30 days.
+
+    `current` marks the session of the request, by its id.
+    """
+    values = {"user_id": user_id, **moment._asdict()}
+    if query.ended:
+        created_since, used_since = moment.created_after - SHOWN_FOR, moment.used_after - SHOWN_FOR
+        values |= {"since": moment.now - SHOWN_FOR, "created_since": created_since, "used_since": used_since}
+    statement = SELECT_ENDED_SESSIONS if query.ended else SELECT_LIVE_SESSIONS
+    page = BY_LOGIN.page(connection, statement, query, "sessions", values)
+    return page._replace(rows=[_shown(row, session_id, query, moment) for row in page.rows])
+
+
+def _shown(row: AnyRow, session_id: str, query: SessionQuery, moment: Moment) -> ShownSession | EndedSession:
+    times = row.created_at, row.rotated_at, moment.end_of(row)
+    shown = ShownSession(row.id, *times, row.user_agent, row.ip, row.id == session_id)
+    if not query.ended:
+        return shown
+    return EndedSession(*shown, row.ended_at or moment.expiry(row), row.end_reason or "expired")
 
 
 def introspect(connection: Connection, user: CurrentUser, claims: SessionClaims, moment: Moment) -> Introspection:

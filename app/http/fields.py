@@ -51,6 +51,17 @@ def _is_decimal(value: object) -> object:
 Digits = Annotated[int, BeforeValidator(_is_decimal)]
 """A whole number in a URL."""
 
+
+def _is_flag(value: object) -> object:
+    """Refuse `1`, `yes` and `on`, which pydantic takes for true."""
+    if isinstance(value, str) and value not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value
+
+
+Flag = Annotated[bool, BeforeValidator(_is_flag)]
+"""A true or false in a URL."""
+
 PathId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", json_schema_extra={"format": "uuid"})
 ]

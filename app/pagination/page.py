@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
-from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
@@ -52,7 +52,7 @@ class PageOf(BaseModel, Generic[Item]):
 class Page(NamedTuple):
     """`cursor_after` makes the cursor of the page that begins after a row."""
 
-    rows: Sequence[AnyRow]
+    rows: Sequence[Any]
     is_last: bool
     cursor_after: Callable[[AnyRow], str]
 

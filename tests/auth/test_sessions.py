@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from app.auth.logins import ENDED_AT_ONCE, MAX_SESSIONS
-from tests.conftest import MovableClock, Sql
+from tests.conftest import MovableClock, Serve, Sql
 from tests.support.accounts import Login, add_sessions, log_in, refresh, refreshed, register, sign_up
 
 NOT_FOUND = {"detail": "Session not found", "code": "session_not_found"}
@@ -305,3 +305,46 @@ def test_an_id_that_cannot_be_is_refused(client: TestClient, subtests: pytest.Su
             assert fault.keys() == {"type", "loc", "msg"}
             assert fault["loc"] == ["path", "session_id"]
     assert_live(client, login)
+
+
+def test_ended_sessions_say_when_and_why(client: TestClient, clock: MovableClock) -> None:
+    """For 30 days. The list is in the order of logins, as that of the live ones is."""
+    revoked, reused, login = sign_up(client), log_in(client), log_in(client)
+    clock.move(minutes=1)
+    client.post("/auth/revoke", data={"token": revoked.access_token})
+    newer = refreshed(client, reused.refresh_token)
+    client.get("/tasks/mine", headers=newer.headers)
+    clock.move(minutes=1)
+    refresh(client, reused.refresh_token)
+
+    items = sessions(client, login, ended="true")
+
+    assert sorted((item["ended_at"], item["end_reason"]) for item in items) == [
+        ("2026-11-23T09:01:00Z", "revoked"),
+        ("2026-11-23T09:02:00Z", "reuse"),
+    ]
+    assert {item["current"] for item in items} == {False}
+    assert items[0].keys() == {*sessions(client, login)[0], "ended_at", "end_reason"}
+    assert client.get("/auth/sessions", params={"ended": "yes"}, headers=login.headers).status_code == 422
+    clock.move(days=29, hours=23, minutes=59, seconds=30)
+    left = sessions(client, log_in(client), ended="true")
+    assert sorted(item["end_reason"] for item in left) == ["expired", "reuse"]
+
+
+def test_expired_sessions_are_listed_with_their_end(client: TestClient, clock: MovableClock, serve: Serve) -> None:
+    """By the settings of today: a shorter life has ended them at the time that it says."""
+    sign_up(client)
+    shorter, idle = serve(session_ttl=3600), serve(session_idle_ttl=600)
+    clock.move(hours=2)
+    login = log_in(client)
+
+    [expired] = sessions(shorter, login, ended="true")
+    [unused] = sessions(idle, login, ended="true")
+
+    assert (expired["ended_at"], expired["end_reason"]) == ("2026-11-23T10:00:00Z", "expired")
+    assert (unused["ended_at"], unused["end_reason"]) == ("2026-11-23T09:10:00Z", "expired")
+    assert expired["expires_at"] == "2026-11-23T10:00:00Z"
+    assert sessions(client, login, ended="true") == []
+    assert sessions(shorter, login)[0]["expires_at"] == "2026-11-23T12:00:00Z"
+    clock.move(days=30)
+    assert sessions(shorter, log_in(shorter), ended="true")[-1]["ended_at"] == "2026-11-23T12:00:00Z"

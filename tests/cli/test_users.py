@@ -259,6 +259,10 @@ def test_sessions_are_listed_and_ended_one_by_one_or_all(client: TestClient, app
     assert (again.exit_code, again.stderr) == (1, "error: Session not found\n")
     assert app("sessions", "revoke", "ada", "--session", "mine").exit_code == 2
 
+    [ended] = app("sessions", "list", "ada", "--ended").stdout.splitlines()
+    assert ended.split()[0] == ids[0]
+    assert ended.endswith("  revoked  testclient  curl/8")
+
     assert app("sessions", "revoke", "ada").stdout == "Ended every session of ada.\n"
     assert app("sessions", "list", "ada").stdout == ""
     assert not any(is_live(client, login) for login in logins)
@@ -376,11 +380,9 @@ def test_lists_are_printed_as_json(client: TestClient, app: Run) -> None:
     [session] = app("sessions", "list", "ada", "--json").stdout.splitlines()
 
     assert json.loads(listed) == user
-    assert {name: json.loads(session)[name] for name in ("ip", "user_agent")} == {
-        "ip": "testclient",
-        "user_agent": "curl/8",
-    }
-    assert json.loads(session).keys() == {"id", "created_at", "last_used_at", "expires_at", "ip", "user_agent"}
+    shown = json.loads(session)
+    assert {name: shown[name] for name in ("ip", "user_agent")} == {"ip": "testclient", "user_agent": "curl/8"}
+    assert shown.keys() == {"id", "created_at", "last_used_at", "expires_at", "ip", "user_agent", "current"}
 
 
 def test_a_user_is_added_with_an_address(client: TestClient, app: Run) -> None:
