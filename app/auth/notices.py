@@ -8,12 +8,15 @@ from app.mail.outbox import Outbox
 from app.mail.templates import Notice, notice
 
 SELECT_VERIFIED_ADDRESS = select(User.email, User.username).where(
-    User.id == bindparam("user_id"), User.email_verified, User.deleted_at.is_(None)
+    User.id == bindparam("user_id"), User.email_verified, User.is_active
 )
 
 
 def notify(services: Services, user_id: str, what: Notice) -> None:
-    """Write to the user's verified address after the answer, if there is one and mail is configured."""
+    """Write to the user's verified address after the answer, if there is one and mail is configured.
+
+    A disabled user gets no mail.
+    """
 
     async def write(mail: Outbox) -> None:
         parameters = {"user_id": user_id}

@@ -2,10 +2,11 @@
 
 from fastapi.testclient import TestClient
 
-from tests.conftest import SECRET, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, log_in, refresh, refreshed
+from tests.conftest import SECRET, MovableClock, Serve, Sql, on_one_database
+from tests.support.accounts import PASSWORD, add_user, log_in, refresh, refreshed
 from tests.support.command_line import run
 from tests.support.mail_hook import HOOK, mails, verified
+from tests.support.second_factor import activate
 
 pytestmark = on_one_database
 
@@ -56,5 +57,18 @@ def test_nothing_is_told_to_an_unverified_address(mailing: TestClient, sql: Sql)
 
     body = {"current_password": PASSWORD, "new_password": NEW}
     assert mailing.put("/users/me/password", json=body, headers=login.headers).is_success
+
+    assert told(mailing) == []
+
+
+def test_nothing_is_told_to_a_disabled_user(mailing: TestClient, clock: MovableClock) -> None:
+    login = verified(mailing)
+    activate(mailing, login, clock.now)
+    mails(mailing)
+    add_user(mailing, "root", is_admin=True)
+    root, user = log_in(mailing, "root"), mailing.get("/users/me", headers=login.headers).json()["id"]
+    assert mailing.patch(f"/users/{user}", json={"is_active": False}, headers=root.headers).is_success
+
+    assert mailing.delete(f"/users/{user}/totp", headers=root.headers).is_success
 
     assert told(mailing) == []
