@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal, NamedTuple, Self, cast
 
 import pytest
@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic_settings import SettingsConfigDict
+from pyotp import TOTP
 
 from app.auth.passwords import Cost
 from app.config import Settings
@@ -28,7 +29,7 @@ from app.main import create_app
 from app.users.accounts import Administration
 from app.users.schemas import NewUser
 
-pytest_plugins = ["app.db.testing"]
+pytest_plugins = ["app.db.testing", "app.mail.testing"]
 
 SECRET: Final = "a-key-for-tests-only-0123456789abcdef"  # noqa: S105
 PASSWORD: Final = "correct horse battery"  # noqa: S105
@@ -110,13 +111,19 @@ def make_app(clock: MovableClock) -> MakeApp:
 
 
 @pytest.fixture
-def serve(settings: Settings, make_app: MakeApp) -> Iterator[Serve]:
+def serve(request: pytest.FixtureRequest, settings: Settings, make_app: MakeApp) -> Iterator[Serve]:
     """Start a service with other settings on the same database: `serve(refresh_grace=0)`."""
+    mailbox = request.getfixturevalue("mailbox") if "mailbox" in request.fixturenames else None
     with ExitStack() as stack:
 
         def start(**changes: Any) -> TestClient:
+            if mailbox is not None:
+                changes = {"smtp_url": None, "mail_hook": mailbox.put} | changes
             changed = type(settings).model_validate(settings.model_dump() | changes) if changes else settings
-            return stack.enter_context(TestClient(make_app(changed)))
+            client = stack.enter_context(TestClient(make_app(changed)))
+            if mailbox is not None:
+                mailbox.clients.append(client)
+            return client
 
         yield start
 
@@ -145,6 +152,33 @@ def admin(client: TestClient) -> User:
 def login(client: TestClient) -> LogIn:
     """Log a user in: `login(user)`, or `login(user, scope="tasks:read")` for fewer scopes."""
     return lambda user, **fields: log_in(client, user.username, user.password, **fields)
+
+
+@pytest.fixture
+def totp(client: TestClient, clock: MovableClock, login: LogIn) -> Callable[[User], str]:
+    """Set up a user's second factor once, and return the present code: `login(user, otp=totp(user))`."""
+
+    @cache
+    def set_up(user: User) -> TOTP:
+        headers = login(user).headers
+        factor = TOTP(_body(client.post("/users/me/totp", headers=headers), 201)["secret"])
+        code = factor.at(clock() - timedelta(seconds=30))  # the present one stays unused
+        _body(client.put("/users/me/totp", json={"code": code}, headers=headers), 200)
+        return factor
+
+    return lambda user: set_up(user).at(clock())
+
+
+@pytest.fixture
+def token(client: TestClient, login: LogIn) -> Callable[..., str]:
+    """Make a personal token: `bearer(token(user, scope="tasks:read"))`. `otp` is for the login that this takes."""
+
+    def make(user: User, otp: str = "", **fields: Any) -> str:
+        body = {"name": "test"} | fields
+        answer = client.post("/auth/tokens", json=body, headers=login(user, otp=otp).headers)
+        return str(_body(answer, 201)["token"])
+
+    return make
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -68,9 +68,9 @@ ONLY_IMPORTERS = {
     "jose": {"auth/tokens.py"},
     "passlib": {"auth/passwords.py"},
     "aiosmtplib": {"mail/smtp.py"},
-    "pyotp": {"auth/one_time_codes.py"},
+    "pyotp": {"auth/one_time_codes.py", "testing.py"},
     "prometheus_client": {"observe/metrics.py"},
-    "pytest": {"testing.py", "db/testing.py"},
+    "pytest": {"testing.py", "db/testing.py", "mail/testing.py"},
     "zxcvbn": {"auth/passwords.py"},
 }
 OF_APP_ITSELF = {"NAME", "SLUG", "__version__"}

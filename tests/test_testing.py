@@ -1,6 +1,6 @@
 """The kit as teams use it: in a suite of their own, strict and with warnings as errors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from json import dumps
 
 import pytest
@@ -11,7 +11,8 @@ from sqlalchemy import URL
 
 from app import SLUG
 from app.config import Settings
-from app.testing import BearerError, LogIn, MovableClock, Serve, User, assert_bearer_error, bearer
+from app.mail.templates import Mail
+from app.testing import BearerError, LogIn, MovableClock, Serve, User, assert_bearer_error, bearer, register
 from tests.conftest import execute, on_one_database
 from tests.support.accounts import refresh, refreshed
 from tests.support.oauth_errors import assert_oauth_error
@@ -179,6 +180,98 @@ def test_a_login_may_be_for_less(client: TestClient, user: User, login: LogIn) -
     response = client.post("/tasks/", json={"title": "Water the plants"}, headers=tokens.headers)
 
     assert_bearer_error(response, "insufficient_scope")
+
+
+def test_the_mailbox_has_the_mails_of_every_service(mailbox: Sequence[Mail], client: TestClient, serve: Serve) -> None:
+    other, without_mail = serve(verify_url="https://example.com/verify"), serve(mail_hook=None)
+
+    nothing = len(mailbox)
+    for username, service in ("bob", client), ("eve", other), ("mia", without_mail):
+        register(service, username, email=f"{username}@example.com")
+
+    by_name = {mail.username: mail for mail in mailbox}
+    assert (nothing, len(mailbox), [*by_name]) == (0, 2, ["bob", "eve"])
+    assert by_name["bob"].to == "bob@example.com"
+    assert f"https://example.com/verify#{by_name['eve'].token}" in by_name["eve"].text
+    assert mailbox[:1] == [mailbox[0]]
+    for mail in mailbox:
+        assert client.post("/users/verify-email", json={"verification_token": mail.token}).status_code == 204
+
+
+def test_the_mailbox_has_what_is_sent_after_the_answer(mailbox: Sequence[Mail], client: TestClient) -> None:
+    register(client, email="ada@example.com")
+    client.post("/users/verify-email", json={"verification_token": mailbox[-1].token})
+
+    client.post("/users/forgot-password", json={"username": "ada"})
+
+    assert [mail.kind for mail in mailbox] == ["verify_email", "reset_password"]
+    fields = {"reset_token": mailbox[-1].token, "new_password": "another long one"}
+    assert client.post("/users/reset-password", json=fields).status_code == 204
+    assert mailbox[-1].kind == "notice"
+
+
+def test_the_mailbox_takes_the_place_of_a_mail_server(suite: pytest.Pytester) -> None:
+    """Without it the service sends no mail, unless the suite's settings say how."""
+    suite.makepyfile(
+        """
+        import pytest
+        from app.testing import register
+
+        @pytest.fixture
+        def settings(settings):
+            server = {"smtp_url": "smtp://127.0.0.1:9", "mail_from": "tasks@example.com"}
+            return settings.model_validate(settings.model_dump() | server)
+
+        def test_none_is_configured(client):
+            services = client.app.state.services
+            assert services.settings.mail_hook is None
+
+        @pytest.mark.usefixtures("mailbox")
+        def test_the_mailbox_is_used(client, mailbox):
+            register(client, email="ada@example.com")
+            assert mailbox[-1].to == "ada@example.com"
+        """
+    )
+
+    suite.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+def test_a_code_of_the_second_factor_is_for_one_login(
+    client: TestClient, user: User, login: LogIn, clock: MovableClock, totp: Callable[[User], str]
+) -> None:
+    code = totp(user)
+    form = {"username": user.username, "password": user.password}
+
+    without = client.post("/auth/token", data=form)
+    tokens = login(user, otp=code)
+    again = client.post("/auth/token", data=form | {"otp": totp(user)})
+    clock.move(seconds=30)
+    login(user, otp=totp(user))
+
+    assert (without.json()["code"], again.json()["code"]) == ("mfa_required", "invalid_one_time_code")
+    assert client.get("/users/me", headers=tokens.headers).json()["totp"] is True
+
+
+def test_each_user_has_a_factor_of_their_own(
+    user: User, admin: User, login: LogIn, totp: Callable[[User], str]
+) -> None:
+    codes = {each: totp(each) for each in (user, admin)}
+
+    assert [login(each, otp=code).scope.split()[-1] for each, code in codes.items()] == ["account", "admin"]
+
+
+def test_a_personal_token_has_the_scope_and_life_asked_for(
+    client: TestClient, user: User, clock: MovableClock, totp: Callable[[User], str], token: Callable[..., str]
+) -> None:
+    first = bearer(token(user, scope="tasks:read", expires_in=60))
+    second = bearer(token(user, otp=totp(user), name="backup"))
+    task = {"title": "Water the plants"}
+
+    assert client.get("/tasks/mine", headers=first).status_code == 200
+    assert_bearer_error(client.post("/tasks/", json=task, headers=first), "insufficient_scope")
+    clock.move(seconds=60)
+    assert_bearer_error(client.get("/tasks/mine", headers=first), "invalid_token")
+    assert client.post("/tasks/", json=task, headers=second).status_code == 201
 
 
 @on_one_database

@@ -1,4 +1,4 @@
-"""One-time codes (RFC 6238) and recovery codes: making and checking. The only importer of pyotp."""
+"""One-time codes (RFC 6238) and recovery codes: making and checking. The service imports pyotp nowhere else."""
 
 import base64
 import hashlib
