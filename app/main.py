@@ -13,7 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import NAME, __version__, health
 from app.auth import router as auth
-from app.auth.dependencies import BEARER_ERRORS
+from app.auth.dependencies import BEARER_ERRORS, PERSONAL_TOKEN
 from app.auth.keys import load_tokens
 from app.auth.passwords import Cost
 from app.auth.services import open_services
@@ -48,8 +48,8 @@ ROUTERS: Final = (
     health.router,
 )
 TAGS: Final = {
-    "auth": "Log in, refresh and revoke tokens, and see where you are logged in.",
-    "users": "Make and change your account. Administrators manage all accounts here.",
+    "auth": "Log in, refresh and revoke tokens, make personal ones, and see where you are logged in.",
+    "users": "Make, protect and change your account. Administrators manage all accounts here.",
     "tasks": "Create and change your tasks, and read everyone's public tasks.",
     "health": "Check that the service works.",
 }
@@ -91,7 +91,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
     app.state.settings, app.state.clock, app.state.password_cost = settings, clock, password_cost
     for router in ROUTERS:
         add_routes(app, router)
-    complete(app, auth.FORM_PATHS, BEARER_ERRORS)
+    complete(app, auth.FORM_PATHS, BEARER_ERRORS, {"PersonalToken": PERSONAL_TOKEN})
     docs.install(app)
     app.state.metrics = Metrics() if settings.metrics else None
     if settings.metrics:

@@ -26,6 +26,8 @@ AUTHORIZE: Final = (
     "Fill in username and password. If the account has a second factor, put the one-time code into `client_secret`. "
     "The other fields may stay empty."
 )
+PERSONAL_TOKEN: Final = {"type": "http", "scheme": "bearer", "description": "A token of `POST /auth/tokens`: `bt_…`"}
+"""A scheme of the document alone, for /docs. `Bearer` reads these tokens too."""
 
 
 class Bearer(OAuth2PasswordBearer):

@@ -15,8 +15,8 @@ DESCRIPTION: Final = """Tasks behind OAuth2's password flow.
 
 - **Log in**: make an account with `POST /users`, then press *Authorize*. Programs send `username` and `password` as a
   form to `POST /auth/token`, and then `Authorization: Bearer` with the access token.
-- **Second factor**: set it up with `POST /users/me/totp`. Then a login without a code answers `mfa_required`: send the
-  form again with the code as `otp`. The form of *Authorize* takes it as `client_secret`.
+- **Second factor**: a login without its code answers `mfa_required`. Send the code as `otp`, here as `client_secret`.
+- **Scripts** use a token of `POST /auth/tokens`. A mail of `POST /users/forgot-password` resets a forgotten password.
 - **Stay logged in**: an access token is valid for `expires_in` seconds. Before that, or after a 401, send the refresh
   token to the same URL with `grant_type=refresh_token`. The answer has new tokens.
 - **Scopes**: the lock of an operation names the scope that it needs. Without it the answer is 403.

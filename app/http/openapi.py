@@ -1,7 +1,7 @@
 """The errors in the OpenAPI document: which ones each operation may answer with, and what they look like."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -80,8 +80,16 @@ def describe(*described: type[AppError]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def complete(app: FastAPI, form_paths: Collection[str], bearer_errors: Sequence[type[AppError]]) -> None:
-    """Add to each operation of the document who may call it, the common errors, and a summary in words."""
+def complete(
+    app: FastAPI,
+    form_paths: Collection[str],
+    bearer_errors: Sequence[type[AppError]],
+    other_schemes: Mapping[str, dict[str, Any]],
+) -> None:
+    """Add to each operation of the document who may call it, the common errors, and a summary in words.
+
+    Each operation that takes a token takes one of the other security schemes in its place.
+    """
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -92,8 +100,10 @@ def complete(app: FastAPI, form_paths: Collection[str], bearer_errors: Sequence[
                 for operation in operations.values():
                     _summarize(operation)
                     _complete(operation, bearer_errors, is_form=path in form_paths)
+                    operation["security"] += [{name: []} for name in other_schemes if operation["security"]]
                     operation["responses"] = dict(_shared(operation["responses"], shared))
             document["components"]["responses"] = shared
+            document["components"]["securitySchemes"].update(other_schemes)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -32,7 +32,7 @@ from tests.support.races import (
     session_of,
     somebody,
 )
-from tests.support.second_factor import Factor
+from tests.support.second_factor import Factor, protect
 
 HASHES_AT_ONCE = 12
 GUESSES = 2 * HASHES_AT_ONCE
@@ -240,11 +240,8 @@ def test_parallel_logins_that_strengthen_a_hash_all_succeed(database: URL, urls:
 def protected(urls: list[str]) -> tuple[dict[str, str], dict[str, str], Factor]:
     """A user with a second factor, the headers of a login, and the factor. The code of the next step is unused."""
     user = register(urls[0])
-    headers = bearer(log_in(urls[0], user)["access_token"])
-    secret = httpx2.post(f"{urls[0]}/users/me/totp", headers=headers).raise_for_status().json()["secret"]
-    code = {"code": Factor(secret, []).code(utc_now(), -1)}
-    activation = httpx2.put(f"{urls[1]}/users/me/totp", json=code, headers=headers).raise_for_status()
-    return user, headers, Factor(secret, activation.json()["recovery_codes"])
+    access_token = log_in(urls[0], user)["access_token"]
+    return user, bearer(access_token), protect(urls[1], access_token)
 
 
 def from_everywhere(form: dict[str, str]) -> list[dict[str, Any]]:

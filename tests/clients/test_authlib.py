@@ -10,7 +10,10 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.integrations.requests_client import OAuth2Session
 
-from tests.support.accounts import EVERYTHING
+from app.clock import utc_now
+from tests.support import races
+from tests.support.accounts import EVERYTHING, bearer
+from tests.support.second_factor import protect
 
 Connect = Callable[..., Any]
 
@@ -56,6 +59,34 @@ def test_any_client_id_logs_in_and_lists_tasks(
 
     assert token["scope"] == EVERYTHING
     assert titles(session.get(f"{url}/tasks/mine")) == ["Water the plants"]
+
+
+def test_a_code_of_a_second_factor_is_one_more_field(connect: Connect, url: str) -> None:
+    user = races.register(url)
+    factor = protect(url, races.log_in(url, user)["access_token"])
+    session = connect(**TO_THE_END)
+
+    with pytest.raises(OAuthError) as caught:
+        session.fetch_token(**user)
+    session.fetch_token(**user, otp=factor.code(utc_now()))
+
+    assert caught.value.error == "mfa_required"
+    assert session.get(f"{url}/tasks/mine").status_code == 200
+
+
+def test_a_personal_token_goes_where_an_access_token_goes(connect: Connect, url: str) -> None:
+    user = races.register(url)
+    headers = bearer(races.log_in(url, user)["access_token"])
+    made = httpx2.post(f"{url}/auth/tokens", json={"name": "script"}, headers=headers).raise_for_status().json()
+    session = connect(token={"access_token": made["token"], "token_type": "bearer"})
+
+    answer = session.get(f"{url}/tasks/mine")
+    about = session.introspect_token(f"{url}/auth/introspect", token=made["token"], auth=session.token_auth).json()
+    session.revoke_token(f"{url}/auth/revoke", token=made["token"])
+
+    assert answer.status_code == 200
+    assert (about["active"], about["scope"]) == (True, made["scope"])
+    assert session.get(f"{url}/tasks/mine").status_code == 401
 
 
 @pytest.mark.rfc("6749", "5.2")

@@ -1,20 +1,22 @@
 """Swagger UI and ReDoc: nothing from elsewhere, nothing inline, and a browser that reaches the service alone."""
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, Response, Route, expect, sync_playwright
 
+from app.clock import utc_now
 from app.config import Settings
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET
-from tests.support.accounts import PASSWORD
+from tests.support import races
 from tests.support.processes import services
+from tests.support.second_factor import Factor, protect
 
 PAGES = ["/docs", "/redoc"]
 FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
@@ -129,51 +131,123 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Its URL, by a name: Swagger UI makes exceptions for 127.0.0.1."""
     database = f"sqlite:///{tmp_path_factory.mktemp('docs')}/tasks.db"
     with services(1, database_url=database, secret_key=SECRET, root_path=request.param) as (url,):
-        assert httpx2.post(f"{url}/users", json={"username": "ada", "password": PASSWORD}).status_code == 201
         yield url.replace("127.0.0.1", "tasks.example") + request.param
 
 
-@pytest.mark.parametrize("service", ["/api", pytest.param("", marks=pytest.mark.long)], indirect=True)
-def test_swagger_ui_logs_in_and_calls(service: str, page: Page, errors: list[str]) -> None:
-    page.goto(f"{service}/docs")
-    dialog = page.locator(".auth-container")
-    operation = page.locator(".opblock", has=page.locator("[data-path='/tasks/mine']"))
-    answer = operation.locator(".live-responses-table .response")
-    operation.locator(".opblock-summary-control").click()
+class Swagger:
+    """Swagger UI in the hands of a user."""
 
-    def log_in(password: str, *, scope: str | None = None) -> Request:
-        page.locator(".btn.authorize").first.click()
-        dialog.get_by_label("username:").fill("ada")
-        dialog.get_by_label("password:").fill(password)
-        if scope:
-            dialog.locator("label", has_text=scope).click()
-        with page.expect_request(f"{service}/auth/token") as request:
-            dialog.locator("button.authorize").click()
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.login, self.token = (
+            page.locator(".auth-container", has_text=text) for text in ("OAuth2", "PersonalToken")
+        )
+
+    def authorize(self, scheme: Locator, **fields: str) -> None:
+        """Fill in a form of the Authorize dialog, and send it. Its labels are the names of the fields."""
+        self.open()
+        for name, value in fields.items():
+            scheme.locator(f"label:text-is('{name}:') + section input").fill(value)
+        scheme.locator("button.authorize").click()
+
+    def log_in(self, **fields: str) -> Request:
+        """Authorize with the password grant. Return the request for the token."""
+        with self.page.expect_request("**/auth/token") as request:
+            self.authorize(self.login, **fields)
         return request.value
 
-    def execute() -> None:
-        dialog.get_by_text("Logout").wait_for()
-        dialog.get_by_role("button", name="Close").click()
-        operation.get_by_role("button", name="Execute").click()
+    def close(self, scheme: Locator) -> None:
+        """Close the dialog, once the scheme is authorized."""
+        scheme.get_by_text("Logout").wait_for()
+        self.page.locator(".dialog-ux .close-modal").click()
 
-    log_in("wrong horse battery")
-    expect(dialog.locator(".errors")).to_contain_text("error: invalid_grant")
-    dialog.get_by_role("button", name="Close").click()
+    def log_out(self, scheme: Locator) -> None:
+        self.open()
+        scheme.get_by_text("Logout").click()
 
-    login = log_in(PASSWORD)
-    execute()
-    expect(answer).to_contain_text('"next_cursor": null')
-    expect(answer).to_contain_text("200")
-    assert (login.headers["authorization"], "scope" in str(login.post_data)) == ("Basic Og==", False)
+    def call(self, tag: str, operation: str, status: int, **body: str) -> Response:
+        """Execute an operation, and wait until the page shows the answer."""
+        block = self.page.locator(f"#operations-{tag}-{operation}")
+        if not block.get_by_role("button", name="Execute").is_visible():
+            block.locator(".opblock-summary-control").click()
+        if body:
+            block.locator("textarea").fill(json.dumps(body))
+        with self.page.expect_response(lambda response: response.request.resource_type == "fetch") as answer:
+            block.get_by_role("button", name="Execute").click()
+        expect(self.answer(tag, operation).locator(".response-col_status")).to_contain_text(str(status))
+        return answer.value
 
-    page.locator(".btn.authorize").first.click()
-    dialog.get_by_text("Logout").click()
-    dialog.get_by_role("button", name="Close").click()
-    login = log_in(PASSWORD, scope="tasks:write")
-    execute()
-    expect(answer).to_contain_text("insufficient_scope")
-    expect(answer).to_contain_text("403")
+    def answer(self, tag: str, operation: str) -> Locator:
+        return self.page.locator(f"#operations-{tag}-{operation} .live-responses-table .response")
+
+    def open(self) -> None:
+        """Open the dialog, if it is closed."""
+        if not self.page.locator(".dialog-ux").is_visible():
+            self.page.locator(".btn.authorize").first.click()
+
+
+@pytest.fixture
+def swagger(service: str, page: Page) -> Swagger:
+    page.goto(f"{service}/docs")
+    return Swagger(page)
+
+
+@pytest.fixture
+def url(service: str) -> str:
+    """The service's URL for httpx2, which does not know its name."""
+    return service.replace("tasks.example", "127.0.0.1")
+
+
+@pytest.mark.parametrize("service", ["/api", pytest.param("", marks=pytest.mark.long)], indirect=True)
+def test_swagger_ui_logs_in_and_calls(swagger: Swagger, url: str, errors: list[str]) -> None:
+    """With a code of the second factor, with a personal token, and for one scope."""
+    user = races.register(url)
+    factor = protect(url, races.log_in(url, user)["access_token"])
+    refusal = swagger.login.locator(".errors")
+
+    swagger.authorize(swagger.login, **user | {"password": "wrong horse battery"})
+    expect(refusal).to_contain_text("error: invalid_grant")
+    without_code = swagger.log_in(**user)
+    expect(refusal).to_contain_text("error: mfa_required")
+    swagger.log_in(**user, client_secret=factor.code(utc_now()))
+    swagger.close(swagger.login)
+    token = swagger.call("auth", "create_personal_token", 201, name="script").json()["token"]
+    assert (without_code.headers["authorization"], "scope" in str(without_code.post_data)) == ("Basic Og==", False)
+
+    swagger.log_out(swagger.login)
+    swagger.authorize(swagger.token, Value=token)
+    swagger.close(swagger.token)
+    answer = swagger.call("tasks", "list_own_tasks", 200)
+    expect(swagger.answer("tasks", "list_own_tasks")).to_contain_text('"next_cursor": null')
+    assert answer.request.headers["authorization"] == f"Bearer {token}"
+
+    swagger.log_out(swagger.token)
+    swagger.login.locator("label", has_text="tasks:write").click()
+    login = swagger.log_in(**user, client_secret=factor.recovery_codes[0])
+    swagger.close(swagger.login)
+    swagger.call("tasks", "list_own_tasks", 403)
+    expect(swagger.answer("tasks", "list_own_tasks")).to_contain_text("insufficient_scope")
     assert "scope=tasks%3Awrite" in str(login.post_data)
+    assert [error for error in errors if not error.startswith(REFUSED)] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("service", ["/api"], indirect=True)
+def test_swagger_ui_calls_what_guards_an_account(swagger: Swagger, url: str, errors: list[str]) -> None:
+    user = races.register(url)
+    factor = protect(url, races.log_in(url, user)["access_token"])
+
+    swagger.open()
+    swagger.login.get_by_label("Client credentials location:").select_option("Request body")
+    login = swagger.log_in(**user, client_secret=factor.recovery_codes[0])
+    swagger.close(swagger.login)
+    assert "authorization" not in login.headers
+
+    swagger.call("users", "remove_totp", 204)
+    secret = swagger.call("users", "set_up_totp", 201).json()["secret"]
+    swagger.call("users", "activate_totp", 200, code=Factor(secret, []).code(utc_now()))
+    events = [event["event"] for event in swagger.call("users", "list_events", 200).json()["items"]]
+    assert events[:2] == ["totp_enabled", "totp_disabled"]
     assert [error for error in errors if not error.startswith(REFUSED)] == []
 
 

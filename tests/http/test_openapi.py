@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -97,6 +98,14 @@ def test_an_operation_lists_its_own_codes(
 
 def test_every_operation_says_whom_it_is_open_to(document: dict[str, Any]) -> None:
     assert {each["operationId"] for _, each in operations(document) if each["security"] == []} == OPEN
+
+
+def test_every_operation_with_a_token_takes_a_personal_one(document: dict[str, Any]) -> None:
+    """Tools offer a field for it then. The service reads both from the same header."""
+    schemes = [{*chain(*each["security"])} for _, each in operations(document)]
+
+    assert document["components"]["securitySchemes"]["PersonalToken"]["scheme"] == "bearer"
+    assert [each for each in schemes if each not in (set(), {"OAuth2PasswordBearer", "PersonalToken"})] == []
 
 
 def test_the_document_pleases_linters(document: dict[str, Any]) -> None:

@@ -3,10 +3,12 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import httpx2
 from fastapi.testclient import TestClient
 from pyotp import TOTP
 
-from tests.support.accounts import Login
+from app.clock import utc_now
+from tests.support.accounts import Login, bearer
 
 
 class Factor(NamedTuple):
@@ -32,3 +34,12 @@ def activate(client: TestClient, login: Login, now: datetime) -> Factor:
     response = client.put("/users/me/totp", json={"code": code}, headers=login.headers)
     assert response.status_code == 200, response.text
     return Factor(secret, response.json()["recovery_codes"])
+
+
+def protect(url: str, access_token: str) -> Factor:
+    """Give a user of a service with a real clock a second factor. Its present code stays unused."""
+    headers = bearer(access_token)
+    secret = httpx2.post(f"{url}/users/me/totp", headers=headers).raise_for_status().json()["secret"]
+    code = {"code": Factor(secret, []).code(utc_now(), -1)}
+    activation = httpx2.put(f"{url}/users/me/totp", json=code, headers=headers).raise_for_status()
+    return Factor(secret, activation.json()["recovery_codes"])
