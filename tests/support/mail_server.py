@@ -51,6 +51,7 @@ class MailServer:
         self.letters: list[Letter] = []
         self.connections = 0
         self.refusal: str | None = None
+        self.refused = 0
 
     def url(self, scheme: str = "smtp", credentials: str = "") -> str:
         return f"{scheme}://{credentials}127.0.0.1:{self.port}"
@@ -72,6 +73,7 @@ class MailServer:
         self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]
     ) -> str:
         if self.refusal:
+            self.refused += 1
             return self.refusal
         envelope.rcpt_tos.append(address)
         return "250 OK"
