@@ -13,15 +13,26 @@ from app.config import Settings
 from app.db.batches import MAX_ROWS, in_batches, total
 from app.db.connect import connect
 from app.db.database import Database
+from app.db.types import Base
 from app.users.deletion import delete_rows
 from app.users.service import delete_user
 from tests.conftest import SECRET, MovableClock, Serve, Sql, on_sqlite
 from tests.support.accounts import PASSWORD, Login, add_user, create_task, log_in, refresh, register
 from tests.support.command_line import run
+from tests.support.mail_hook import mails, verified
 from tests.support.processes import wait_for
+from tests.support.second_factor import activate
 
 TASKS = 5
 COUNT = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions), (SELECT count(*) FROM tasks)"
+
+OWNED = [
+    (table.name, key.parent.name)
+    for table in Base.metadata.tables.values()
+    for key in table.foreign_keys
+    if key.column.table.name == "users"
+]
+"""Each table that refers to users, and its column."""
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +159,35 @@ def test_an_owner_deletes_a_large_account(client: TestClient, ada: Login, sql: S
     assert client.delete("/users/me", headers=ada.headers).status_code == 204
     assert client.delete("/users/me", headers=ada.headers).status_code == 401
     wait_for(lambda: sql(COUNT) == [(1, 1, 0)])
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["at once", "after a stop"])
+def test_no_row_of_any_table_is_left(
+    mailing: TestClient, clock: MovableClock, settings: Settings, sql: Sql, database_url: str, stopped: bool
+) -> None:
+    """The account had a verified address, a second factor, personal tokens, a reset token and a record."""
+    login = verified(mailing)
+    ada_id = user_id(mailing, login)
+    activate(mailing, login, clock.now)
+    for name in "Backup", "Phone", "Watch":
+        made = mailing.post("/auth/tokens", json={"name": name}, headers=login.headers)
+        assert made.status_code == 201
+    create_task(mailing, login, is_public=True)
+    mailing.post("/users/forgot-password", json={"username": "ada"})
+    mails(mailing)
+    owned = {table: f"SELECT count(*) FROM {table} WHERE {column} = '{ada_id}'" for table, column in OWNED}
+    assert min(count for statement in owned.values() for (count,) in sql(statement)) > 0
+
+    if stopped:
+        on_database(settings, delete_user, ada_id, clock())
+        assert run("purge", database_url=database_url, secret_key=SECRET).exit_code == 0
+    else:
+        assert mailing.delete("/users/me", headers=login.headers).status_code == 204
+        wait_for(lambda: sql("SELECT count(*) FROM users") == [(0,)])
+
+    assert {table: sql(statement) for table, statement in owned.items()} == {table: [(0,)] for table in owned}
+    rows = {name: sql(f"SELECT * FROM {name}") for name in Base.metadata.tables}
+    assert [name for name, found in rows.items() if ada_id in str(found) or "ada@example.com" in str(found)] == []
 
 
 def test_the_next_start_takes_it_up(serve: Serve, half_deleted: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
