@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -41,9 +40,6 @@ CLIENT_SECONDS = 60  # a machine may be slow: this is for what hangs, where http
 on_one_database = pytest.mark.on_one_database
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-sys.dont_write_bytecode = False  # or every worker compiles every module again, which takes seconds
 
 
 def pytest_configure() -> None:

@@ -19,6 +19,7 @@ from app.config import Settings
 from app.db.types import new_id
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, execute, migrate, new_database
+from tests.support import cheap
 from tests.support.accounts import PASSWORD, bearer
 from tests.support.processes import services
 from tests.support.races import (
@@ -55,7 +56,7 @@ def urls(database: URL) -> Iterator[list[str]]:
     """Two services on one database, that let a proxy on this host say who asks."""
     asyncio.run(migrate(database))
     settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
-    with services(2, **settings, login_failures=GUESSES, trusted_proxies=PROXY) as urls:
+    with services(2, *cheap.COMMAND, **settings, login_failures=GUESSES, trusted_proxies=PROXY) as urls:
         yield urls
 
 
@@ -93,7 +94,7 @@ def test_without_a_grace_one_parallel_refresh_wins(database: URL, urls: list[str
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     settings = {"database_url": database.render_as_string(hide_password=False), "secret_key": SECRET}
 
-    with services(2, **settings, refresh_grace=0) as strict:
+    with services(2, *cheap.COMMAND, **settings, refresh_grace=0) as strict:
         answers = all_at_once(strict, "POST", "/auth/token", data=form)
 
     assert Counter(answer.status_code for answer in answers) == {200: 1, 400: AT_ONCE - 1}
@@ -151,7 +152,7 @@ def test_parallel_guesses_are_limited_also_for_a_later_process(database: URL, ur
     right = each_at_once(urls, "POST", "/auth/token", [login(user, ip) for ip in (AFAR, AFAR, HOME)])
     url = database.render_as_string(hide_password=False)
     settings = Settings(database_url=url, secret_key=SECRET, login_failures=GUESSES, trusted_proxies=PROXY)
-    with TestClient(create_app(settings), client=(PROXY, 4711)) as client:
+    with TestClient(create_app(settings, password_cost=cheap.COST), client=(PROXY, 4711)) as client:
         later = [client.post("/auth/token", **login(user, ip)) for ip in (AFAR, HOME)]
 
     assert Counter(answer.status_code for answer in at_once) == {401: GUESSES, 429: HASHES_AT_ONCE}

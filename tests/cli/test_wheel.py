@@ -27,7 +27,7 @@ def test_the_command_of_a_wheel_migrates(tmp_path: Path) -> None:
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path], cwd=ROOT, check=True
     )
     (wheel,) = tmp_path.glob("*.whl")
-    pip = "-m", "pip", "--python", here / "bin" / "python", "install", "--no-deps", "--no-index", "--quiet"
+    pip = "-m", "pip", "--python", here / "bin" / "python", "install", "--no-deps", "--no-index", "-q", "--no-compile"
     run(sys.executable, *pip, wheel)
     site = Path(run(here / "bin" / "python", "-c", libraries).strip())
     (site / "libraries.pth").write_text(get_path("purelib"))

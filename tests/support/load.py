@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 
 from tests.conftest import SECRET
+from tests.support import cheap
 from tests.support.accounts import PASSWORD, bearer
 from tests.support.forks import Fork
 from tests.support.processes import PATIENCE, environment, free_port, wait_for
@@ -44,13 +45,13 @@ class Service:
     def start(self) -> float:
         """Seconds until it was ready."""
         began = time.monotonic()
-        words = "app", "serve", "--port", str(self.port), "--workers", str(self.workers)
+        port = "--port", str(self.port)
         environ = environment(**self.settings)
         if self.workers == 1 and "pythonpath" not in self.settings:
-            self.process: subprocess.Popen[bytes] | Fork = Fork(*words, environ=environ, stdout=self.log)
+            self.process: subprocess.Popen[bytes] | Fork = Fork(*cheap.COMMAND, *port, environ=environ, stdout=self.log)
         else:
             with self.log.open("a") as log:
-                command = [sys.executable, "-m", *words]
+                command = [sys.executable, "-m", "app", "serve", *port, "--workers", str(self.workers)]
                 self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
         wait_for(self.is_ready)
         return time.monotonic() - began

