@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
+from app.auth.liveness import Moment
 from app.auth.models import AccountEvent, User
 from app.auth.networks import LoginOrigin
 from app.db.types import Id, new_id
@@ -63,9 +64,9 @@ def record_each(
         connection.execute(INSERT_EVENT, rows)
 
 
-def list_events(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
+def list_events(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
     """Read a page of a user's record of the last 90 days, the latest event first."""
-    values = {"user_id": user_id, "since_id": new_id(now - KEPT_FOR)}
+    values = {"user_id": user_id, "since_id": new_id(moment.now - KEPT_FOR)}
     return LATEST_FIRST.page(connection, SELECT_OWN_EVENTS, query, "events", values)
 
 

@@ -25,6 +25,7 @@ pytestmark = on_one_database
 
 PLANNED = {
     *("/auth/introspect", "/auth/revoke", "/auth/sessions", "/auth/token", "/auth/tokens", "/users"),
+    "/users/me/events",
     *("/tasks", "/tasks/mine", "/tasks/public", "/tasks/{task_id}"),
 }
 LISTS = sorted(
