@@ -13,10 +13,13 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import NAME, __version__, health
 from app.auth import router as auth
+from app.auth.account_events import list_events
 from app.auth.dependencies import BEARER_ERRORS, PERSONAL_TOKEN
 from app.auth.keys import load_tokens
 from app.auth.passwords import Cost
+from app.auth.personal_tokens import list_tokens
 from app.auth.services import open_services
+from app.auth.sessions import list_live
 from app.clock import Clock, utc_now
 from app.config import Settings, read_settings
 from app.db.batches import Background
@@ -36,8 +39,11 @@ from app.observe.metrics import Metrics, add_metrics_route
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.tasks.search import BACKFILL
+from app.tasks.service import list_of_owner
+from app.users import export
 from app.users import router as users
 from app.users.deletion import delete_ended
+from app.users.service import list_profile
 
 ROUTERS: Final = (
     tasks.router,
@@ -45,8 +51,18 @@ ROUTERS: Final = (
     auth.router,
     auth.well_known,
     users.router,
+    export.router,
     health.router,
 )
+EXPORTS: Final[export.Exports] = (
+    ("profile", list_profile),
+    ("session", list_live),
+    ("token", list_tokens),
+    ("event", list_events),
+    ("task", list_of_owner),
+)
+"""The lists that an export of an account has, in this order. A resource of users adds its own."""
+
 TAGS: Final = {
     "auth": "Log in, refresh and revoke tokens, make personal ones, and see where you are logged in.",
     "users": "Make, protect and change your account. Administrators manage all accounts here.",
@@ -89,6 +105,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         redoc_url=None,
     )
     app.state.settings, app.state.clock, app.state.password_cost = settings, clock, password_cost
+    app.state.exports = EXPORTS
     for router in ROUTERS:
         add_routes(app, router)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS, {"PersonalToken": PERSONAL_TOKEN})

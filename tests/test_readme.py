@@ -66,6 +66,14 @@ def test_the_curl_lines_of_the_second_factor(database_url: str) -> None:
         walk(url, "Second factor", AUTH, ACCESS=races.log_in(url, user)["access_token"], NAME=user["username"])
 
 
+@on_one_database
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_lines_of_an_export(database_url: str) -> None:
+    with services(1, database_url=database_url, secret_key=SECRET) as (url,):
+        user = races.register(url)
+        walk(url, "Your own data", AUTH, ACCESS=races.log_in(url, user)["access_token"], NAME=user["username"])
+
+
 def test_the_suite_that_it_shows_passes(pytester: pytest.Pytester) -> None:
     conftest, test = blocks("python", "From a pytest suite")
     pytester.makeconftest(conftest)

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
+from app.auth.liveness import Moment
 from app.auth.models import AccountEvent, User
 from app.auth.networks import LoginOrigin
 from app.db.types import Id, new_id
@@ -55,17 +56,16 @@ def record_each(
     session_ids: Sequence[str | None],
     reason: str | None,
 ) -> None:
-    """Add an event for each of these sessions."""
+    """Add an event for each of these sessions, at least one."""
     ip, user_agent = (origin.ip, origin.user_agent) if origin else (None, None)
     shared = {"user_id": user_id, "event": event, "at": now, "reason": reason, "ip": ip, "user_agent": user_agent}
     rows = [{"id": new_id(now), "session_id": session_id, **shared} for session_id in session_ids]
-    if rows:
-        connection.execute(INSERT_EVENT, rows)
+    connection.execute(INSERT_EVENT, rows)
 
 
-def list_events(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
+def list_events(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
     """Read a page of a user's record of the last 90 days, the latest event first."""
-    values = {"user_id": user_id, "since_id": new_id(now - KEPT_FOR)}
+    values = {"user_id": user_id, "since_id": new_id(moment.now - KEPT_FOR)}
     return LATEST_FIRST.page(connection, SELECT_OWN_EVENTS, query, "events", values)
 
 

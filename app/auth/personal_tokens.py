@@ -74,9 +74,9 @@ def create_token(
     return connection.execute(INSERT_TOKEN, {**row, **times, **origin._asdict()}).mappings().one()
 
 
-def list_tokens(connection: Connection, user_id: str, query: PageQuery, now: datetime) -> Page:
+def list_tokens(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
     """Read a page of a user's live personal tokens, the latest first."""
-    return LATEST_FIRST.page(connection, SELECT_TOKENS, query, "tokens", {"user_id": user_id, "now": now})
+    return LATEST_FIRST.page(connection, SELECT_TOKENS, query, "tokens", {"user_id": user_id, "now": moment.now})
 
 
 def end_token(

@@ -23,7 +23,6 @@ from app.auth.schemas import (
     TokenResponse,
 )
 from app.auth.sessions import list_sessions
-from app.clock import Now
 from app.http.error_responses import NO_STORE
 from app.http.fields import PathId
 from app.http.openapi import describe
@@ -119,11 +118,9 @@ async def create_personal_token(
 
 
 @router.get("/tokens", response_model=PersonalTokenPage, responses=PAGE)
-async def list_personal_tokens(
-    db: AccountDb, query: Annotated[PageQuery, Query()], now: Now, request: Request
-) -> Response:
+async def list_personal_tokens(db: AccountDb, query: Annotated[PageQuery, Query()], request: Request) -> Response:
     """List your live personal tokens, the latest first."""
-    page = await db.read(lambda connection, user: list_tokens(connection, user.user_id, query, now))
+    page = await db.read(lambda connection, user: list_tokens(connection, user.user_id, query, db.moment))
     return page.response(request, query)
 
 

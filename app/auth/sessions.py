@@ -18,7 +18,7 @@ from app.auth.scopes import allowed_scopes, format_scope, session_scopes
 from app.db.database import AnyRow
 from app.observe.events import Event
 from app.pagination.order import SortOrder
-from app.pagination.page import Page
+from app.pagination.page import Page, PageQuery
 
 COLUMNS = LoginSession.__table__.c
 TOKEN_COLUMNS = [
@@ -109,6 +109,11 @@ def _shown(row: AnyRow, session_id: str, query: SessionQuery, moment: Moment) ->
     if not query.ended:
         return shown
     return EndedSession(*shown, row.ended_at or moment.expiry(row), row.end_reason or "expired")
+
+
+def list_live(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
+    """Read a page of a user's live sessions for the export, which marks none as `current`."""
+    return list_sessions(connection, user_id, FIRST_ID, SessionQuery(**dict(query)), moment)
 
 
 def introspect(connection: Connection, user: CurrentUser, claims: SessionClaims, moment: Moment) -> Introspection:

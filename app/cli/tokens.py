@@ -20,16 +20,18 @@ cli = group("List and end personal tokens.")
 @cli.command("list")
 def list_(name: Name, as_json: AsJSON = False) -> None:
     """List a user's live personal tokens, the latest first: id, creation, end, day of the latest use, scope, name."""
+    from app.auth.liveness import Moment
     from app.auth.personal_tokens import list_tokens
     from app.cli.run import print_all
     from app.clock import utc_now
+    from app.config import read_settings
     from app.pagination.page import PageQuery
     from app.users.service import get_user_by_name
 
-    now = utc_now()
+    moment = Moment.at(utc_now(), read_settings())
 
     def read(connection: "Connection", query: "PageQuery") -> "Page":
-        return list_tokens(connection, get_user_by_name(connection, name)["id"], query, now)
+        return list_tokens(connection, get_user_by_name(connection, name)["id"], query, moment)
 
     def line(token: "AnyRow") -> str:
         used = f"{token.last_used_at:%Y-%m-%d}" if token.last_used_at else "never"

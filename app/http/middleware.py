@@ -98,7 +98,10 @@ class PathPrefix:
 
 
 class HeadAsGet:
-    """Answer HEAD as GET, without the body (RFC 9110 §9.3.2), and `OPTIONS *`, which no route can (§9.3.7)."""
+    """Answer HEAD as GET, without the body (RFC 9110 §9.3.2), and `OPTIONS *`, which no route can (§9.3.7).
+
+    `is_head` in the scope tells an endpoint with a long body.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -114,7 +117,7 @@ class HeadAsGet:
         async def send_without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        asked = {**scope, "method": "GET"}  # uvicorn reads the method of its own scope
+        asked = {**scope, "method": "GET", "is_head": True}  # uvicorn reads the method of its own scope
         try:
             await self.app(asked, receive, send_without_body)
         finally:

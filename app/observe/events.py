@@ -21,6 +21,7 @@ Event = Literal[
     "refresh_refused",
     "token_reused",
     "session_revoked",
+    "export_broken_off",
     "token_created",
     "token_revoked",
     "password_changed",

@@ -11,12 +11,13 @@ from sqlalchemy.exc import IntegrityError
 
 from app.auth.callers import SELECT_USERNAME, LiveConnection, if_live, insert_if_live
 from app.auth.errors import InvalidToken
+from app.auth.liveness import Moment
 from app.auth.models import User
 from app.db.constraints import violated_constraint
 from app.db.database import AnyConnection, AnyRow, AnySelect, DatabaseUnavailable, expect_long
 from app.db.types import as_json, new_id
 from app.pagination.order import SortOrder
-from app.pagination.page import Page
+from app.pagination.page import Page, PageQuery
 from app.tasks.errors import IdempotencyKeyReused, TaskNotFound, TooManyTasks
 from app.tasks.models import HAS_KEY, Task
 from app.tasks.quota import has_room
@@ -82,6 +83,7 @@ def shown_columns(owner: SQLColumnExpression[str]) -> list[SQLColumnExpression[A
 
 # Statements are constants: to make a statement takes longer than to run it.
 SELECT_OWN = if_live(select(*shown_columns(SELECT_USERNAME)))
+SELECT_OF_OWNER = select(*shown_columns(SELECT_USERNAME)).where(Task.owner_id == bindparam("user_id"))
 OWN_TASKS = TaskList(
     SELECT_OWN.where(Task.owner_id == bindparam("user_id")),
     by_id=SELECT_OWN.where(hide(Task.owner_id) == bindparam("user_id")),
@@ -111,6 +113,12 @@ OWNER_EXISTS: Final = "fk_tasks_owner_id_users"
 def list_own(connection: LiveConnection, query: TaskQuery) -> Page:
     """Read a page of the caller's tasks."""
     return _page(connection, OWN_TASKS, query, connection.caller.user_id)
+
+
+def list_of_owner(connection: Connection, user_id: str, query: PageQuery, _: Moment) -> Page:
+    """Read a page of all tasks of a user, the latest first, for the export. It does not check the session."""
+    latest_first = SORT_ORDERS["-created_at"]
+    return latest_first.page(connection, SELECT_OF_OWNER, query, "export", {"user_id": user_id}, _size)
 
 
 def list_public(connection: Connection, query: TaskQuery) -> Page:

@@ -97,7 +97,7 @@ async def list_events(db: AccountDb, query: Annotated[PageQuery, Query()], reque
 
     `ip` and `user_agent` are null where the client was not yours: an administrator has done it.
     """
-    page = await db.read(lambda connection, user: read_events(connection, user.user_id, query, db.moment.now))
+    page = await db.read(lambda connection, user: read_events(connection, user.user_id, query, db.moment))
     return page.response(request, query)
 
 

@@ -22,13 +22,14 @@ from app.db.database import AnyRow, AnySelect
 from app.db.types import Text, new_id
 from app.observe.events import Event
 from app.pagination.order import SortOrder
-from app.pagination.page import Page
+from app.pagination.page import Page, PageQuery
 from app.users.deletion import end_account
 from app.users.errors import LastAdministrator, UsernameTaken, UserNotFound
 from app.users.schemas import NewUser, UserChange, UserQuery, UserRead, UserUpdate
 
 PROFILE_COLUMNS = [getattr(User, name) for name in UserRead.model_fields]
 LOWER_NAME = func.lower(User.username, type_=User.username.type)
+BY_ID = SortOrder(User.id)
 BY_NAME = SortOrder(LOWER_NAME, id_of=lambda row: normalize_username(row.username))
 
 INSERT_USER = insert(User).returning(*PROFILE_COLUMNS)
@@ -115,6 +116,11 @@ def list_users(connection: Connection, query: UserQuery) -> Page:
     prefix = normalize_username(query.username)
     values = {"prefix": prefix, "prefix_end": prefix + "\x7f"}  # sorts after each character of a username
     return BY_NAME.page(connection, SELECT_USERS_BY_PREFIX, query, "users", values)
+
+
+def list_profile(connection: Connection, user_id: str, query: PageQuery, _: Moment) -> Page:
+    """Read a user as the only one of a list, for the export."""
+    return BY_ID.page(connection, SELECT_USER, query, "profile", {"user_id": user_id})
 
 
 def get_user(connection: Connection, user_id: str) -> RowMapping:

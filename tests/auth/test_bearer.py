@@ -64,6 +64,7 @@ SCOPES: dict[Operation, str] = {
     ("delete", "/users/me"): "account",
     ("put", "/users/me/password"): "account",
     ("get", "/users/me/events"): "account",
+    ("get", "/users/me/export"): "account",
     ("post", "/users/me/totp"): "account",
     ("put", "/users/me/totp"): "account",
     ("delete", "/users/me/totp"): "account",

@@ -10,6 +10,11 @@ import httpx2
 import pytest
 from openapi_spec_validator import validate
 
+CONFIG = """
+post_hooks: []  # it would format the code, with a ruff from the PATH
+content_type_overrides:
+  application/x-ndjson: text/plain
+"""
 USE = """
 import sys
 
@@ -40,7 +45,7 @@ def test_a_generated_client_logs_in_and_lists_tasks(
     document: dict[str, Any], tmp_path: Path, url: str, ada: dict[str, str]
 ) -> None:
     (tmp_path / "openapi.json").write_text(json.dumps(document))
-    (tmp_path / "config.yml").write_text("post_hooks: []")  # it would format the code, with a ruff from the PATH
+    (tmp_path / "config.yml").write_text(CONFIG)
 
     python(
         tmp_path,

@@ -152,6 +152,7 @@ def test_each_other_statement_finds_its_rows_by_an_index(
     renewed = Login.of(client.put("/users/me/password", json=change, headers=ada.headers))
     page = client.get("/users/me/events", params=cursor, headers=renewed.headers).json()
     client.get("/users/me/events", params=cursor | {"cursor": page["next_cursor"]}, headers=renewed.headers)
+    assert client.get("/users/me/export", headers=renewed.headers).status_code == 200
     assert client.delete("/users/me", headers=renewed.headers).status_code == 204
 
     assert len(statements) > 25
