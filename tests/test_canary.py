@@ -52,7 +52,7 @@ GIVEN = {
     "mail password": MAIL_PASSWORD,
 }
 ADDRESS = "ada@example.com"
-EVENTS = get_args(Event)
+EVENTS = set(get_args(Event)) - {"export_broken_off"}  # tests/users/test_export.py breaks one off, between two pages
 STATUSES = {200, 201, 202, 204, 400, 401, 403, 404, 405, 413, 414, 415, 422, 429, 431, 500, 503}
 FAILING = "CREATE TRIGGER failing_{0}_{1} BEFORE {1} ON {0} BEGIN SELECT RAISE(ABORT, 'failing'); END"
 
