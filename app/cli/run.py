@@ -77,14 +77,18 @@ async def is_secret_gone(database: Database, settings: Settings) -> bool:
 
 
 def print_all(f: Callable[[Connection, Query], Page], query: Query, line: Callable[[AnyRow], str] | None) -> None:
-    """Print all pages of a list: each row as a line, or as a JSON object as the service answers it."""
+    """Print all pages of a list: each row as a line, or as a JSON object.
+
+    It leaves control characters out: users choose the names of their tokens.
+    """
 
     async def run(database: Database) -> None:
         cursor: str | None = ""
         while cursor is not None:
             page = await database.read(f, query.model_copy(update={"cursor": cursor or None}))
             for row in page.rows:
-                typer.echo(line(row).rstrip() if line else to_json(row._asdict()).decode())
+                text = line(row).rstrip() if line else to_json(row._asdict(), ensure_ascii=True).decode()
+                typer.echo("".join(filter(str.isprintable, text)))
             cursor = page.next_cursor
 
     with_database(read_settings(), run)

@@ -538,7 +538,8 @@ class Sessions(RuleBasedStateMachine):
 
     def end(self, login: Login, reason: str) -> None:
         if login.ended_at is None and not login.person.is_deleted:
-            login.ended_at, login.end_reason = self.now, reason
+            login.ended_at = self.now
+            login.end_reason = reason if login.expires_at > self.now else "expired"
             self.lost.append(login)
 
 

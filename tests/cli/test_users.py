@@ -290,6 +290,19 @@ def test_tokens_are_listed_and_ended_one_by_one_or_all(client: TestClient, app: 
     assert is_live(client, login)
 
 
+def test_the_name_of_a_token_does_not_control_the_terminal(client: TestClient, app: Run) -> None:
+    name = "\x1b[2JBack\nup\u202e\x9b2J"
+    client.post("/auth/tokens", json={"name": name}, headers=sign_up(client).headers)
+
+    [line] = app("tokens", "list", "ada").stdout.splitlines()
+    [text] = app("tokens", "list", "ada", "--json").stdout.splitlines()
+
+    assert line.endswith("  [2JBackup2J")
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text)["name"] == name
+
+
 def test_a_second_factor_is_removed(client: TestClient, app: Run, clock: MovableClock) -> None:
     login = sign_up(client)
     activate(client, login, clock.now)
