@@ -48,10 +48,9 @@ def issue_reset(
         raise UserNotFound
     if not account.is_active:
         raise UserDisabled
-    if origin:
-        if not account.email_verified:
-            raise NoVerifiedAddress
-        record(connection, user_id, "password_reset_requested", now, origin)
+    if origin and not account.email_verified:
+        raise NoVerifiedAddress
+    record(connection, user_id, "password_reset_requested" if origin else "reset_token_issued", now, origin)
     claims = tokens.new_claims(ResetClaims, account.id, now, TTL, pwd=_fingerprint(account))
     connection.execute(update(User).where(User.id == user_id).values(reset_id=claims.jti))
     return Reset(account.username, account.email if account.email_verified else None, tokens.sign(claims))

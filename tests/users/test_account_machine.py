@@ -598,6 +598,7 @@ class Accounts(RuleBasedStateMachine):
             self.saw("issue reset", response, *(disabled if person else missing))
             return
         self.touched.add(person.id)
+        person.record("reset_token_issued", self.now)
         if address:
             self.saw("issue reset", response, 202)
             assert "reset_token" not in response.json()

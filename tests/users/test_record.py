@@ -116,6 +116,7 @@ def test_changes_of_administrators_are_recorded(client: TestClient, root: Login)
     assert brief(client, log_in(client, password=NEW)) == [
         *[("login_succeeded", "")] * 3,
         ("password_reset", ""),
+        ("reset_token_issued", ""),
         ("session_revoked", "disabled"),
         ("session_revoked", "revoked"),
         ("user_changed", "demoted"),
@@ -128,6 +129,7 @@ def test_changes_of_administrators_are_recorded(client: TestClient, root: Login)
         "login_succeeded": "testclient",
         "user_changed": None,
         "session_revoked": None,
+        "reset_token_issued": None,
         "password_reset": "testclient",
     }
 
