@@ -14,6 +14,7 @@ from app.errors import AppError, Conflict, Forbidden, InvalidInput, NotFound, To
 SESSION_EXPIRED = "The session has expired"
 SESSION_OVER = "The session is over"
 END_REASONS = {  # a newer version may know more: then the text is SESSION_OVER
+    "expired": SESSION_EXPIRED,
     "revoked": "The session was signed out",
     "password_changed": "The password was changed",
     "disabled": "The user was disabled",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, literal, or_, select, update
 
 from app.auth.account_events import record_each
 from app.auth.callers import CurrentUser
@@ -37,12 +37,13 @@ SELECT_SESSION = (
 IS_LIVE_OF_USER = (LoginSession.user_id == bindparam("user_id"), IS_LOGIN, IS_LIVE_SESSION)
 SHOWN_COLUMNS = [*COLUMNS["id", "kind", "created_at", "rotated_at", "expires_at", "user_agent", "ip"]]
 SELECT_LIVE_SESSIONS = select(*SHOWN_COLUMNS).where(*IS_LIVE_OF_USER)
-# Only the last condition counts if somebody ended the session. If not, each way to expire must be that recent.
+HAS_EXPIRED = func.coalesce(LoginSession.end_reason, "expired") == "expired"
+# If a session has expired, each way to expire must be that recent.
 SELECT_ENDED_SESSIONS = select(*SHOWN_COLUMNS, LoginSession.ended_at, LoginSession.end_reason).where(
     *(LoginSession.user_id == bindparam("user_id"), IS_LOGIN, ~IS_LIVE_SESSION),
     or_(
-        LoginSession.ended_at > bindparam("since"),
-        LoginSession.ended_at.is_(None)
+        ~HAS_EXPIRED & (LoginSession.ended_at > bindparam("since")),
+        HAS_EXPIRED
         & (LoginSession.expires_at > bindparam("since"))
         & (LoginSession.created_at > bindparam("created_since"))
         & (LoginSession.rotated_at > bindparam("used_since")),
@@ -51,7 +52,7 @@ SELECT_ENDED_SESSIONS = select(*SHOWN_COLUMNS, LoginSession.ended_at, LoginSessi
 END_SESSIONS = (
     update(LoginSession)
     .where(LoginSession.ended_at.is_(None))
-    .values(ended_at=bindparam("now"), end_reason=bindparam("reason"))
+    .values(ended_at=bindparam("now"), end_reason=case((IS_LIVE_SESSION, bindparam("reason")), else_="expired"))
     .returning(*TOKEN_COLUMNS)
 )
 ENDS: Final[dict[str, Event]] = {"login": "session_revoked", "personal": "token_revoked"}
@@ -108,7 +109,9 @@ def _shown(row: AnyRow, session_id: str, query: SessionQuery, moment: Moment) ->
     shown = ShownSession(row.id, *times, row.user_agent, row.ip, row.id == session_id)
     if not query.ended:
         return shown
-    return EndedSession(*shown, row.ended_at or moment.expiry(row), row.end_reason or "expired")
+    expiry, reason = moment.expiry(row), row.end_reason or "expired"
+    ended_at = row.ended_at or expiry
+    return EndedSession(*shown, min(ended_at, expiry) if reason == "expired" else ended_at, reason)
 
 
 def list_live(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:

@@ -9,7 +9,7 @@ from httpx2 import Response
 
 from app.auth.logins import ENDED_AT_ONCE, MAX_SESSIONS
 from tests.conftest import MovableClock, Serve, Sql
-from tests.support.accounts import Login, add_sessions, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, Login, add_sessions, log_in, refresh, refreshed, register, sign_up
 
 NOT_FOUND = {"detail": "Session not found", "code": "session_not_found"}
 
@@ -329,6 +329,25 @@ def test_ended_sessions_say_when_and_why(client: TestClient, clock: MovableClock
     clock.move(days=29, hours=23, minutes=59, seconds=30)
     left = sessions(client, log_in(client), ended="true")
     assert sorted(item["end_reason"] for item in left) == ["expired", "reuse"]
+
+
+@pytest.mark.parametrize("changes", [{"session_ttl": 600}, {"session_idle_ttl": 600}])
+def test_nothing_ends_a_session_that_has_expired(serve: Serve, clock: MovableClock, changes: dict[str, int]) -> None:
+    """A password change makes it useless for longer settings too, and its end stays what it was."""
+    client = serve(**changes)
+    expired = sign_up(client)
+    clock.move(days=1)
+    body = {"current_password": PASSWORD, "new_password": "another long one"}
+    Login.of(client.put("/users/me/password", json=body, headers=log_in(client).headers))
+
+    login = log_in(client, password="another long one")
+
+    ends = {item["ended_at"]: item["end_reason"] for item in sessions(client, login, ended="true")}
+    assert ends == {"2026-11-23T09:10:00Z": "expired", "2026-11-24T09:00:00Z": "password_changed"}
+    assert refresh(serve(), expired.refresh_token).status_code == 400
+    clock.move(days=30, seconds=-1)
+    later = sessions(client, log_in(client, password="another long one"), ended="true")
+    assert "2026-11-23T09:10:00Z" not in {item["ended_at"] for item in later}
 
 
 def test_expired_sessions_are_listed_with_their_end(client: TestClient, clock: MovableClock, serve: Serve) -> None:

@@ -763,7 +763,8 @@ class Accounts(RuleBasedStateMachine):
                 if session.is_live(self.now):
                     event = "token_reused" if reason == "reuse" else events[session.kind]
                     session.person.record(event, self.now, session, reason)
-                session.ended_at, session.end_reason = self.now, reason
+                session.end_reason = reason if session.is_live(self.now) else "expired"
+                session.ended_at = self.now
                 self.lost.append(session)
 
     def remove(self, person: Person) -> None:
