@@ -113,11 +113,9 @@ class LoginService:
             await self._refuse(InvalidGrant())
         grace = timedelta(seconds=self.services.settings.refresh_grace)
         outcome = await self._db.autocommit(refresh_session, claims, scopes, self._moment, grace)
-        if isinstance(outcome, TokenReused):
-            await self._db.write(end_session, claims, "reuse", *self._client)
+        if isinstance(outcome, TokenReused) and await self._db.write(end_session, claims, "reuse", *self._client):
+            notify(self.services, claims.sub, "token_reused")
         if isinstance(outcome, InvalidGrant):
-            if isinstance(outcome, TokenReused):
-                notify(self.services, claims.sub, "token_reused")
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
         return issue_tokens(self.services, *outcome, self._moment)
@@ -141,7 +139,8 @@ class LoginService:
         with suppress(BadToken):
             claims = await self._claims(token)
             if await self._db.write(end_session, claims, "revoked", *self._client):
-                log_event("session_revoked", user_id=claims.sub, session_id=claims.sid)
+                event: Event = "token_revoked" if token.startswith(PREFIX) else "session_revoked"
+                log_event(event, user_id=claims.sub, session_id=claims.sid)
 
     async def introspect(self, db: CallerDatabase, token: str) -> Introspection:
         """Say what a token is good for. Its generation counts as used, because somebody has the token."""

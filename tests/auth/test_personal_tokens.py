@@ -1,5 +1,6 @@
 """Personal tokens: made once, shown once, good where an access token is, and over at once."""
 
+import logging
 import re
 from typing import Any
 
@@ -180,14 +181,16 @@ def test_sessions_and_tokens_are_two_lists(client: TestClient) -> None:
 
 
 @pytest.mark.rfc("7009", "2.1")
-def test_a_token_can_be_revoked(client: TestClient, clock: MovableClock) -> None:
+def test_a_token_can_be_revoked(client: TestClient, clock: MovableClock, caplog: pytest.LogCaptureFixture) -> None:
     login = sign_up(client)
     token, old = made(client, login)["token"], made(client, login, expires_in=1)["token"]
     clock.move(seconds=2)
 
-    for each in token, token, old, new_token():
-        assert client.post("/auth/revoke", data={"token": each}).status_code == 200
+    with caplog.at_level(logging.INFO, "app.observe.events"):
+        for each in token, token, old, new_token():
+            assert client.post("/auth/revoke", data={"token": each}).status_code == 200
 
+    assert re.findall('"event": "([a-z]+_revoked)"', caplog.text) == ["token_revoked", "token_revoked"]
     assert_over(client, token, "The session was signed out")
 
 

@@ -1,12 +1,15 @@
 """Notices tell the verified address of a user what has happened to the account."""
 
+from threading import Thread
+
 from fastapi.testclient import TestClient
 
-from tests.conftest import SECRET, MovableClock, Serve, Sql, on_one_database
+from tests.conftest import SECRET, MovableClock, Serve, Sql, on_one_database, on_postgresql
 from tests.support.accounts import PASSWORD, add_user, log_in, refresh, refreshed
 from tests.support.command_line import run
 from tests.support.mail_hook import HOOK, mails, verified
 from tests.support.second_factor import activate
+from tests.support.statements import after_each_statement
 
 pytestmark = on_one_database
 
@@ -37,6 +40,26 @@ def test_a_reuse_of_a_refresh_token_is_told(serve: Serve) -> None:
     [(address, text)] = told(client)
     assert address == "ada@example.com"
     assert text.startswith("A session of your account has ended")
+
+
+@on_postgresql
+def test_a_reuse_is_told_once(serve: Serve, sql: Sql) -> None:
+    """Of two repeats at once the other one has ended the session."""
+    client = serve(mail_hook=HOOK, refresh_grace=0)
+    login = verified(client)
+    refreshed(client, login.refresh_token)
+
+    def interfere(statement: str) -> None:
+        if statement.startswith("SELECT sessions.id"):
+            change = "UPDATE sessions SET ended_at = created_at, end_reason = 'reuse'"
+            thread = Thread(target=sql, args=(change,))  # the service's own thread runs an event loop
+            thread.start()
+            thread.join()
+
+    with after_each_statement(interfere):
+        assert refresh(client, login.refresh_token).json()["code"] == "token_reused"
+
+    assert told(client) == []
 
 
 def test_a_password_of_the_command_line_is_told(client: TestClient, database_url: str, sql: Sql) -> None:
