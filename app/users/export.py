@@ -27,7 +27,8 @@ Exports = Sequence[tuple[str, ListPage]]
 
 LINES: Final = (
     "Each line is a JSON object with a `type`: `profile` (otherwise as `UserRead`), `session` (`SessionRead`), "
-    "`token` (`PersonalTokenRead`), `event` (`EventRead`) or `task` (`TaskRead`). No session is `current`."
+    "`token` (`PersonalTokenRead`), `event` (`EventRead`), and what else you have, such as `task` (`TaskRead`). "
+    "No session is `current`."
 )
 
 router = Router(prefix="/users", tags=["users"])
