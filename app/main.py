@@ -19,7 +19,7 @@ from app.auth.keys import load_tokens
 from app.auth.passwords import Cost
 from app.auth.personal_tokens import list_tokens
 from app.auth.services import open_services
-from app.auth.sessions import list_live
+from app.auth.sessions import list_sessions
 from app.clock import Clock, utc_now
 from app.config import Settings, read_settings
 from app.db.batches import Background
@@ -56,7 +56,7 @@ ROUTERS: Final = (
 )
 EXPORTS: Final[export.Exports] = (
     ("profile", list_profile),
-    ("session", list_live),
+    ("session", list_sessions),
     ("token", list_tokens),
     ("event", list_events),
     ("task", list_of_owner),

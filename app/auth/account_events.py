@@ -3,7 +3,6 @@
 An event is one row, inserted in the transaction that does the thing. Rare things only: a refresh is no event.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -40,26 +39,16 @@ def record(
     event: Event,
     now: datetime,
     origin: LoginOrigin | None = None,
-    session_id: str | None = None,
+    *session_ids: str | None,
     reason: str | None = None,
 ) -> None:
-    """Add an event to the record of an account. `origin` is the client, if it is the owner's or may be."""
-    record_each(connection, user_id, event, now, origin, [session_id], reason)
+    """Add an event to the record of an account, for each of these sessions or for none.
 
-
-def record_each(
-    connection: Connection,
-    user_id: str,
-    event: Event,
-    now: datetime,
-    origin: LoginOrigin | None,
-    session_ids: Sequence[str | None],
-    reason: str | None,
-) -> None:
-    """Add an event for each of these sessions, at least one."""
+    `origin` is the client, if it is the owner's or may be.
+    """
     ip, user_agent = (origin.ip, origin.user_agent) if origin else (None, None)
     shared = {"user_id": user_id, "event": event, "at": now, "reason": reason, "ip": ip, "user_agent": user_agent}
-    rows = [{"id": new_id(now), "session_id": session_id, **shared} for session_id in session_ids]
+    rows = [{"id": new_id(now), "session_id": session_id, **shared} for session_id in session_ids or [None]]
     connection.execute(INSERT_EVENT, rows)
 
 

@@ -28,15 +28,16 @@ from app.auth.models import normalize_username
 from app.auth.networks import LoginOrigin
 from app.auth.notices import notify
 from app.auth.passwords import Verdict
-from app.auth.personal_tokens import create_token, end_token
+from app.auth.personal_tokens import create_token
 from app.auth.refresh import refresh_session
 from app.auth.schemas import Introspection, PersonalTokenCreated, TokenCreate, TokenResponse
 from app.auth.services import Services
-from app.auth.sessions import INACTIVE, end_other_sessions, end_own_session, end_session, introspect
-from app.auth.throttle import NO_ACCOUNT, Attempt, check_attempt, clear, forgive, reserve
+from app.auth.sessions import ENDS, INACTIVE, Kind, end_other_sessions, end_own_session, end_session, introspect
+from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
 from app.auth.token_format import PREFIX, new_token
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
 from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.types import NO_ID
 from app.errors import Unavailable
 from app.observe.events import Event, log_event
 
@@ -154,10 +155,12 @@ class LoginService:
             await self.services.uses.note(self._db, claims)
         return answer
 
-    async def end_session(self, db: CallerDatabase, session_id: str) -> None:
-        """End one of the caller's sessions. Raises SessionNotFound."""
-        await db.write(lambda connection, user: end_own_session(connection, user.user_id, session_id, *self._client))
-        log_event("session_revoked", session_id=session_id)
+    async def end_session(self, db: CallerDatabase, session_id: str, kind: Kind = "login") -> None:
+        """End one of the caller's logins or personal tokens. Raises SessionNotFound, TokenNotFound."""
+        await db.write(
+            lambda connection, user: end_own_session(connection, user.user_id, kind, session_id, *self._client)
+        )
+        log_event(ENDS[kind], session_id=session_id)
 
     async def end_other_sessions(self, db: CallerDatabase) -> None:
         """End every session of the caller but the one of the request."""
@@ -171,11 +174,6 @@ class LoginService:
         log_event("token_created", reason=row["scope"])
         notify(self.services, db.claims.sub, "token_created")
         return PersonalTokenCreated(**row, token=token)
-
-    async def end_token(self, db: CallerDatabase, token_id: str) -> None:
-        """End one of the caller's personal tokens. Raises TokenNotFound."""
-        await db.write(lambda connection, user: end_token(connection, user.user_id, token_id, *self._client))
-        log_event("token_revoked")
 
     async def _claims(self, token: str, now: datetime | None = None) -> SessionClaims:
         """Verify a token of any kind that has a session. Raises BadToken."""
@@ -227,9 +225,9 @@ class LoginService:
         A database that does not take it makes no other answer of the failure.
         """
         log_event(event, user_id=account.id if account else None, reason=reason)
-        values = event, self.now, self.origin, session_id, reason
+        user_id = account.id if account else NO_ID
         with suppress(DatabaseUnavailable):
-            await self._db.write(record, account.id if account else NO_ACCOUNT, *values)
+            await self._db.write(record, user_id, event, self.now, self.origin, session_id, reason=reason)
 
     def _log_start(self, started: Started) -> None:
         ids = {"user_id": started.session.user_id, "session_id": started.session.id}

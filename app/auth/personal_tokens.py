@@ -3,18 +3,17 @@
 from datetime import datetime, time, timedelta
 from typing import Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, or_, select, update
 
 from app.auth.account_events import record
 from app.auth.callers import CurrentUser
 from app.auth.claims import AccessClaims
-from app.auth.errors import InsufficientScope, TokenNotFound, TooManyTokens
+from app.auth.errors import InsufficientScope, TooManyTokens
 from app.auth.liveness import Moment
 from app.auth.models import LoginSession
 from app.auth.networks import LoginOrigin
 from app.auth.schemas import TokenCreate
 from app.auth.scopes import format_scope
-from app.auth.sessions import end_where
 from app.auth.token_format import hash_token, is_token
 from app.auth.tokens import BadToken, ExpiredToken
 from app.db.database import AnyRow, Database
@@ -77,25 +76,6 @@ def create_token(
 def list_tokens(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
     """Read a page of a user's live personal tokens, the latest first."""
     return LATEST_FIRST.page(connection, SELECT_TOKENS, query, "tokens", {"user_id": user_id, "now": moment.now})
-
-
-def end_token(
-    connection: Connection, user_id: str, token_id: str, moment: Moment, origin: LoginOrigin | None = None
-) -> None:
-    """Raises TokenNotFound: the user has no live token of that id."""
-    its_row = [*_live_tokens(user_id, moment.now), LoginSession.id == token_id]
-    if not end_where(connection, its_row, "revoked", moment, origin):
-        raise TokenNotFound
-
-
-def end_tokens(connection: Connection, user_id: str, moment: Moment) -> None:
-    """End every personal token of a user."""
-    end_where(connection, _live_tokens(user_id, moment.now), "revoked", moment)
-
-
-def _live_tokens(user_id: str, now: datetime) -> list[ColumnElement[bool]]:
-    is_live = LoginSession.ended_at.is_(None), LoginSession.expires_at > now
-    return [LoginSession.user_id == user_id, LoginSession.kind == "personal", *is_live]
 
 
 class PersonalTokens:

@@ -87,7 +87,7 @@ async def introspect_token(_: FormFields, db: CallerDb, token: FormToken, logins
 async def list_own_sessions(db: AccountDb, query: Annotated[SessionQuery, Query()], request: Request) -> Response:
     """List your live sessions, the latest login first, or those that ended within 30 days, and why."""
     page = await db.read(
-        lambda connection, user: list_sessions(connection, user.user_id, user.session_id, query, db.moment)
+        lambda connection, user: list_sessions(connection, user.user_id, query, db.moment, user.session_id)
     )
     return page.response(request, query)
 
@@ -127,7 +127,7 @@ async def list_personal_tokens(db: AccountDb, query: Annotated[PageQuery, Query(
 @router.delete("/tokens/{token_id}", status_code=204, responses=describe(errors.TokenNotFound))
 async def delete_personal_token(token_id: PathId, db: AccountDb, logins: AppLoginService) -> None:
     """Delete one of your personal tokens. It stops working at once."""
-    await logins.end_token(db, token_id)
+    await logins.end_session(db, token_id, "personal")
 
 
 @well_known.get("/oauth-authorization-server", response_model_exclude_none=True)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, literal, or_, select, update
 
-from app.auth.account_events import record_each
+from app.auth.account_events import record
 from app.auth.callers import CurrentUser
 from app.auth.claims import RefreshClaims, SessionClaims
-from app.auth.errors import SessionNotFound
+from app.auth.errors import SessionNotFound, TokenNotFound
 from app.auth.liveness import IS_LIVE_SESSION, IS_LOGIN, Moment
 from app.auth.models import LoginSession, User
 from app.auth.networks import LoginOrigin
@@ -19,6 +19,8 @@ from app.db.database import AnyRow
 from app.observe.events import Event
 from app.pagination.order import SortOrder
 from app.pagination.page import Page, PageQuery
+
+Kind = Literal["login", "personal"]
 
 COLUMNS = LoginSession.__table__.c
 TOKEN_COLUMNS = [
@@ -55,11 +57,10 @@ END_SESSIONS = (
     .values(ended_at=bindparam("now"), end_reason=case((IS_LIVE_SESSION, bindparam("reason")), else_="expired"))
     .returning(*TOKEN_COLUMNS)
 )
-ENDS: Final[dict[str, Event]] = {"login": "session_revoked", "personal": "token_revoked"}
+ENDS: Final[dict[Kind, Event]] = {"login": "session_revoked", "personal": "token_revoked"}
 BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 SHOWN_FOR: Final = timedelta(days=30)
-FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 INACTIVE: Final = Introspection(active=False)
 SELECT_IDS_AFTER = select(LoginSession.id).where(LoginSession.id > bindparam("after_id")).order_by(LoginSession.id)
 
@@ -90,33 +91,31 @@ class EndedSession(NamedTuple):
     end_reason: str
 
 
-def list_sessions(connection: Connection, user_id: str, session_id: str, query: SessionQuery, moment: Moment) -> Page:
+def list_sessions(
+    connection: Connection, user_id: str, query: PageQuery, moment: Moment, session_id: str | None = None
+) -> Page:
     """Read a page of a user's sessions, the latest login first: the live ones, or those that ended within 30 days.
 
     `current` marks the session of the request, by its id.
     """
+    is_ended = isinstance(query, SessionQuery) and query.ended
     values = {"user_id": user_id, **moment._asdict()}
-    if query.ended:
+    if is_ended:
         created_since, used_since = moment.created_after - SHOWN_FOR, moment.used_after - SHOWN_FOR
         values |= {"since": moment.now - SHOWN_FOR, "created_since": created_since, "used_since": used_since}
-    statement = SELECT_ENDED_SESSIONS if query.ended else SELECT_LIVE_SESSIONS
+    statement = SELECT_ENDED_SESSIONS if is_ended else SELECT_LIVE_SESSIONS
     page = BY_LOGIN.page(connection, statement, query, "sessions", values)
-    return page._replace(rows=[_shown(row, session_id, query, moment) for row in page.rows])
+    return page._replace(rows=[_shown(row, session_id, moment, is_ended=is_ended) for row in page.rows])
 
 
-def _shown(row: AnyRow, session_id: str, query: SessionQuery, moment: Moment) -> ShownSession | EndedSession:
+def _shown(row: AnyRow, session_id: str | None, moment: Moment, *, is_ended: bool) -> ShownSession | EndedSession:
     times = row.created_at, row.rotated_at, moment.end_of(row)
     shown = ShownSession(row.id, *times, row.user_agent, row.ip, row.id == session_id)
-    if not query.ended:
+    if not is_ended:
         return shown
     expiry, reason = moment.expiry(row), row.end_reason or "expired"
     ended_at = row.ended_at or expiry
     return EndedSession(*shown, min(ended_at, expiry) if reason == "expired" else ended_at, reason)
-
-
-def list_live(connection: Connection, user_id: str, query: PageQuery, moment: Moment) -> Page:
-    """Read a page of a user's live sessions for the export, which marks none as `current`."""
-    return list_sessions(connection, user_id, FIRST_ID, SessionQuery(**dict(query)), moment)
 
 
 def introspect(connection: Connection, user: CurrentUser, claims: SessionClaims, moment: Moment) -> Introspection:
@@ -150,12 +149,17 @@ def end_session(
 
 
 def end_own_session(
-    connection: Connection, user_id: str, session_id: str, moment: Moment, origin: LoginOrigin | None = None
+    connection: Connection, user_id: str, kind: Kind, session_id: str, moment: Moment, origin: LoginOrigin | None = None
 ) -> None:
-    """Raises SessionNotFound: the user has no live session of that id."""
-    own = [LoginSession.id == session_id, LoginSession.user_id == user_id, IS_LOGIN, IS_LIVE_SESSION]
+    """Raises SessionNotFound, TokenNotFound: the user has no live login, or no live personal token, of that id."""
+    own = [LoginSession.id == session_id, LoginSession.user_id == user_id, LoginSession.kind == kind, IS_LIVE_SESSION]
     if not end_where(connection, own, "revoked", moment, origin):
-        raise SessionNotFound
+        raise SessionNotFound if kind == "login" else TokenNotFound
+
+
+def end_tokens_of(connection: Connection, user_id: str, moment: Moment) -> None:
+    """End every personal token of a user."""
+    end_where(connection, [LoginSession.user_id == user_id, ~IS_LOGIN], "revoked", moment)
 
 
 def end_sessions_of(
@@ -213,5 +217,5 @@ def end_where(
         ids = [session.id for session in live if session.kind == kind]
         if ids:
             of_kind: Event = "token_reused" if reason == "reuse" else event
-            record_each(connection, ended[0].user_id, of_kind, moment.now, origin, ids, reason)
+            record(connection, ended[0].user_id, of_kind, moment.now, origin, *ids, reason=reason)
     return bool(ended)

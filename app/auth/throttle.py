@@ -22,14 +22,13 @@ from app.auth.local_throttle import LocalThrottle
 from app.auth.models import END, NETWORK, LoginSession, Throttle, normalize_username
 from app.config import Settings
 from app.db.database import Database
-from app.db.types import Text, UTCDateTime
+from app.db.types import NO_ID, Text, UTCDateTime
 
 WIDE_FACTOR: Final = 10  # how many times as many failures the two wider limits allow
 KNOWN_FOR: Final = timedelta(days=30)
 HALF_KEY: Final = 32  # characters
 MAILS_AN_HOUR: Final = 5
 MAILS_OF_NETWORK: Final = 30
-NO_ACCOUNT: Final = "00000000-0000-0000-0000-000000000000"
 
 SINCE = bindparam("since", type_=UTCDateTime)
 # If a session ended after it had expired, it lived until it expired.
@@ -61,7 +60,7 @@ class Limiter:
     def login(self, username: str, network: str, account_id: str | None = None) -> Attempt:
         """Count a login by its account. Without an account, count it by the typed name."""
         half = self.account(account_id) if account_id else self._half("name", normalize_username(username))
-        return self._attempt(account_id or NO_ACCOUNT, half, network, "account")
+        return self._attempt(account_id or NO_ID, half, network, "account")
 
     def confirmation(self, account_id: str, session_id: str, network: str) -> Attempt:
         """Count a password that a signed-in user confirms: by the session, so that other guesses cannot use it up."""

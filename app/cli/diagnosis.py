@@ -15,13 +15,13 @@ from sqlalchemy import Connection, bindparam, func, select
 from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
-from app.auth.sessions import FIRST_ID
 from app.cli.run import is_secret_gone, with_database
 from app.cli.serve import is_in_clear
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
 from app.db.database import Database, DatabaseUnavailable
 from app.db.migrations import SeveralHeads, is_current
+from app.db.types import NO_ID
 from app.errors import BadSettings
 from app.http.fastapi_internals import IS_KNOWN
 from app.tasks.search import has_unindexed
@@ -197,7 +197,7 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
 def _weakly_hashed(connection: Connection) -> list[str]:
     """Return the names of the users whose passwords are hashed weakly. A read looks at a part of the users."""
     names: list[str] = []
-    after_id = FIRST_ID
+    after_id = NO_ID
     while users := connection.execute(SELECT_HASHES, {"after_id": after_id}).all():
         names += [user.username for user in users if is_weak(user.password_hash)]
         after_id = users[-1].id

@@ -44,17 +44,18 @@ def purge(
     """Delete ended sessions, expired counters, old events and the remains of deleted accounts, in batches."""
     from app.auth.account_events import purge_events
     from app.auth.counters import purge_counts
-    from app.auth.sessions import FIRST_ID, purge_sessions
+    from app.auth.sessions import purge_sessions
     from app.cli.run import with_database
     from app.clock import utc_now
     from app.config import read_settings
     from app.db.batches import in_batches, total
+    from app.db.types import NO_ID
     from app.users.deletion import delete_ended
 
     async def run(database: "Database") -> None:
         now = utc_now()
         before = now - timedelta(days=keep_days)
-        last_id: str | None = FIRST_ID
+        last_id: str | None = NO_ID
         sessions = 0
         while last_id:
             last_id, purged = await database.write(purge_sessions, before, last_id, PURGED_AT_ONCE)

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from app.auth.keys import secret_file
+from app.auth.liveness import Moment
 from app.auth.passwords import Cost
 from app.auth.services import open_services
 from app.auth.sessions import has_sessions
@@ -26,6 +27,8 @@ from app.pagination.page import Page, PageQuery
 from app.tasks.search import BACKFILL
 from app.users.accounts import Administration
 from app.users.deletion import delete_ended
+from app.users.export import ListPage
+from app.users.service import get_user_by_name
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=PageQuery)
@@ -74,6 +77,20 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], *, 
 async def is_secret_gone(database: Database, settings: Settings) -> bool:
     """Whether the generated secret is missing, and there are sessions that a new one would end."""
     return not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions)
+
+
+def as_of_now(name: str) -> Callable[[Connection, ListPage, PageQuery], Page]:
+    """Return a function that reads a page of what a user has."""
+    moment = Moment.at(utc_now(), read_settings())
+    return lambda connection, list_page, query: list_page(
+        connection, get_user_by_name(connection, name)["id"], query, moment
+    )
+
+
+def print_own(name: str, list_page: ListPage, query: PageQuery, line: Callable[[AnyRow], str] | None) -> None:
+    """Print what a user has, as `print_all` does."""
+    read = as_of_now(name)
+    print_all(lambda connection, query: read(connection, list_page, query), query, line)
 
 
 def print_all(f: Callable[[Connection, Query], Page], query: Query, line: Callable[[AnyRow], str] | None) -> None:

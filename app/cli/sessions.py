@@ -8,11 +8,9 @@ import typer
 from app.cli.terminal import AsJSON, Name, act, group
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, RowMapping
+    from sqlalchemy import RowMapping
 
-    from app.auth.schemas import SessionQuery
     from app.db.database import AnyRow
-    from app.pagination.page import Page
     from app.users.accounts import Administration
 
 cli = group("List and end sessions.")
@@ -25,25 +23,16 @@ def list_(
     as_json: AsJSON = False,
 ) -> None:
     """List a user's live sessions, the latest login first: id, login, latest use, address and client."""
-    from app.auth.liveness import Moment
     from app.auth.schemas import SessionQuery
-    from app.auth.sessions import FIRST_ID, list_sessions
-    from app.cli.run import print_all
-    from app.clock import utc_now
-    from app.config import read_settings
-    from app.users.service import get_user_by_name
-
-    moment = Moment.at(utc_now(), read_settings())
-
-    def read(connection: "Connection", query: "SessionQuery") -> "Page":
-        return list_sessions(connection, get_user_by_name(connection, name)["id"], FIRST_ID, query, moment)
+    from app.auth.sessions import list_sessions
+    from app.cli.run import print_own
 
     def line(session: "AnyRow") -> str:
         times = f"{session.created_at:%Y-%m-%d %H:%M}  {session.last_used_at:%Y-%m-%d %H:%M}"
         end = f"  {session.ended_at:%Y-%m-%d %H:%M}  {session.end_reason}" if ended else ""
         return f"{session.id}  {times}{end}  {session.ip}  {session.user_agent}"
 
-    print_all(read, SessionQuery(limit=100, ended=ended), None if as_json else line)
+    print_own(name, list_sessions, SessionQuery(limit=100, ended=ended), None if as_json else line)
 
 
 @cli.command()

@@ -7,12 +7,10 @@ import typer
 from app.cli.terminal import AsJSON, Name, act, group, read_password, validate
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, RowMapping
+    from sqlalchemy import RowMapping
 
     from app.db.database import AnyRow, Database
-    from app.pagination.page import Page, PageQuery
     from app.users.accounts import Administration
-    from app.users.export import ListPage
 
 cli = group("Manage users.")
 
@@ -60,24 +58,18 @@ def list_(
 @cli.command()
 def export(name: Name) -> None:
     """Print all that the service has about a user, as JSON Lines. It has no secrets."""
-    from app.auth.liveness import Moment
-    from app.cli.run import with_database
-    from app.clock import utc_now
+    from app.cli.run import as_of_now, with_database
     from app.config import read_settings
     from app.main import EXPORTS
     from app.users.export import export_lines
-    from app.users.service import get_user_by_name
 
-    settings, now = read_settings(), utc_now()
-
-    def read(connection: "Connection", list_page: "ListPage", query: "PageQuery") -> "Page":
-        return list_page(connection, get_user_by_name(connection, name)["id"], query, Moment.at(now, settings))
+    read = as_of_now(name)
 
     async def run(database: "Database") -> None:
         async for lines in export_lines(EXPORTS, lambda *page: database.read(read, *page)):
             typer.echo(lines, nl=False)
 
-    with_database(settings, run)
+    with_database(read_settings(), run)
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from sqlalchemy import CHAR, DateTime, Dialect, MetaData, SQLColumnExpression, String, TypeDecorator, Uuid, type_coerce
@@ -69,6 +69,9 @@ Id = Uuid(as_uuid=False).with_variant(CHAR(36), "sqlite")
 """A UUID. In Python it is a text of 36 characters."""
 
 PrimaryKey = Annotated[str, mapped_column(Id, primary_key=True)]
+
+NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+"""No row has it, and it sorts before each other id."""
 
 
 def new_id(now: datetime) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import RowMapping
 
-from app.auth import personal_tokens, second_factor
+from app.auth import second_factor
 from app.auth.access import AdminDatabase, CallerDatabase
 from app.auth.errors import StaleLogin
 from app.auth.issuing import issue_tokens
@@ -16,7 +16,7 @@ from app.auth.notices import notify
 from app.auth.schemas import TokenResponse
 from app.auth.scopes import format_scope
 from app.auth.services import Services
-from app.auth.sessions import end_own_session
+from app.auth.sessions import ENDS, Kind, end_own_session, end_tokens_of
 from app.db.database import Database
 from app.mail.templates import notice
 from app.observe.events import log_event
@@ -175,19 +175,14 @@ class Administration:
             log_event("totp_disabled", target_id=user_id)
             notify(self.services, user_id, "totp_disabled")
 
-    async def end_session(self, user_id: str, session_id: str) -> None:
-        """End one session of a user. Raises SessionNotFound."""
-        await self.db.write(end_own_session, user_id, session_id, self._moment)
-        log_event("session_revoked", target_id=user_id, session_id=session_id)
-
-    async def end_token(self, user_id: str, token_id: str) -> None:
-        """End one personal token of a user. Raises TokenNotFound."""
-        await self.db.write(personal_tokens.end_token, user_id, token_id, self._moment)
-        log_event("token_revoked", target_id=user_id)
+    async def end_session(self, user_id: str, session_id: str, kind: Kind = "login") -> None:
+        """End one login or personal token of a user. Raises SessionNotFound, TokenNotFound."""
+        await self.db.write(end_own_session, user_id, kind, session_id, self._moment)
+        log_event(ENDS[kind], target_id=user_id, session_id=session_id)
 
     async def end_tokens(self, user_id: str) -> None:
         """End every personal token of a user."""
-        await self.db.write(personal_tokens.end_tokens, user_id, self._moment)
+        await self.db.write(end_tokens_of, user_id, self._moment)
         log_event("token_revoked", target_id=user_id, reason="all of them")
 
     async def end_sessions(self, user_id: str) -> None:

@@ -10,7 +10,7 @@ from app.auth.errors import TooManyAttempts
 from app.auth.logins import find_account
 from app.auth.networks import LoginOrigin
 from app.auth.services import Services
-from app.auth.throttle import NO_ACCOUNT
+from app.db.types import NO_ID
 from app.mail import templates
 from app.mail.outbox import Outbox
 from app.observe.events import log_event
@@ -53,7 +53,7 @@ class Mailing:
         user_id, reason = account.id if account else None, None
         try:
             await limiter.count(db, self.now, *limiter.forgotten(username, self.origin.network, user_id))
-            asked = self.services.tokens, user_id or NO_ACCOUNT, self.now, self.origin
+            asked = self.services.tokens, user_id or NO_ID, self.now, self.origin
             mail_reset(self.services, await db.write(recovery.issue_reset, *asked))
         except (TooManyAttempts, errors.UserNotFound, errors.UserDisabled, errors.NoVerifiedAddress) as refusal:
             reason = refusal.code
