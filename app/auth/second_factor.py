@@ -98,22 +98,13 @@ def _use_step(connection: Connection, codes: OneTimeCodes, factor: AnyRow, code:
     return bool(connection.execute(change, {"user_id": factor.id, "step": step}).rowcount)
 
 
-def remove_own(connection: Connection, user: CurrentUser, now: datetime, origin: LoginOrigin) -> bool:
-    """Remove the caller's factor as `remove` does."""
-    return remove(connection, user.user_id, now, origin, user.session_id)
-
-
 def remove(
-    connection: Connection,
-    user_id: str,
-    now: datetime,
-    origin: LoginOrigin | None = None,
-    session_id: str | None = None,
+    connection: Connection, user_id: str, now: datetime, origin: LoginOrigin | None = None, *session_ids: str
 ) -> bool:
-    """Forget the secret and the recovery codes. Return whether the factor was active."""
+    """Forget the secret and the recovery codes. Return whether the factor was active. For the rest see `record`."""
     was_active = connection.execute(SELECT_FACTOR, {"user_id": user_id}).one().totp_step is not None
     connection.execute(REMOVE, {"user_id": user_id, "now": now})
     connection.execute(DELETE_RECOVERY_CODES, {"user_id": user_id})
     if was_active:
-        record(connection, user_id, "totp_disabled", now, origin, session_id)
+        record(connection, user_id, "totp_disabled", now, origin, *session_ids)
     return was_active

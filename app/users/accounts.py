@@ -106,7 +106,8 @@ class Accounts:
 
     async def remove_totp(self, db: CallerDatabase) -> None:
         """Turn the caller's second factor off. No error if there is none."""
-        if await db.write(second_factor.remove_own, self.now, self.origin):
+        values = self.now, self.origin, db.claims.sid
+        if await db.write(lambda connection, user: second_factor.remove(connection, user.user_id, *values)):
             log_event("totp_disabled")
             notify(self.services, db.claims.sub, "totp_disabled")
 
