@@ -39,6 +39,7 @@ from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
 from app.db.database import AnyRow, Database, DatabaseUnavailable
 from app.db.types import NO_ID
 from app.errors import Unavailable
+from app.mail.templates import Notice
 from app.observe.events import Event, log_event
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class LoginService:
         grace = timedelta(seconds=self.services.settings.refresh_grace)
         outcome = await self._db.autocommit(refresh_session, claims, scopes, self._moment, grace)
         if isinstance(outcome, TokenReused) and await self._db.write(end_session, claims, "reuse", *self._client):
-            notify(self.services, claims.sub, "token_reused")
+            notify(self.services, claims.sub, Notice.TOKEN_REUSED)
         if isinstance(outcome, InvalidGrant):
             await self._refuse(outcome, user_id=claims.sub, session_id=claims.sid)
         log_event("token_refreshed", user_id=claims.sub, session_id=claims.sid)
@@ -172,7 +173,7 @@ class LoginService:
         token = new_token()
         row = await db.write(create_token, fields, token, self.origin, self.now)
         log_event("token_created", reason=row["scope"])
-        notify(self.services, db.claims.sub, "token_created")
+        notify(self.services, db.claims.sub, Notice.TOKEN_CREATED)
         return PersonalTokenCreated(**row, token=token)
 
     async def _claims(self, token: str, now: datetime | None = None) -> SessionClaims:
@@ -234,6 +235,6 @@ class LoginService:
         log_event("login_succeeded", **ids)
         if started.used_recovery_code:
             log_event("recovery_code_used", **ids)
-            notify(self.services, ids["user_id"], "recovery_code_used")
+            notify(self.services, ids["user_id"], Notice.RECOVERY_CODE_USED)
         for ended in started.ended:
             log_event("session_revoked", user_id=ids["user_id"], session_id=ended, reason="too many sessions")

@@ -11,7 +11,7 @@ def mail_test(address: Annotated[str, typer.Argument(help="The e-mail address to
     """Send one mail now, and say whether the mail server has taken it."""
     import asyncio
 
-    from app.config import Settings, read_settings
+    from app.config import read_settings
     from app.mail.outbox import cause
     from app.mail.smtp import open_outbox
     from app.mail.templates import trial
@@ -20,17 +20,14 @@ def mail_test(address: Annotated[str, typer.Argument(help="The e-mail address to
 
     recipient: Recipient = validate(Recipient, address=address)
 
-    async def send(settings: Settings) -> None:
-        async with open_outbox(settings) as outbox:
+    async def send() -> None:
+        async with open_outbox(read_settings()) as outbox:
             if outbox is None:
                 raise MailNotConfigured
-            await outbox.send_now(trial(recipient.address))
+            try:
+                await outbox.send_now(trial(recipient.address))
+            except Exception as error:
+                raise failure(f"the mail was not sent: {cause(error)}") from error
 
-    settings = read_settings()
-    try:
-        asyncio.run(send(settings))
-    except MailNotConfigured:
-        raise
-    except Exception as error:
-        raise failure(f"the mail was not sent: {cause(error)}") from error
+    asyncio.run(send())
     typer.echo(f"The mail server has taken a mail to {recipient.address}.")

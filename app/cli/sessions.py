@@ -8,10 +8,7 @@ import typer
 from app.cli.terminal import AsJSON, Name, act, group
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
-
     from app.db.database import AnyRow
-    from app.users.accounts import Administration
 
 cli = group("List and end sessions.")
 
@@ -41,10 +38,7 @@ def revoke(
 ) -> None:
     """End a user's sessions. Their tokens stop working at once."""
 
-    async def end(administration: "Administration", user: "RowMapping") -> None:
-        if session is None:
-            await administration.end_sessions(user["id"])
-        else:
-            await administration.end_session(user["id"], str(session))
-
-    act(name, "Ended a session of" if session else "Ended every session of", end)
+    if session is None:
+        act(name, "Ended every session of", lambda accounts, user: accounts.end_sessions(user["id"]))
+    else:
+        act(name, "Ended a session of", lambda accounts, user: accounts.end_session(user["id"], str(session)))

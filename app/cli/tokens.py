@@ -8,10 +8,7 @@ import typer
 from app.cli.terminal import AsJSON, Name, act, group
 
 if TYPE_CHECKING:
-    from sqlalchemy import RowMapping
-
     from app.db.database import AnyRow
-    from app.users.accounts import Administration
 
 cli = group("List and end personal tokens.")
 
@@ -37,10 +34,7 @@ def revoke(
 ) -> None:
     """End a user's personal tokens, at once."""
 
-    async def end(administration: "Administration", user: "RowMapping") -> None:
-        if token is None:
-            await administration.end_tokens(user["id"])
-        else:
-            await administration.end_session(user["id"], str(token), "personal")
-
-    act(name, "Ended a token of" if token else "Ended every token of", end)
+    if token is None:
+        act(name, "Ended every token of", lambda accounts, user: accounts.end_tokens(user["id"]))
+    else:
+        act(name, "Ended a token of", lambda accounts, user: accounts.end_session(user["id"], str(token), "personal"))

@@ -1,28 +1,21 @@
 """The mails of the service, as plain text. To change their words, edit this module."""
 
-from typing import Final, Literal, NamedTuple
+from enum import Enum
+from typing import Literal, NamedTuple
 
 from app import NAME
 
-Notice = Literal[
-    "token_created",
-    "email_changed",
-    "password_changed",
-    "totp_enabled",
-    "totp_disabled",
-    "recovery_code_used",
-    "token_reused",
-]
 
-NOTICES: Final[dict[Notice, str]] = {
-    "token_created": "Somebody has made a personal token for your account.",
-    "email_changed": "Somebody has changed the e-mail address of your account. This was the address before.",
-    "password_changed": "Somebody has changed the password of your account.",
-    "totp_enabled": "Somebody has turned on the second factor of your account.",
-    "totp_disabled": "Somebody has turned off the second factor of your account.",
-    "recovery_code_used": "Somebody has logged in to your account with a recovery code. The code does not work again.",
-    "token_reused": "A session of your account has ended: somebody used an old refresh token of it, perhaps a thief.",
-}
+class Notice(Enum):
+    """Something that has happened to an account, and how a mail tells its owner."""
+
+    TOKEN_CREATED = "Somebody has made a personal token for your account."
+    EMAIL_CHANGED = "Somebody has changed the e-mail address of your account. This was the address before."
+    PASSWORD_CHANGED = "Somebody has changed the password of your account."
+    TOTP_ENABLED = "Somebody has turned on the second factor of your account."
+    TOTP_DISABLED = "Somebody has turned off the second factor of your account."
+    RECOVERY_CODE_USED = "Somebody has logged in to your account with a recovery code. The code does not work again."
+    TOKEN_REUSED = "A session of your account has ended: somebody used an old refresh token of it, perhaps a thief."
 
 
 class Mail(NamedTuple):
@@ -50,7 +43,7 @@ def password_reset(to: str, username: str, token: str, url: str | None) -> Mail:
 
 def notice(to: str, username: str, what: Notice) -> Mail:
     """Tell users what has happened to their account."""
-    text = f"{NOTICES[what]}\n\nIf it was not you, change your password now, and end all other sessions."
+    text = f"{what.value}\n\nIf it was not you, change your password now, and end all other sessions."
     return Mail("notice", to, username, f"{NAME}: your account has changed", _letter(username, text, ignore=False))
 
 

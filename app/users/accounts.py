@@ -18,7 +18,7 @@ from app.auth.scopes import format_scope
 from app.auth.services import Services
 from app.auth.sessions import ENDS, Kind, end_own_session, end_tokens_of
 from app.db.database import Database
-from app.mail.templates import notice
+from app.mail.templates import Notice, notice
 from app.observe.events import log_event
 from app.users import recovery, service
 from app.users.errors import RegistrationClosed
@@ -59,7 +59,7 @@ class Accounts:
         if profile["email"] != before["email"]:
             log_event("email_changed")
             if mail and before["email_verified"]:
-                mail.send(notice(before["email"], before["username"], "email_changed"))
+                mail.send(notice(before["email"], before["username"], Notice.EMAIL_CHANGED))
         return profile
 
     async def change_password(self, db: CallerDatabase, fields: PasswordChange) -> TokenResponse:
@@ -77,7 +77,7 @@ class Accounts:
         values = account.password_hash, new_hash, db.moment, self.origin
         session = await db.write(service.change_password, *values)
         log_event("password_changed")
-        notify(self.services, user.user_id, "password_changed")
+        notify(self.services, user.user_id, Notice.PASSWORD_CHANGED)
         return issue_tokens(self.services, session, format_scope(user.scopes), db.moment)
 
     async def reset_password(self, fields: PasswordReset) -> None:
@@ -90,18 +90,14 @@ class Accounts:
         moment = Moment.at(self.now, self.services.settings)
         await db.write(recovery.reset_password, claims, new_hash, counters, moment, self.origin)
         log_event("password_reset", user_id=account.id)
-        notify(self.services, account.id, "password_changed")
-
-    async def set_up_totp(self, db: CallerDatabase) -> dict[str, str]:
-        """Make the secret of a second factor, which is not active yet. Raises TOTPActive."""
-        return await db.write(second_factor.set_up, self.services.one_time_codes)
+        notify(self.services, account.id, Notice.PASSWORD_CHANGED)
 
     async def activate_totp(self, db: CallerDatabase, fields: TOTPActivation) -> list[str]:
         """Turn the second factor on. Return the recovery codes. Raises TOTPActive, TOTPNotSetUp, WrongCode."""
         codes = self.services.one_time_codes
         recovery_codes = await db.write(second_factor.activate, codes, fields.code, self.now, self.origin)
         log_event("totp_enabled")
-        notify(self.services, db.claims.sub, "totp_enabled")
+        notify(self.services, db.claims.sub, Notice.TOTP_ENABLED)
         return recovery_codes
 
     async def remove_totp(self, db: CallerDatabase) -> None:
@@ -109,7 +105,7 @@ class Accounts:
         values = self.now, self.origin, db.claims.sid
         if await db.write(lambda connection, user: second_factor.remove(connection, user.user_id, *values)):
             log_event("totp_disabled")
-            notify(self.services, db.claims.sub, "totp_disabled")
+            notify(self.services, db.claims.sub, Notice.TOTP_DISABLED)
 
     async def delete(self, db: CallerDatabase) -> None:
         """Delete the caller's account. Its rows are deleted in the background. Raises StaleLogin, LastAdministrator."""
@@ -157,7 +153,7 @@ class Administration:
         counters = self.services.limiter.account(user["id"])
         await self.db.write(service.set_password, user["id"], new_hash, counters, self._moment)
         log_event("password_changed", target_id=user["id"])
-        notify(self.services, user["id"], "password_changed")
+        notify(self.services, user["id"], Notice.PASSWORD_CHANGED)
 
     async def issue_reset(self, user_id: str) -> str | None:
         """Make a reset token. Return it, unless it goes to its user by mail. Raises UserNotFound, UserDisabled."""
@@ -174,7 +170,7 @@ class Administration:
         """Turn the second factor of a user off. Raises UserNotFound."""
         if await self.db.write(service.remove_totp, user_id, self.now):
             log_event("totp_disabled", target_id=user_id)
-            notify(self.services, user_id, "totp_disabled")
+            notify(self.services, user_id, Notice.TOTP_DISABLED)
 
     async def end_session(self, user_id: str, session_id: str, kind: Kind = "login") -> None:
         """End one login or personal token of a user. Raises SessionNotFound, TokenNotFound."""

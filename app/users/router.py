@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 from starlette.background import BackgroundTask
 
 from app.auth import errors as auth
+from app.auth import second_factor
 from app.auth.access import CallerDatabase
 from app.auth.account_events import list_events as read_events
 from app.auth.dependencies import AccountDb, AdminDb, AppServices, AppSettings, FreshAccountDb, RequestOrigin
@@ -104,12 +105,12 @@ async def list_events(db: AccountDb, query: Annotated[PageQuery, Query()], reque
 @router.post(
     "/me/totp", status_code=201, response_model=schemas.TOTPSetup, responses=describe(auth.StaleLogin, auth.TOTPActive)
 )
-async def set_up_totp(db: FreshAccountDb, accounts: AppAccounts) -> dict[str, str]:
+async def set_up_totp(db: FreshAccountDb, services: AppServices) -> dict[str, str]:
     """Set up a second factor (RFC 6238). It needs a fresh login, and a code of yours to become active.
 
     Put the secret into an authenticator app. A repeat makes another secret, until the factor is active.
     """
-    return await accounts.set_up_totp(db)
+    return await db.write(second_factor.set_up, services.one_time_codes)
 
 
 @router.put("/me/totp", response_model=schemas.RecoveryCodes, responses=TOTP_ERRORS)

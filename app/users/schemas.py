@@ -53,6 +53,8 @@ PASSWORD_FORMAT: JsonDict = {"format": "password"}
 PASSWORD = Field(max_length=MAX_LENGTH, json_schema_extra=PASSWORD_FORMAT, examples=["correct horse battery"])
 Password = Annotated[StorableText, PASSWORD, NORMALIZED]
 NewPassword = Annotated[StorableText, Field(min_length=MIN_LENGTH), PASSWORD, NORMALIZED]
+TOKEN = Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"])
+MailedToken = Annotated[StorableText, TOKEN]
 
 
 class NewUser(Schema):
@@ -106,7 +108,7 @@ class UserChange(TypedDict, total=False):
 
 
 class PasswordReset(PasswordSet):
-    reset_token: StorableText = Field(max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"])
+    reset_token: MailedToken
 
 
 class TOTPSetup(BaseModel):
@@ -129,9 +131,7 @@ class ForgottenPassword(Schema):
 
 
 class AddressVerification(Schema):
-    verification_token: StorableText = Field(
-        max_length=4096, json_schema_extra=PASSWORD_FORMAT, examples=["eyJhbGciOi…"]
-    )
+    verification_token: MailedToken
 
 
 class TokenMailed(BaseModel):

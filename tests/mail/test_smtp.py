@@ -14,7 +14,7 @@ import pytest
 from app.config import Settings
 from app.mail.outbox import Outbox, cause
 from app.mail.smtp import SMTPServer, open_outbox
-from app.mail.templates import Mail, notice, password_reset, verification
+from app.mail.templates import Mail, Notice, notice, password_reset, verification
 from tests.support.mail_hook import HOOK, mails
 from tests.support.mail_server import PASSWORD, USER, authenticate, certificate, mail_server, server_context
 from tests.support.processes import free_port
@@ -82,7 +82,7 @@ def test_a_mail_without_a_url_has_the_token_itself() -> None:
 @pytest.mark.rfc("6531", "3.3")
 def test_an_address_in_any_script_is_written_to() -> None:
     """A domain travels in ASCII (RFC 5891). A local part needs a server with SMTPUTF8."""
-    mail = notice("ädä@exämple.com", "ada", "password_changed")._replace(subject="Aufgäben: geändert")
+    mail = notice("ädä@exämple.com", "ada", Notice.PASSWORD_CHANGED)._replace(subject="Aufgäben: geändert")
     with mail_server() as server:
         send(server.url(), mail, "Aufgäben <tasks@exämple.com>")
         send(server.url(), mail._replace(to="ada@straße.example"))

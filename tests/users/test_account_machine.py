@@ -31,7 +31,7 @@ from sqlalchemy import Connection, delete, select
 from app.auth.account_events import KEPT_FOR
 from app.auth.models import AccountEvent, LoginSession, RecoveryCode, Throttle, User
 from app.auth.services import Services
-from app.mail.templates import NOTICES, Mail
+from app.mail.templates import Mail, Notice
 from tests.conftest import MovableClock, Serve
 from tests.support.account_model import (
     ACCESS_TTL,
@@ -253,7 +253,7 @@ class Accounts(RuleBasedStateMachine):
         person.record("login_succeeded", self.now, session)
         if used == "recovery code":
             person.record("recovery_code_used", self.now, session)
-            self.people.notify(person, "recovery_code_used")
+            self.people.notify(person, Notice.RECOVERY_CODE_USED)
 
     @rule(typed=typed_names)
     def forget_the_password(self, typed: str) -> None:
@@ -285,7 +285,7 @@ class Accounts(RuleBasedStateMachine):
         person.changes += 1
         person.record("password_reset", self.now)
         self.end(person.sessions, "password_changed")
-        self.people.notify(person, "password_changed")
+        self.people.notify(person, Notice.PASSWORD_CHANGED)
 
     @precondition(lambda self: self.verifications)
     @rule(token=verifications)
@@ -331,7 +331,7 @@ class Accounts(RuleBasedStateMachine):
             self.saw("refresh", response, 400, "token_reused")
             self.touched.add(person.id)
             self.end([session], "reuse")
-            self.people.notify(person, "token_reused")
+            self.people.notify(person, Notice.TOKEN_REUSED)
         elif not asked <= session.scopes:
             self.saw("refresh", response, 400, "invalid_scope")
         else:
@@ -394,7 +394,7 @@ class Accounts(RuleBasedStateMachine):
             session.keys = [Key(session, made["token"], asked, int(expires_at.timestamp()))]
             self.keys += session.keys
             person.record("token_created", self.now, session)
-            self.people.notify(person, "token_created")
+            self.people.notify(person, Notice.TOKEN_CREATED)
 
     @rule(key=keys, other=keys)
     def delete_one(self, key: Key, other: Key) -> None:
@@ -450,7 +450,7 @@ class Accounts(RuleBasedStateMachine):
             person.sessions.append(renewed)
             self.issued(response, renewed, key.scopes)
             person.record("password_changed", self.now, renewed)
-            self.people.notify(person, "password_changed")
+            self.people.notify(person, Notice.PASSWORD_CHANGED)
         elif code == "wrong_password" and response.status_code == 403 and "account" in key.scopes:
             person.record("password_change_failed", self.now, session, "wrong password")
 
@@ -463,7 +463,7 @@ class Accounts(RuleBasedStateMachine):
         is_other = address != person.email
         if self.answers(response, "change address", key, "account", 200, is_fresh=is_other) and is_other:
             self.touched.add(person.id)
-            self.people.notify(person, "email_changed")
+            self.people.notify(person, Notice.EMAIL_CHANGED)
             person.email, person.is_verified = address, False
             person.changes += 1
             person.record("email_changed", self.now, key.session)
@@ -513,7 +513,7 @@ class Accounts(RuleBasedStateMachine):
             person.step, person.recovery_codes = step, response.json()["recovery_codes"]
             person.changes += 1
             person.record("totp_enabled", self.now, key.session)
-            self.people.notify(person, "totp_enabled")
+            self.people.notify(person, Notice.TOTP_ENABLED)
 
     @precondition(lambda self: self.fresh_keys)
     @rule(key=one_of("fresh_keys"), kind=st.sampled_from(["now", "before"]))
@@ -532,7 +532,7 @@ class Accounts(RuleBasedStateMachine):
             self.touched.add(person.id)
             if person.remove_factor():
                 person.record("totp_disabled", self.now, key.session)
-                self.people.notify(person, "totp_disabled")
+                self.people.notify(person, Notice.TOTP_DISABLED)
 
     @precondition(lambda self: len(self.people.by_name) == len(NAMES))
     @rule(key=keys)
@@ -573,7 +573,7 @@ class Accounts(RuleBasedStateMachine):
         person = self.administer("DELETE", name, "/totp", 204)
         if person and person.remove_factor():
             person.record("totp_disabled", self.now)
-            self.people.notify(person, "totp_disabled")
+            self.people.notify(person, Notice.TOTP_DISABLED)
 
     @rule(name=names)
     def end_the_sessions(self, name: str) -> None:
@@ -819,8 +819,8 @@ def rows_by_user(tables: dict[str, list[dict[str, Any]]], others: set[str]) -> d
     return {user_id: "\n".join(sorted(rows)) for user_id, rows in texts.items() if user_id not in others}
 
 
-def gist(mail: Mail) -> tuple[str, str, str, str | None]:
-    what = next((name for name, text in NOTICES.items() if text in mail.text), None)
+def gist(mail: Mail) -> tuple[str, str, str, Notice | None]:
+    what = next((notice for notice in Notice if notice.value in mail.text), None)
     return mail.kind, mail.to, mail.username, what
 
 
