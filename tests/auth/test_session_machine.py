@@ -64,7 +64,9 @@ TABLES: dict[str, AnySelect] = {
 
 # Likely values stand more than once.
 names = st.sampled_from(["ada", "ada", "bob", "eve"])
-scopes = st.sampled_from(["", "", "", "tasks:read", "tasks:write tasks:read account", "account", "admin", "x"])
+UNKNOWN = "x"
+"""A scope that does not exist. It is refused before anything else is looked at."""
+scopes = st.sampled_from(["", "", "", "tasks:read", "tasks:write tasks:read account", "account", "admin", UNKNOWN])
 passwords = st.sampled_from([PASSWORD, "another horse battery", "a third horse battery"])
 pairs: st.SearchStrategy["Pair"] = st.runner().flatmap(
     lambda machine: st.sampled_from([machine.live_pairs()] * 3 + [machine.pairs]).flatmap(st.sampled_from)
@@ -235,6 +237,9 @@ class Sessions(RuleBasedStateMachine):
 
         response = self.client.post("/auth/token", data=form)
 
+        if scope == UNKNOWN:
+            self.saw("log in", response, 400, "invalid_scope")
+            return
         if person is None or not person.is_active:
             self.saw("log in", response, 401, "invalid_grant")
             return
@@ -277,6 +282,8 @@ class Sessions(RuleBasedStateMachine):
     def refresh_in_model(self, pair: Pair, scope: str) -> tuple[str, int, str]:
         """Refresh in the model. Return the outcome and the gist of the answer, as the contract's table has it."""
         login = pair.login
+        if scope == UNKNOWN:
+            return "scope", 400, "invalid_scope"
         if reason := self.why_over(pair):
             return reason, 400, "invalid_grant"
         since = (self.now - login.rotated_at).total_seconds()
