@@ -36,7 +36,7 @@ def list_(
 def revoke(
     name: Name, session: Annotated[UUID | None, typer.Option(help="End only the session with this id.")] = None
 ) -> None:
-    """End a user's sessions. Their tokens stop working at once."""
+    """End a user's sessions and personal tokens. All their tokens stop working at once."""
 
     if session is None:
         act(name, "Ended every session of", lambda accounts, user: accounts.end_sessions(user["id"]))

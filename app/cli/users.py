@@ -74,7 +74,7 @@ def export(name: Name) -> None:
 
 @cli.command()
 def disable(name: Name) -> None:
-    """Disable a user and end their sessions."""
+    """Disable a user, and end their sessions and personal tokens."""
     act(name, "Disabled", lambda accounts, user: accounts.change(user["id"], {"is_active": False}))
 
 
@@ -104,13 +104,13 @@ def promote(name: Name) -> None:
 
 @cli.command()
 def demote(name: Name) -> None:
-    """Withdraw administrator rights, and end the sessions that have the scope admin."""
+    """Withdraw administrator rights, and end the sessions and personal tokens that have the scope admin."""
     act(name, "Demoted", lambda accounts, user: accounts.change(user["id"], {"is_admin": False}))
 
 
 @cli.command()
 def set_password(name: Name) -> None:
-    """Set a user's password, from a prompt or standard input, and end their sessions."""
+    """Set a user's password, from a prompt or standard input, and end their sessions and personal tokens."""
     from app.users.schemas import PasswordSet
 
     async def run(administration: "Administration", user: "RowMapping") -> None:

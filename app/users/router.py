@@ -175,7 +175,7 @@ async def forgot_password(fields: schemas.ForgottenPassword, mailing: AppMailing
 
 @router.post("/reset-password", status_code=204, responses=RESET_ERRORS)
 async def reset_password(fields: schemas.PasswordReset, accounts: AppAccounts) -> None:
-    """Set a new password with a reset token. All your sessions end."""
+    """Set a new password with a reset token. All your sessions and personal tokens end."""
     await accounts.reset_password(fields)
 
 
@@ -196,8 +196,8 @@ async def read_user(user_id: PathId, db: AdminDb) -> RowMapping:
 async def change_user(user_id: PathId, changes: schemas.UserChange, administration: AppAdministration) -> RowMapping:
     """Disable or enable a user, or grant or withdraw administrator rights. For administrators.
 
-    Disabling ends all sessions of the user. Withdrawing rights ends the sessions that have the scope `admin`. Enabling
-    also forgets failed logins, as `unlock` does.
+    Disabling ends all sessions and personal tokens of the user. Withdrawing rights ends those that have the scope
+    `admin`. Enabling also forgets failed logins, as `unlock` does.
     """
     return await administration.change(user_id, changes)
 
@@ -210,7 +210,7 @@ async def delete_user(user_id: PathId, administration: AppAdministration) -> Non
 
 @router.delete("/{user_id}/sessions", status_code=204, responses=describe(errors.UserNotFound))
 async def end_user_sessions(user_id: PathId, administration: AppAdministration) -> None:
-    """End all sessions of a user. For administrators."""
+    """End all sessions and personal tokens of a user. For administrators."""
     await administration.end_sessions(user_id)
 
 
