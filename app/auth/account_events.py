@@ -19,12 +19,13 @@ from app.pagination.page import Page, PageQuery
 KEPT_FOR: Final = timedelta(days=90)
 COLUMNS = ("id", "user_id", "event", "at", "session_id", "reason", "ip", "user_agent")
 
-# Without an account, as after a login with an unknown name, it inserts nothing, at about the same cost.
+# Without an account, as after a login with an unknown name, it inserts nothing, at about the same cost. It waits for a
+# transaction that deletes the account: without the lock the foreign key would do that, and then raise an error.
 INSERT_EVENT = insert(AccountEvent).from_select(
     COLUMNS,
-    select(
-        *(bindparam(name, type_=AccountEvent.__table__.c[name].type) for name in COLUMNS),
-    ).where(select(User.id).where(User.id == bindparam("user_id", type_=Id)).exists()),
+    select(*(bindparam(name, type_=AccountEvent.__table__.c[name].type) for name in COLUMNS))
+    .where(User.id == bindparam("user_id", type_=Id))
+    .with_for_update(read=True, key_share=True),
 )
 SELECT_OWN_EVENTS = select(*(AccountEvent.__table__.c[name] for name in COLUMNS if name != "user_id")).where(
     AccountEvent.user_id == bindparam("user_id"), AccountEvent.id > bindparam("since_id", type_=Id)

@@ -218,3 +218,20 @@ def test_a_login_during_a_demotion_lacks_the_scope_admin(client: TestClient, roo
     assert "admin" not in login.result().scope.split()
     scopes = [scope for (scope,) in sql("SELECT scope FROM sessions")]
     assert sorted("admin" in scope for scope in scopes) == [False, True]
+
+
+@pytest.mark.parametrize("password", ["a wrong password", PASSWORD])
+def test_a_failed_login_while_its_account_goes(client: TestClient, sql: Sql, password: str) -> None:
+    """Its record goes with the account. The answer is that of a failure all the same."""
+    sign_up(client)
+    form = {"username": "ada", "password": password, "scope": "admin"}
+
+    sql("BEGIN")
+    sql("DELETE FROM users")
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(client.post, "/auth/token", data=form)
+        wait_for(sql, 1, sent)
+        sql("COMMIT")
+
+    assert sent.result().json()["code"] == "invalid_credentials"
+    assert sql("SELECT event FROM account_events") == []
