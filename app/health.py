@@ -25,8 +25,10 @@ async def live() -> Health:
 async def ready(db: Db) -> Health:
     """Check that the service can do its work.
 
-    It can if the database answers and its schema is at the newest migration. If not, the answer is 503 with the reason.
+    It can if the database answers, takes writes, and has a schema at the newest migration. If not, the answer is 503
+    with the reason.
     """
+    await db.check_writable()
     if not await db.read(is_current):
         raise SchemaBehind
     return Health()

@@ -2,8 +2,9 @@
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import URL
 
-from tests.conftest import Sql
+from tests.conftest import Serve, Sql, execute, new_database, on_postgresql
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the other one is everybody's
@@ -16,3 +17,13 @@ def test_ready_tells_a_schema_that_is_behind(client: TestClient, sql: Sql) -> No
     assert response.status_code == 503
     assert "python -m app migrate" in response.json()["detail"]
     assert client.get("/health/live").status_code == 200
+
+
+@on_postgresql
+def test_ready_tells_a_read_only_database(serve: Serve, postgres_server: URL) -> None:
+    with new_database(postgres_server) as url:
+        execute(postgres_server, f'ALTER DATABASE "{url.database}" SET default_transaction_read_only = on')
+        answer = serve(database_url=url.render_as_string(hide_password=False)).get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json() == {"detail": "The database is read-only", "code": "database_read_only"}

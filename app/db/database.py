@@ -72,6 +72,16 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
 
+class DatabaseReadOnly(DatabaseUnavailable):
+    detail = "The database is read-only"
+    code = "database_read_only"
+
+
+class DatabaseIsStandby(DatabaseReadOnly):
+    detail = "The database server is a standby, which takes no writes"
+    code = "database_is_standby"
+
+
 class SchemaBehind(Unavailable):
     detail = "The database's schema is not this version's: run python -m app migrate"
     code = "schema_behind"
@@ -107,6 +117,11 @@ class Database(ABC):
         with _unavailable():
             return await self._autocommit(lambda connection: f(connection, *args, **kwargs))
 
+    async def check_writable(self) -> None:
+        """Raise DatabaseUnavailable, or a class of it that says why, if the database cannot be written."""
+        with _unavailable():
+            await self._check_writable()
+
     @abstractmethod
     async def _read(self, f: Callable[[Connection], T], caller: str) -> T: ...
 
@@ -115,6 +130,9 @@ class Database(ABC):
 
     @abstractmethod
     async def _autocommit(self, f: Callable[[Connection], T]) -> T: ...
+
+    @abstractmethod
+    async def _check_writable(self) -> None: ...
 
     @abstractmethod
     def usage(self) -> tuple[int, int]:

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from app.db.database import Database, LongRead, Turns, sqlstate
+from app.db.database import Database, DatabaseIsStandby, DatabaseReadOnly, LongRead, Turns, sqlstate
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ LONG_READS_EACH = 2  # of one user, or of all callers without a token
 # A conflict, a deadlock, and a plan that a migration made invalid. The statement or transaction has done nothing.
 RETRIED_CODES = {"40001", "40P01", "0A000"}
 TRIES = 3
+SELECT_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery()")
 
 
 class PostgreSQL(Database):
@@ -68,6 +69,13 @@ class PostgreSQL(Database):
 
     async def _autocommit(self, f: Callable[[Connection], T]) -> T:
         return await self._in_turn(self._reader.connect, f)
+
+    async def _check_writable(self) -> None:
+        is_read_only, is_standby = await self._in_turn(
+            self._reader.connect, lambda connection: connection.execute(SELECT_READ_ONLY).one()
+        )
+        if is_read_only:
+            raise DatabaseIsStandby if is_standby else DatabaseReadOnly
 
     async def _in_turn(
         self, connect: Callable[[], AbstractContextManager[Connection]], f: Callable[[Connection], T]

@@ -93,6 +93,9 @@ class SQLite(Database):
 
     _autocommit = _write
 
+    async def _check_writable(self) -> None:
+        """SQLite has no standby."""
+
     def usage(self) -> tuple[int, int]:
         connections = self._reader, self._long_reader.kept, self._writer.kept
         return sum(connection.is_in_use for connection in connections), len(connections)

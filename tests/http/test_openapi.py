@@ -18,7 +18,10 @@ EVERYWHERE = {
     "414": {"url_too_long"},
     "431": {"headers_too_large"},
     "500": {"internal_error"},
-    "503": {"database_unavailable", "schema_behind", "shutting_down"},
+    "503": {
+        *("database_unavailable", "database_read_only", "database_is_standby"),
+        *("schema_behind", "shutting_down"),
+    },
 }
 FORMS = {"/auth/token", "/auth/revoke", "/auth/introspect"}
 OPEN = {
