@@ -196,6 +196,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[CommaSeparated, AfterValidator(_check_hosts)] = ()
     cors_origins: Annotated[CommaSeparated, AfterValidator(_check_origins)] = ()
     root_path: Annotated[str, AfterValidator(_check_prefix)] = ""
+    drain_seconds: int = Field(0, ge=0, le=3600)
     log_format: LogFormat = Field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")
     log_requests: bool = True
     metrics: bool = False

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.db.database import Db, SchemaBehind
 from app.db.migrations import is_current
+from app.errors import ShuttingDown
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -22,12 +23,14 @@ async def live() -> Health:
 
 
 @router.get("/ready")
-async def ready(db: Db) -> Health:
+async def ready(db: Db, request: Request) -> Health:
     """Check that the service can do its work.
 
     It can if the database answers, takes writes, and has a schema at the newest migration. If not, the answer is 503
-    with the reason.
+    with the reason. Before a stop it is 503 for `DRAIN_SECONDS`, while the service answers all other requests.
     """
+    if request.app.state.drain.has_begun:
+        raise ShuttingDown
     await db.check_writable()
     if not await db.read(is_current):
         raise SchemaBehind

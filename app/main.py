@@ -36,6 +36,7 @@ from app.http.request_log import RequestLog
 from app.http.router import add_routes
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, add_metrics_route
+from app.server.drain import Drain
 from app.server.open_files import raise_limit
 from app.tasks import router as tasks
 from app.tasks.search import BACKFILL
@@ -84,8 +85,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.services = services
             usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}
             sampling = app.state.metrics.sampling(**usages) if settings.metrics else nullcontext()
-            async with sampling, services.deletions.running():
-                yield
+            with app.state.drain.before_stop(settings.drain_seconds):
+                async with sampling, services.deletions.running():
+                    yield
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cost = Cost()) -> FastAPI:  # noqa: B008
@@ -105,7 +107,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now, password_cost: Cos
         redoc_url=None,
     )
     app.state.settings, app.state.clock, app.state.password_cost = settings, clock, password_cost
-    app.state.exports = EXPORTS
+    app.state.drain, app.state.exports = Drain(), EXPORTS
     for router in ROUTERS:
         add_routes(app, router)
     complete(app, auth.FORM_PATHS, BEARER_ERRORS, {"PersonalToken": PERSONAL_TOKEN})

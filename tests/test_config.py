@@ -39,6 +39,7 @@ DEFAULTS = {
     "allowed_hosts": (),
     "cors_origins": (),
     "root_path": "",
+    "drain_seconds": 0,
     "log_format": "json",  # standard error is no terminal here
     "log_requests": True,
     "metrics": False,
@@ -98,6 +99,7 @@ BAD = {
     "REGISTRATION": ["canary", "true", "invite"],
     "REGISTRATION_LIMIT": ["canary", "-1", "99999999999999999"],
     "TASKS_LIMIT": ["canary", "-1", "99999999999999999"],
+    "DRAIN_SECONDS": ["canary", "-1", "0.5", "3601"],
     "SMTP_URL": [
         "canary",
         "canary.example:587",
@@ -203,6 +205,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ALLOWED_HOSTS": "Tasks.example,[::1]",
         "CORS_ORIGINS": "https://tasks.example,http://localhost:5173",
         "ROOT_PATH": "/api",
+        "DRAIN_SECONDS": "8",
         "LOG_FORMAT": "console",
         "LOG_REQUESTS": "False",
         "METRICS": "True",

@@ -50,6 +50,8 @@ def serve(
     typer.echo(state)
     configure_logging(settings.log_format)
     os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
+    if reload:
+        os.environ["DRAIN_SECONDS"] = "0"
     announcement = ANNOUNCEMENT.format(url=url + settings.root_path)
     run.serve(listeners, workers, announcement, reload=reload, metrics=settings.metrics)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing import get_context, resource_tracker
@@ -20,6 +21,7 @@ from app.server.protocol import Protocol
 
 MAX_TEXT: Final = 4096
 ACCEPT_SECONDS: Final = 0.1  # until the loop has made connections of what it has accepted
+POLL_SECONDS: Final = 0.1
 GRACEFUL_SHUTDOWN: Final = 12  # seconds for requests in flight: a slow body has 10
 EXPORT_SECONDS: Final = "2"  # with OpenTelemetry's 10, Ctrl-C took 20 when there was no collector
 
@@ -138,3 +140,11 @@ class Workers(Multiprocess):
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
+
+    def join_all(self) -> None:
+        """Wait for the workers, and pass on a second signal: it ends their drain."""
+        while any(worker.process.is_alive() for worker in self.processes):
+            if self.signal_queue:
+                self.signal_queue.clear()
+                super().terminate_all()
+            time.sleep(POLL_SECONDS)

@@ -1,26 +1,34 @@
-"""SIGTERM: requests in flight are answered, new ones refused, and stuck clients do not delay the end."""
+"""SIGTERM: after DRAIN_SECONDS requests in flight are answered, new ones refused, and stuck clients delay nothing."""
 
+import asyncio
 import json
 import resource
+import signal
 import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
+from httpx2 import ASGITransport
 from sqlalchemy import make_url
 
-from tests.conftest import SECRET, execute
+from app.config import Settings
+from app.main import create_app
+from tests.conftest import CHEAP, SECRET, execute
 from tests.support.accounts import PASSWORD, bearer
 from tests.support.forks import Fork
-from tests.support.processes import PATIENCE, forked, free_port, wait_until_ready
+from tests.support.loops import MovableLoop
+from tests.support.processes import PATIENCE, forked, free_port, wait_for, wait_until_ready
+from tests.support.scene import arrival
 
 ADA = {"username": "ada", "password": PASSWORD}
+SHUTTING_DOWN = {"detail": "The service is shutting down", "code": "shutting_down"}
 TASK = json.dumps({"title": "Water the plants"}).encode()
 
 
@@ -56,8 +64,8 @@ class Service(NamedTuple):
             return False
         return True
 
-    def assert_ended(self) -> None:
-        assert self.process.wait(PATIENCE) == 0
+    def assert_ended(self, code: int = 0) -> None:
+        assert self.process.wait(PATIENCE) == code
         assert "Traceback" not in self.process.output()
 
 
@@ -67,16 +75,21 @@ def use_up(client: httpx2.Client) -> None:
         assert client.get("/health/ready").status_code == 200
 
 
-@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["1 worker", "2 workers"])
-def service(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Service]:
+@contextmanager
+def started(*words: str, **settings: Any) -> Iterator[Service]:
     port = free_port()
-    words = ("app", "serve", "--workers", str(request.param))
-    with forked(*words, port=port, database_url=sqlite_url, secret_key=SECRET) as process:
+    with forked(*words, port=port, secret_key=SECRET, **settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process)
         httpx2.post(f"{url}/users", json=ADA).raise_for_status()
         token = httpx2.post(f"{url}/auth/token", data=ADA).raise_for_status().json()["access_token"]
         yield Service(process, port, bearer(token))
+
+
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)], ids=["1 worker", "2 workers"])
+def service(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Service]:
+    with started("app", "serve", "--workers", str(request.param), database_url=sqlite_url) as service:
+        yield service
 
 
 def test_requests_in_flight_finish_and_new_ones_are_refused(service: Service) -> None:
@@ -157,3 +170,67 @@ def test_requests_that_wait_for_a_lock_to_the_end_are_503(service: Service) -> N
 
         assert [post.getresponse().status for post in posts] == [503] * 4
         service.assert_ended()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("app", "serve"),
+        pytest.param(("app", "serve", "--workers", "2"), marks=pytest.mark.long),
+        pytest.param(("uvicorn", "app.main:app", "--http", "app.server.run:Protocol"), marks=pytest.mark.long),
+    ],
+    ids=" ".join,
+)
+def test_a_service_that_drains_says_so_and_serves_on(words: tuple[str, ...], sqlite_url: str) -> None:
+    with started(*words, drain_seconds=3600, database_url=sqlite_url) as service:
+        base = f"http://127.0.0.1:{service.port}"
+        with httpx2.Client(base_url=base, headers=service.headers) as kept:
+            assert kept.get("/health/ready").status_code == 200
+
+            service.process.terminate()
+            wait_for(lambda: httpx2.get(f"{base}/health/ready").status_code == 503)
+
+            assert httpx2.get(f"{base}/health/ready").json() == SHUTTING_DOWN
+            assert httpx2.get(f"{base}/health/live").status_code == 200
+            for client in kept, httpx2:
+                created = client.post(f"{base}/tasks/", json={"title": "Water"}, headers=service.headers)
+                assert (created.status_code, created.headers.get("Connection")) == (201, None)
+
+        service.terminate()
+        service.assert_ended(0 if words[0] == "app" else -signal.SIGTERM)
+
+
+@pytest.fixture
+def stops() -> Iterator[list[signal.Signals]]:
+    """The signals that the server got."""
+    signals: list[signal.Signals] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(signal.Signals(number)))
+    yield signals
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("seconds", "later"), [(0, []), (8, [7.9, 0.2])])
+def test_the_stop_comes_after_the_drain(
+    sqlite_url: str, stops: list[signal.Signals], seconds: int, later: list[float]
+) -> None:
+    app = create_app(Settings(database_url=sqlite_url, drain_seconds=seconds), password_cost=CHEAP)
+
+    async def story(loop: MovableLoop) -> None:
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as client,
+        ):
+            assert (await client.get("/health/ready")).status_code == 200
+            signal.raise_signal(signal.SIGTERM)
+            for time_passes in later:
+                await arrival()
+                assert not stops
+                assert (await client.get("/health/ready")).json() == SHUTTING_DOWN
+                loop.move(time_passes)
+            await arrival()
+            assert stops == [signal.SIGTERM]
+
+    with asyncio.Runner(loop_factory=MovableLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, MovableLoop)
+        runner.run(story(loop))
