@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from typing import Any, TypeVar, cast
 
-import asyncpg
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -14,11 +12,11 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.database import Database, DatabaseIsStandby, DatabaseReadOnly, LongRead, Turns, sqlstate
+from app.db.hosts import POOL_WAIT, Hosts
 
 T = TypeVar("T")
 
 POOL_SIZE = 10
-POOL_WAIT = 2  # seconds
 LONG_READS = 4  # connections that long reads may have at once
 LONG_READS_EACH = 2  # of one user, or of all callers without a token
 # A conflict, a deadlock, and a plan that a migration made invalid. The statement or transaction has done nothing.
@@ -36,14 +34,9 @@ class PostgreSQL(Database):
     dialect = "postgresql"
 
     def __init__(self, url: URL, wait: float) -> None:
-        dsn = url.render_as_string(hide_password=False)
-        limits = {"statement_timeout": f"{wait}s", "idle_in_transaction_session_timeout": f"{2 * wait}s"}
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
-            # asyncpg reads the URL itself: SQLAlchemy does not know libpq's parameters, such as sslmode.
-            async_creator=partial(
-                asyncpg.connect, dsn, timeout=POOL_WAIT, command_timeout=wait + 1, server_settings=limits
-            ),
+            async_creator=Hosts(url, wait).connect,
             isolation_level="AUTOCOMMIT",  # an option of the connection would be set for each read
             hide_parameters=True,
             pool_size=POOL_SIZE,

@@ -19,7 +19,8 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.db.connect import connect
 from app.db.database import ANYONE, Database, DatabaseUnavailable, SchemaBehind, expect_long
-from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE, POOL_WAIT
+from app.db.hosts import POOL_WAIT
+from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE
 from app.db.sqlite import SQLite
 from app.db.sqlite_connections import WAL_BYTES
 from tests.support.databases import run
