@@ -9,7 +9,7 @@ from app.http.openapi import header
 
 TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 TAGS: Final = re.compile(rf"{TAG}(?:[ \t]*,[ \t,]*{TAG}){{0,99}}")
-OWN_TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+OWN_TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})(?:-(?:br|deflate|gzip|zstd))?"')
 
 ETAG: Final = header("ETag", "The version, for If-Match and If-None-Match.", pattern=r'^"[1-9][0-9]*"$')
 """The header of an answer, as FastAPI's `responses` describe it."""
@@ -30,8 +30,8 @@ async def get_if_match(
 ) -> frozenset[int] | None:
     """Read the versions that a change may meet; None for any.
 
-    A weak form of our tag counts too, though RFC 9110 §13.1.1 has it match nothing: a proxy that compresses makes our
-    tag weak, and the version stays the same.
+    A tag that a compressing proxy has changed counts too, because the version is the same: nginx and HAProxy make it
+    weak (RFC 9110 §13.1.1 has a weak tag match nothing), Apache and Caddy add the coding, as in `"3-gzip"`.
     """
     tags = _entity_tags(request, "if-match")
     if tags is None or tags == ["*"]:

@@ -16,14 +16,17 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.requests import Request
 from starlette.responses import Response
 
 from app import SLUG
+from app.errors import NotFound
 from app.observe.events import Event
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SAMPLE_SECONDS = 1
 METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+OF_PROXIES = {"forwarded", "via", "x-forwarded-for", "x-real-ip"}  # headers that a proxy adds
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 GAUGES = {
     "hashing_queue": "Passwords that are being hashed or wait for it",
@@ -106,8 +109,12 @@ class Metrics:
 
 
 def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
+    """Answer Prometheus, and nobody who comes through a proxy: whatever path it lets through, it adds such a header."""
+
     @app.get("/metrics", include_in_schema=False)
-    def read_metrics() -> Response:  # not async: FastAPI runs it on a thread
+    def read_metrics(request: Request) -> Response:  # not async: FastAPI runs it on a thread
+        if not OF_PROXIES.isdisjoint(request.headers):
+            raise NotFound
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -73,6 +73,19 @@ def test_metrics_are_off_by_default_and_no_part_of_the_api(serve: Serve, client:
 
 
 @on_one_database
+@pytest.mark.parametrize("path", ["/metrics", "/api/metrics", "/%6detrics", "/api/%6Detrics"])
+def test_nobody_reads_metrics_through_a_proxy(serve: Serve, path: str) -> None:
+    client = serve(metrics=True, root_path="/api")
+
+    assert client.get(path).status_code == 200
+    for header in "X-Forwarded-For", "X-REAL-IP", "Forwarded", "Via":
+        for method in "GET", "HEAD":
+            assert client.request(method, path, headers={header: ""}).status_code == 404
+        refused = client.get(path, headers={header: "192.0.2.7"})
+        assert refused.json() == {"detail": "Not Found", "code": "not_found"}
+
+
+@on_one_database
 def test_a_request_is_counted_by_method_route_and_status(client: TestClient) -> None:
     before = requests(client)
     login = sign_up(client)

@@ -158,7 +158,7 @@ def test_nobody_changes_a_task_without_a_token_or_its_scope(client: TestClient) 
 
 def test_a_change_is_made_if_the_etag_is_one_of_if_match(client: TestClient) -> None:
     login = sign_up(client)
-    for if_match in '"2"', '"7", "2"', '"x,y" ,"2",', "*", 'W/"2"', 'W/"7", W/"2"':
+    for if_match in '"2"', '"7", "2"', '"x,y" ,"2",', "*", 'W/"2"', 'W/"7", W/"2"', '"2-gzip"', 'W/"2-br"', '"2-zstd"':
         url = f"/tasks/{create_task(client, login)['id']}"
         client.patch(url, json={"status": "doing"}, headers=login.headers)
 
@@ -184,6 +184,8 @@ STALE = {
     "not a number": '"two"',
     "other digits": '"\u0662"',
     "garbage before": 'x"2"',
+    "stale and compressed": '"1-gzip"',
+    "no coding": '"2-x"',
     "huge number": '"' + "9" * 5_000 + '"',
     "beyond 64 bits": '"18446744073709551618"',
     "beyond 32 bits": '"4294967298"',
