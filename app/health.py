@@ -5,7 +5,8 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from app.db.database import Db, SchemaBehind
+from app.db.database import Db
+from app.db.errors import SchemaBehind
 from app.db.migrations import is_current
 from app.errors import ShuttingDown
 

@@ -36,7 +36,8 @@ from app.auth.sessions import ENDS, INACTIVE, Kind, end_other_sessions, end_own_
 from app.auth.throttle import Attempt, check_attempt, clear, forgive, reserve
 from app.auth.token_format import PREFIX, new_token
 from app.auth.tokens import BadToken, EarlyToken, ExpiredToken
-from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.database import AnyRow, Database
+from app.db.errors import DatabaseUnavailable
 from app.db.types import NO_ID
 from app.errors import Unavailable
 from app.mail.templates import Notice

@@ -19,7 +19,8 @@ from app.cli.run import is_secret_gone, with_database
 from app.cli.serve import is_in_clear
 from app.clock import Clock
 from app.config import Settings, read_settings, unknown_names
-from app.db.database import Database, DatabaseUnavailable
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
 from app.db.migrations import SeveralHeads, is_current
 from app.db.types import NO_ID
 from app.errors import BadSettings

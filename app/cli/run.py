@@ -18,7 +18,8 @@ from app.clock import utc_now
 from app.config import Settings, read_settings
 from app.db.batches import Background
 from app.db.connect import connect
-from app.db.database import AnyRow, Database, DatabaseUnavailable
+from app.db.database import AnyRow, Database
+from app.db.errors import DatabaseUnavailable
 from app.db.migrations import bring_up_to_date
 from app.errors import BadSettings
 from app.observe.events import RequestContext, request_context

@@ -85,7 +85,7 @@ def _warnings(settings: "Settings", host: str) -> Iterator[str]:
 
 async def _prepare(database: "Database") -> str:
     """Say whether the schema is current, and what to do if it is not."""
-    from app.db.database import DatabaseUnavailable
+    from app.db.errors import DatabaseUnavailable
     from app.db.migrations import is_current
 
     if database.dialect == "sqlite":

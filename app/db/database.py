@@ -10,22 +10,16 @@ of a conflict. Nothing has been written by then.
 """
 
 import asyncio
-import logging
-import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection, CursorResult, Dialect, Executable, Row, Select
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.errors import Unavailable
-
-logger = logging.getLogger(__name__)
+from app.db.errors import unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,8 +40,6 @@ class AnyConnection(Protocol):
     ) -> CursorResult[*tuple[Any, ...]]: ...
 
 
-UNDEFINED = {"42P01", "42703"}  # PostgreSQL's undefined_table and undefined_column
-
 SERVICE: Final = "the service"
 ANYONE: Final = "anyone"
 """Callers of reads besides users: the service itself, and all callers without a token together."""
@@ -67,26 +59,6 @@ def expect_long(connection: AnyConnection, kind: Literal["search", "walk"]) -> N
         raise LongRead
 
 
-class DatabaseUnavailable(Unavailable):
-    detail = "The database is not available"
-    code = "database_unavailable"
-
-
-class DatabaseReadOnly(DatabaseUnavailable):
-    detail = "The database is read-only"
-    code = "database_read_only"
-
-
-class DatabaseIsStandby(DatabaseReadOnly):
-    detail = "The database server is a standby, which takes no writes"
-    code = "database_is_standby"
-
-
-class SchemaBehind(Unavailable):
-    detail = "The database's schema is not this version's: run python -m app migrate"
-    code = "schema_behind"
-
-
 class Database(ABC):
     """A database, as `connect` opens it.
 
@@ -104,22 +76,22 @@ class Database(ABC):
         self, caller: str, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Read for a user, by id, or for `ANYONE`. A caller who has too many long reads gets DatabaseUnavailable."""
-        with _unavailable():
+        with unavailable():
             return await self._read(lambda connection: f(connection, *args, **kwargs), caller)
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f` in one transaction, committed when `f` returns and rolled back when it raises."""
-        with _unavailable():
+        with unavailable():
             return await self._write(lambda connection: f(connection, *args, **kwargs))
 
     async def autocommit(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f` in autocommit mode. One of its statements may write, and no more: PostgreSQL may run `f` again."""
-        with _unavailable():
+        with unavailable():
             return await self._autocommit(lambda connection: f(connection, *args, **kwargs))
 
     async def check_writable(self) -> None:
         """Raise DatabaseUnavailable, or a class of it that says why, if the database cannot be written."""
-        with _unavailable():
+        with unavailable():
             await self._check_writable()
 
     @abstractmethod
@@ -140,26 +112,6 @@ class Database(ABC):
 
     @abstractmethod
     async def close(self) -> None: ...
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    """Turn faults of the database into `DatabaseUnavailable` or `SchemaBehind`, and keep faults of a statement."""
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error, PoolTimeoutError, OSError, TimeoutError) as error:
-        cause = getattr(error, "orig", error)
-        if isinstance(error, DBAPIError) and (sqlstate(error) in UNDEFINED or str(cause).startswith("no such ")):
-            raise SchemaBehind from error
-        if isinstance(error, (ProgrammingError, IntegrityError, DataError)):
-            raise
-        logger.warning("database unavailable: %r", cause)
-        raise DatabaseUnavailable from error
-
-
-def sqlstate(error: DBAPIError) -> str | None:
-    """Return PostgreSQL's code of an error, from the driver's error, because SQLAlchemy's does not always have it."""
-    return getattr(error.orig and error.orig.__cause__, "sqlstate", None)
 
 
 class Turns:

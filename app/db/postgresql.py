@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from app.db.database import Database, DatabaseIsStandby, DatabaseReadOnly, LongRead, Turns, sqlstate
+from app.db.database import Database, LongRead, Turns
+from app.db.errors import DatabaseIsStandby, DatabaseReadOnly, sqlstate
 from app.db.hosts import POOL_WAIT, Hosts
 
 T = TypeVar("T")

@@ -11,7 +11,8 @@ from typing import TypeVar
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import OperationalError
 
-from app.db.database import Database, DatabaseUnavailable, LongRead, Turns
+from app.db.database import Database, LongRead, Turns
+from app.db.errors import DatabaseUnavailable
 from app.db.sqlite_connections import LOCK_PAUSE, WAL_BYTES, KeptConnection, Worker, execute_when_free, make_engine
 
 T = TypeVar("T")

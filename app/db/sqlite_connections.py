@@ -15,7 +15,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import NullPool
 
-from app.db.database import DatabaseUnavailable, LongRead
+from app.db.database import LongRead
+from app.db.errors import DatabaseUnavailable
 from app.errors import AppError
 
 T = TypeVar("T")

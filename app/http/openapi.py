@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from app import errors
-from app.db.database import DatabaseIsStandby, DatabaseReadOnly, DatabaseUnavailable, SchemaBehind
+from app.db import errors as db
 from app.errors import AppError, InvalidInput
 from app.http.error_responses import oauth_body
 from app.http.json_body import InvalidJSON
@@ -20,7 +20,8 @@ ERRORS: Final = "x-errors"
 SENTENCE_END: Final = re.compile(r"\.(?:\s+|$)")
 EVERYWHERE: Final[Sequence[type[AppError]]] = (
     *(AppError, errors.UnknownHost, errors.BodyTooLarge, errors.URLTooLong, errors.HeadersTooLarge, InvalidInput),
-    *(DatabaseUnavailable, DatabaseReadOnly, DatabaseIsStandby, SchemaBehind, errors.ShuttingDown),
+    *(db.DatabaseUnavailable, db.DatabaseReadOnly, db.DatabaseIsStandby, db.DatabaseForbidden, db.DatabaseNotUTF8),
+    *(db.PoolerForgets, db.SchemaBehind, errors.ShuttingDown),
 )
 
 

@@ -14,7 +14,8 @@ from app.auth.errors import InvalidToken
 from app.auth.liveness import Moment
 from app.auth.models import User
 from app.db.constraints import violated_constraint
-from app.db.database import AnyConnection, AnyRow, AnySelect, DatabaseUnavailable, expect_long
+from app.db.database import AnyConnection, AnyRow, AnySelect, expect_long
+from app.db.errors import DatabaseUnavailable
 from app.db.types import as_json, new_id
 from app.pagination.order import SortOrder
 from app.pagination.page import Page, PageQuery

@@ -14,7 +14,8 @@ from sqlalchemy import make_url
 from app import __version__
 from app.cli.run import with_database
 from app.config import Settings
-from app.db.database import Database, DatabaseUnavailable
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
 from tests.conftest import SECRET, execute, on_one_database
 from tests.support.accounts import EVERY_SCOPE, PASSWORD, log_in
 from tests.support.command_line import run

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.db.connect import connect
-from app.db.database import ANYONE, Database, DatabaseUnavailable, SchemaBehind, expect_long
+from app.db.database import ANYONE, Database, expect_long
+from app.db.errors import DatabaseUnavailable, SchemaBehind
 from app.db.hosts import POOL_WAIT
 from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE
 from app.db.sqlite import SQLite

@@ -19,8 +19,8 @@ EVERYWHERE = {
     "431": {"headers_too_large"},
     "500": {"internal_error"},
     "503": {
-        *("database_unavailable", "database_read_only", "database_is_standby"),
-        *("schema_behind", "shutting_down"),
+        *("database_unavailable", "database_read_only", "database_is_standby", "database_forbidden"),
+        *("database_not_utf8", "pooler_forgets", "schema_behind", "shutting_down"),
     },
 }
 FORMS = {"/auth/token", "/auth/revoke", "/auth/introspect"}
