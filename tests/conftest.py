@@ -45,7 +45,8 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def pytest_configure() -> None:
     """Keep the environment out, and the tests' databases in memory: SQLite waits for the disk at each commit."""
     for name in Settings.model_fields:
-        os.environ.pop(name.upper(), None)  # the developer's settings reach no test
+        for form in name.upper(), f"{name.upper()}_FILE":
+            os.environ.pop(form, None)  # the developer's settings reach no test
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for a job in the background

@@ -399,6 +399,8 @@ def test_the_example_names_exactly_the_settings() -> None:
     [
         ("REGISTRATON", ".env: REGISTRATON is not a setting: did you mean REGISTRATION?"),
         ("tasks_limits", ".env: tasks_limits is not a setting: did you mean TASKS_LIMIT?"),
+        ("SECRET_KEY_FLIE", ".env: SECRET_KEY_FLIE is not a setting: did you mean SECRET_KEY_FILE?"),
+        ("JWT_PRIVATE_KEY", ".env: JWT_PRIVATE_KEY is not a setting: did you mean JWT_PRIVATE_KEY_FILE?"),
         ("ZZZ", ".env: ZZZ is not a setting"),
     ],
 )

@@ -63,14 +63,17 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, str]], str]] = {
     "open kept secret": (lambda: with_kept_secret(KEPT, 0o644), "is open to every user of this host"),
     "damaged kept secret": (lambda: with_kept_secret(CANARY, 0o600), "is damaged: it must have at least 32 bytes"),
     "bad database": (lambda: {"database_url": f"mysql://ada:{CANARY}@db.example/tasks"}, "DATABASE_URL: must be"),
+    "lost file of a secret": (lambda: {"secret_key_file": CANARY}, "SECRET_KEY_FILE: the file cannot be read"),
     "bad number": (lambda: {"session_ttl": CANARY}, "SESSION_TTL: "),
     "bad origin": (lambda: {"cors_origins": f"https://{CANARY}/x"}, "CORS_ORIGINS: must be"),
 }
 SHORT = {
     ("serve", "default secret"),
+    ("serve", "lost file of a secret"),
     ("serve", "open kept secret"),
     ("serve", "lost kept secret"),
     ("uvicorn", "weak secret"),
+    ("uvicorn", "lost file of a secret"),
     ("uvicorn", "open key file"),
 }
 EACH = [

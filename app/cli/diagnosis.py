@@ -18,7 +18,7 @@ from app.auth.passwords import is_weak
 from app.cli.run import is_secret_gone, with_database
 from app.cli.serve import is_in_clear
 from app.clock import Clock
-from app.config import Settings, read_settings, unknown_names
+from app.config import Settings, read_settings, setting_files, unknown_names
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
 from app.db.migrations import SeveralHeads, is_current
@@ -129,7 +129,7 @@ def _examine_files(settings: Settings) -> Iterator[Fault]:
     for message in unknown_names():
         yield Fault(message, "Correct the name, or remove the line: the service ignores it.")
     file = Path(settings.database.database or "") if settings.database.drivername == "sqlite" else None
-    for path in filter(None, [Path(".env"), file]):
+    for path in filter(None, [*setting_files(), file]):
         if path.is_file() and path.stat().st_mode & stat.S_IRWXO:
             yield Fault(f"{path} is open to every user of this host.", f"chmod o= {path}")
     try:

@@ -1,6 +1,5 @@
 """python -m app serve."""
 
-import os
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +31,7 @@ def serve(
     from app.auth.keys import load_tokens
     from app.cli.run import with_database
     from app.config import read_settings, unknown_names
+    from app.config.sources import set_in_environment
     from app.observe.logs import configure_logging
     from app.server import run
 
@@ -49,9 +49,9 @@ def serve(
         raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
     typer.echo(state)
     configure_logging(settings.log_format)
-    os.environ["PUBLIC_URL"] = settings.public_url  # the processes that serve read the settings again
+    set_in_environment("public_url", settings.public_url)  # the processes that serve read the settings again
     if reload:
-        os.environ["DRAIN_SECONDS"] = "0"
+        set_in_environment("drain_seconds", "0")
     announcement = ANNOUNCEMENT.format(url=url + settings.root_path)
     run.serve(listeners, workers, announcement, reload=reload, metrics=settings.metrics)
 

@@ -92,6 +92,20 @@ def test_a_dotenv_that_everybody_can_read(app: Run) -> None:
     assert faults(app, **GOOD) == [".env is open to every user of this host."]
 
 
+def test_a_file_of_a_setting_that_is_open_to_every_user(app: Run, client: TestClient) -> None:
+    """A secret that Docker or Kubernetes mounts is a link."""
+    secret = Path("secret")
+    secret.write_text(SECRET)
+    secret.chmod(0o640)
+    Path("link").symlink_to(secret)
+    given = GOOD | {"secret_key": "", "secret_key_file": "link"}
+    assert faults(app, **given) == []
+
+    secret.chmod(0o644)
+
+    assert faults(app, **given) == ["link is open to every user of this host."]
+
+
 def test_a_name_in_a_dotenv_that_no_setting_has(app: Run) -> None:
     Path(".env").write_text("REGISTRATON=closed\n")
     Path(".env").chmod(0o600)

@@ -103,9 +103,11 @@ def test_a_misspelt_setting_is_named(sqlite_url: str, taken: socket.socket) -> N
 
 def test_public_url_follows_host_and_port_unless_it_is_set(sqlite_url: str) -> None:
     port = free_port()
+    Path("public_url").write_text("https://b.example\n")
     ways: list[tuple[dict[str, Any], str]] = [
         ({}, f"http://localhost:{port}"),
         ({"public_url": "https://a.example"}, "https://a.example"),
+        ({"public_url_file": "public_url"}, "https://b.example"),
     ]
     for settings, issuer in ways:
         with serving("app", "serve", "--host", "localhost", port=port, database_url=sqlite_url, **settings):

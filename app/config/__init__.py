@@ -1,24 +1,22 @@
-"""The settings. A process reads them once, from the environment or a .env file, and never changes them."""
+"""The settings. A process reads them once, from the environment or files, and never changes them."""
 
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from email.utils import parseaddr
 from inspect import iscoroutinefunction
-from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
+from app.config.sources import ENV_FILE, FILE_SUFFIX, EnvironmentAndFiles, find_settings, read_env_file
 from app.db.url import check_database_url
 from app.errors import BadSettings
 
@@ -149,28 +147,11 @@ Secret = Annotated[SecretStr, AfterValidator(check_secret)]
 Link = Annotated[str, AfterValidator(_check_link)]
 
 
-class LiteralEnvFile(DotEnvSettingsSource):
-    """The .env file, read literally. dotenv would replace `${HOME}` in a secret by the home of each process."""
-
-    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
-        """Refuse a line that dotenv cannot read. dotenv would skip it, and it may be the secret."""
-        try:
-            lines = list(parse_stream(StringIO(file_path.read_text("utf-8"))))
-        except PermissionError:
-            raise BadSettings(".env: this user may not read it") from None
-        except UnicodeDecodeError:
-            raise BadSettings(".env: must be UTF-8 text") from None
-        for line in lines:
-            if line.error:
-                raise BadSettings(f".env: line {line.original.line} is not NAME=value")
-        return {line.key.lower(): line.value for line in lines if line.key and line.value}
-
-
 class Settings(BaseSettings):
     """The settings, which .env.example explains. Times are in seconds."""
 
     # Without `env_file`: pydantic would read the file first, and its errors are not ours.
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: Annotated[str, AfterValidator(check_database_url)] = Field("sqlite:///./tasks.db", repr=False)
     secret_key: Secret | None = None
@@ -203,7 +184,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
-        return sources["init_settings"], sources["env_settings"], LiteralEnvFile(cls, Path(".env"))
+        return sources["init_settings"], EnvironmentAndFiles(cls)
 
     @property
     def database(self) -> URL:
@@ -235,11 +216,17 @@ def read_settings() -> Settings:
         raise BadSettings(*map("".join, zip(names, messages, strict=True))) from None
 
 
+def setting_files() -> list[Path]:
+    """Return the files that settings are read from: `.env`, if it is there, and those that `NAME_FILE` names."""
+    found = find_settings(Settings.model_fields).values()
+    return [*([ENV_FILE] if ENV_FILE.is_file() else []), *(given for given in found if isinstance(given, Path))]
+
+
 def unknown_names() -> list[str]:
     """Return a message for each name in `.env` that no setting has, with the setting that it resembles."""
-    known, messages = [name.upper() for name in Settings.model_fields], []
-    for name in dotenv_values(".env", interpolate=False):
+    known, messages = [form.upper() for name in Settings.model_fields for form in (name, name + FILE_SUFFIX)], []
+    for name in dict.fromkeys(name for name, _ in read_env_file()):
         if name.upper() not in known:
             hints = [f": did you mean {near}?" for near in get_close_matches(name.upper(), known, 1)]
-            messages.append("".join([f".env: {name} is not a setting", *hints]))
+            messages.append("".join([f"{ENV_FILE}: {name} is not a setting", *hints]))
     return messages
