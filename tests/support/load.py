@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -89,10 +89,14 @@ def running(database_url: str, workers: int = 1, **settings: object) -> Iterator
 
 @dataclass
 class Writer:
-    """A client that repeats what was not answered, or answered 503, and remembers what was acknowledged."""
+    """A client that repeats what was not answered, or answered 503, and remembers what was acknowledged.
+
+    A session that it ended is over for every service on the database.
+    """
 
     url: str
     name: str
+    services: Sequence[str]
     answers: Counter[int] = field(default_factory=Counter)
     breaks: int = 0
     successes: list[float] = field(default_factory=list)
@@ -115,6 +119,13 @@ class Writer:
                     self._send(client, 200, "GET", "/tasks/mine?limit=1", headers=bearer(tokens["access_token"]))
                 self._send(client, 200, "POST", "/auth/revoke", data={"token": tokens["refresh_token"]})
                 self.ended.append(tokens)
+                self._assert_ended(client, tokens)
+
+    def _assert_ended(self, client: httpx2.Client, tokens: dict[str, str]) -> None:
+        for url in self.services:
+            with suppress(httpx2.TransportError):
+                answer = client.get(f"{url}/tasks/mine", headers=bearer(tokens["access_token"]))
+                assert answer.status_code in {401, 503}, answer.text
 
     def _send(self, client: httpx2.Client, expected: int, method: str, path: str, **request: Any) -> httpx2.Response:
         deadline = time.monotonic() + PATIENCE
@@ -128,16 +139,20 @@ class Writer:
                 if response.status_code == expected:
                     self.successes.append(time.monotonic())
                     return response
-                assert_unavailable(response)
+                assert (response.status_code, response.headers.get("Retry-After")) == (503, "1"), response.text
             time.sleep(PAUSE)
         raise AssertionError(f"{method} {path} never succeeded")
 
 
 @contextmanager
-def load(url: str) -> Iterator[list[Writer]]:
-    """Eight clients that write for as long as the context lasts. At the end it raises the faults that they found."""
+def load(url: str, *others: str) -> Iterator[list[Writer]]:
+    """Eight clients of one service, or of several in turn, that write for as long as the context lasts.
+
+    At the end it raises the faults that they found.
+    """
     httpx2.post(f"{url}/users", json=ADA).raise_for_status()
-    writers = [Writer(url, f"task {n}") for n in range(WRITERS)]
+    urls = [url, *others]
+    writers = [Writer(urls[n % len(urls)], f"task {n}", urls) for n in range(WRITERS)]
     stop = Event()
     with ThreadPoolExecutor(WRITERS) as pool:
         jobs = [pool.submit(writer.work, stop) for writer in writers]
@@ -174,4 +189,4 @@ def assert_nothing_is_lost(url: str, writers: Sequence[Writer]) -> None:
 
 def assert_unavailable(response: httpx2.Response) -> None:
     assert (response.status_code, response.headers.get("Retry-After")) == (503, "1"), response.text
-    assert response.json()["detail"] == "The database is not available"
+    assert response.json()["detail"] == "The database is not available", response.text

@@ -35,8 +35,8 @@ class Installation(NamedTuple):
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Run a server; yields the URL of its `postgres` database.
+def server(primary: str | None = None, port: int = 5432, **settings: str) -> Iterator[str]:
+    """Run a server; yields the URL of its `postgres` database. It is a standby of the server whose URL is `primary`.
 
     Raises:
         FileNotFoundError: the wheel is not installed.
@@ -45,20 +45,34 @@ def server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         data = Path(folder) / "data"
-        subprocess.run(["cp", "-a", cluster, data], check=True)
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        if primary:
+            data.mkdir(mode=0o700)
+            copy_primary(primary, data)
+        else:
+            subprocess.run(["cp", "-a", cluster, data], check=True)
+        settings = SETTINGS | {"port": str(port), "unix_socket_directories": str(data)} | settings
         process = subprocess.Popen(
-            [programs / "postgres", "-D", data, *options, f"-cunix_socket_directories={data}"],
+            [programs / "postgres", "-D", data, *[f"-c{name}={value}" for name, value in settings.items()]],
             user=user,
             group=user,
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for([programs / "pg_isready", "-q", "-h", data], process)
-            yield f"postgresql://postgres@/postgres?host={data}"
+            _wait_for([programs / "pg_isready", "-q", "-h", data, "-p", str(port)], process)
+            yield f"postgresql://postgres@/postgres?host={data}&port={port}"
         finally:
             process.terminate()
             process.wait(10)
+
+
+def copy_primary(primary: str, data: Path) -> None:
+    """Fill an empty folder with a standby of the server of a URL."""
+    programs, _, user = _install()
+    if user is not None:
+        os.chown(data, user, user)
+    copy: list[str | Path] = [programs / "pg_basebackup", "-d", primary, "-D", data, "--write-recovery-conf"]
+    copy += ["--checkpoint=fast", "--no-sync"]
+    subprocess.run(copy, user=user, group=user, check=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
 @cache
