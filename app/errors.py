@@ -15,10 +15,15 @@ class AppError(Exception):
     code: str = "internal_error"
     error: str | None = None
     headers: Mapping[str, str] = {}
+    reason: str = ""
+    """The cause, for operators: the log and the command line show it, and responses do not."""
 
     def __init_subclass__(cls) -> None:
         if "code" not in vars(cls):
             raise TypeError(f'{cls.__name__} needs a code of its own, such as code = "task_not_found"')
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, [self.detail, self.reason]))
 
 
 class InvalidInput(AppError):

@@ -1,6 +1,7 @@
 """The application: the only file that knows every room."""
 
 import gc
+import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -25,6 +26,7 @@ from app.config import Settings, read_settings
 from app.db.batches import Background
 from app.db.connect import connect
 from app.db.migrations import bring_up_to_date
+from app.db.url import dropped_parameters
 from app.errors import BadSettings
 from app.http import docs
 from app.http.cors import CORS
@@ -45,6 +47,8 @@ from app.users import export
 from app.users import router as users
 from app.users.deletion import delete_ended
 from app.users.service import list_profile
+
+logger = logging.getLogger(__name__)
 
 ROUTERS: Final = (
     tasks.router,
@@ -76,6 +80,8 @@ TAGS: Final = {
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the services while the app runs. SQLite gets its migrations here, PostgreSQL does not."""
     settings: Settings = app.state.settings
+    for message in dropped_parameters(settings.database):
+        logger.warning(message)
     async with connect(settings.database) as database:
         if database.dialect == "sqlite":
             await bring_up_to_date(database, settings.database, BACKFILL)

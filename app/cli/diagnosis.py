@@ -160,8 +160,8 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
     async def look(database: Database) -> list[Fault]:
         try:
             return [fault async for fault in _examine_rows(database, settings, clock)]
-        except DatabaseUnavailable:
-            return [Fault("The database cannot be reached.", "Check that it runs, and that DATABASE_URL is right.")]
+        except DatabaseUnavailable as error:
+            return [Fault(f"{error}.", "Check that it runs, and that DATABASE_URL is right.")]
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
 

@@ -18,9 +18,12 @@ def migrate() -> None:
     from app.cli.run import with_database
     from app.config import read_settings
     from app.db.migrations import bring_up_to_date
+    from app.db.url import dropped_parameters
     from app.tasks.search import BACKFILL
 
     settings = read_settings()
+    for message in dropped_parameters(settings.database):
+        typer.echo(f"warning: {message}", err=True)
     with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False)
     typer.echo("The schema is at the newest migration, and searches find every task.")
 

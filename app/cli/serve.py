@@ -93,6 +93,6 @@ async def _prepare(database: "Database") -> str:
     try:
         if await database.read(is_current):
             return "PostgreSQL is at the newest migration."
-    except DatabaseUnavailable:
-        return "PostgreSQL does not answer; /health/ready says when it does."
+    except DatabaseUnavailable as error:
+        return f"{error}; /health/ready says when it is."
     return "PostgreSQL is not at the newest migration: run python -m app migrate"

@@ -4,6 +4,7 @@ This module imports nothing slow, and each command imports what it works with wh
 error are answered at once.
 """
 
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,10 +32,11 @@ class CommandLine(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
+        logging.getLogger("app").addHandler(logging.NullHandler())  # the error is printed below, once
         try:
             return super().invoke(ctx)
         except AppError as error:
-            raise failure(error.detail) from error
+            raise failure(str(error)) from error
         except BadSettings as error:
             raise failure(*error.args, code=2) from error
 

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
 from app.config.sources import ENV_FILE, FILE_SUFFIX, EnvironmentAndFiles, find_settings, read_env_file
-from app.db.url import check_database_url
+from app.db.url import check_database_url, read_database_url
 from app.errors import BadSettings
 
 LogFormat = Literal["json", "console"]
@@ -188,7 +188,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> URL:
-        return make_url(self.database_url)
+        return read_database_url(self.database_url)
 
     @model_validator(mode="after")
     def _has_a_secret_where_none_can_be_kept(self) -> Self:

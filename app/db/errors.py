@@ -1,6 +1,7 @@
 """The errors of a database: each says one thing that can be wrong with it. All are answered with 503."""
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from app.errors import Unavailable
 
 logger = logging.getLogger(__name__)
+
+MAX_WORDS = 300  # characters of a message of a driver's
 
 
 class DatabaseUnavailable(Unavailable):
@@ -78,6 +81,18 @@ def unavailable() -> Iterator[None]:
             raise
         logger.warning("database unavailable: %r", cause)
         raise (fault or DatabaseUnavailable) from error
+
+
+def words(error: BaseException) -> str:
+    """Say in one line, without a secret, what a driver or the system has met."""
+    if isinstance(error, TimeoutError):
+        return "does not answer"
+    if isinstance(error, Unavailable):
+        return error.reason
+    if isinstance(error, OSError) and error.errno and type(error).__module__ == "builtins":
+        return os.strerror(error.errno)  # asyncio's text repeats the address
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
+    return "".join(filter(str.isprintable, text))[:MAX_WORDS]
 
 
 def sqlstate(error: DBAPIError) -> str | None:

@@ -1,10 +1,12 @@
 """DATABASE_URL: which URLs the service can use."""
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from app.db.libpq import Servers, parse
 
 SQLITE_HEADER = b"SQLite format 3\0"
 UNSUPPORTED = "must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, without a driver's name"
@@ -15,19 +17,31 @@ def check_database_url(value: str) -> str:
 
     Raises ValueError with the reason, and without the URL, which may have a password.
     """
-    try:
-        url, port = make_url(value), urlsplit(value).port
-    except (ArgumentError, ValueError):
-        raise ValueError(UNSUPPORTED) from None
-    is_named = "\0" not in unquote(value) and ".." not in (url.host or "")
-    is_reachable = port != 0 and str(url.query.get("port", "5432")).isdigit()
-    if url.drivername not in {"sqlite", "postgresql", "postgres"} or not (is_named and is_reachable):
-        raise ValueError(UNSUPPORTED)
+    url = read_database_url(value)
     if url.drivername == "sqlite":
         if url.host or url.query or (url.database or ":").startswith((":", "file:")):
             raise ValueError("a SQLite URL needs a file: sqlite:///./tasks.db")
         _check_file(Path(str(url.database)))
-    return value.replace("postgres:", "postgresql:", 1) if url.drivername == "postgres" else value
+    return value.replace("postgres:", "postgresql:", 1) if value.startswith("postgres:") else value
+
+
+def read_database_url(value: str) -> URL:
+    """Read a URL as SQLAlchemy does, or as libpq does if it is one of PostgreSQL. Raises ValueError."""
+    if value.startswith(("postgres:", "postgresql:")):
+        return parse(value)
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        raise ValueError(UNSUPPORTED) from None
+    if url.drivername != "sqlite" or "\0" in unquote(value):
+        raise ValueError(UNSUPPORTED)
+    return url
+
+
+def dropped_parameters(url: URL) -> list[str]:
+    """Return a message for each parameter of a PostgreSQL URL that has no effect."""
+    names = Servers.of(url).dropped if url.drivername == "postgresql" else ()
+    return [f"DATABASE_URL: {name} has no effect, because the driver does not know it" for name in names]
 
 
 def _check_file(path: Path) -> None:

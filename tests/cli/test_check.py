@@ -225,7 +225,7 @@ def test_a_database_that_is_away() -> None:
     result = run("check", **settings)
 
     assert result.exit_code == 1
-    assert "The database cannot be reached." in result.stdout
+    assert "The database is not available: 127.0.0.1:1: Connection refused." in result.stdout
     assert "l0velace" not in result.output
 
 

@@ -88,7 +88,8 @@ def test_a_database_that_cannot_be_opened_is_one_line(sqlite_url: str) -> None:
 def test_a_database_that_is_away_is_one_line() -> None:
     refused = run("users", "list", database_url="postgresql://ada:l0velace@127.0.0.1:1/tasks", secret_key=SECRET)
 
-    assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
+    away = "The database is not available: 127.0.0.1:1: Connection refused"
+    assert (refused.exit_code, refused.stderr) == (1, f"error: {away}\n")
 
 
 def test_a_damaged_secret_is_one_line(sqlite_url: str) -> None:

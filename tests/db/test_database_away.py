@@ -203,7 +203,7 @@ def test_a_conflict_is_tried_again_and_in_the_end_503(client: TestClient, sql: S
 
 @on_postgresql
 def test_a_change_that_cannot_be_serialized_is_tried_again(serve: Serve, database_url: str, sql: Sql) -> None:
-    client = serve(database_url=f"{database_url}&default_transaction_isolation=serializable")
+    client = serve(database_url=f"{database_url}&options=-cdefault_transaction_isolation%3Dserializable")
     ada = sign_up(client)
     path = f"/tasks/{create_task(client, ada)['id']}"
 

@@ -93,4 +93,4 @@ def durable_database(server: Server) -> Iterator[str]:
     """A migrated database whose commits survive the server's end, which those of the suite's servers need not."""
     with new_database(server.url) as url:
         asyncio.run(migrate(url))
-        yield url.update_query_dict({"synchronous_commit": "on"}).render_as_string(hide_password=False)
+        yield url.update_query_dict({"options": "-csynchronous_commit=on"}).render_as_string(hide_password=False)
