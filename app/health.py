@@ -1,14 +1,17 @@
 """/health: for probes of load balancers and supervisors."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.db.database import Db
-from app.db.errors import SchemaBehind
+from app.db.errors import DatabaseUnavailable, SchemaBehind
 from app.db.migrations import is_current
 from app.errors import ShuttingDown
+
+PATIENCE = 3  # seconds: probes give up soon
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -32,7 +35,11 @@ async def ready(db: Db, request: Request) -> Health:
     """
     if request.app.state.drain.has_begun:
         raise ShuttingDown
-    await db.check_writable()
-    if not await db.read(is_current):
-        raise SchemaBehind
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await db.check_writable()
+            if not await db.read(is_current):
+                raise SchemaBehind
+    except TimeoutError:
+        raise DatabaseUnavailable from None
     return Health()

@@ -19,8 +19,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy import event as sqlalchemy_event
 
-from app.db.connect import WAIT
-from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE
+from app.db.connect import POOL_SIZE, WAIT
+from app.db.postgresql import LONG_READS, LONG_READS_EACH
 from tests.conftest import Serve, Sql, execute, on_postgresql, on_sqlite
 from tests.support.accounts import create_task, refresh, sign_up
 from tests.support.load import (
