@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, ExceptionContext, event, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -25,8 +25,7 @@ LONG_READS_EACH = 2  # of one user, or of all callers without a token
 PAUSE = 1  # seconds between two tries to connect in one place of the pool, and between two times that it is left
 TOO_MANY_CONNECTIONS = "53300"
 # A conflict, a deadlock, and a plan that a migration made invalid. The statement or transaction has done nothing.
-# read_only_sql_transaction, admin_shutdown, crash_shutdown, cannot_connect_now
-LEFT_CODES = {"25006", "57P01", "57P02", "57P03"}
+LOST_CODES = {"25006", "57P01", "57P02"}  # read_only_sql_transaction, admin_shutdown, crash_shutdown
 RETRIED_CODES = {"40001", "40P01", "0A000"}
 TRIES = 3
 SELECT_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery()")
@@ -56,7 +55,6 @@ class PostgreSQL(Database):
         self._pool = cast("QueuePool", self._reader.pool)
         event.listen(self._reader, "connect", _note_time)
         event.listen(self._reader, "checkout", self._refuse_closed)
-        event.listen(self._reader, "handle_error", self._handle_error)
         self._quick_reader = self._reader.execution_options(refuses={"search", "walk"})
         self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
         self._free = asyncio.Semaphore(pool_size)
@@ -88,8 +86,8 @@ class PostgreSQL(Database):
     ) -> T:
         """Give the next connection to the call that has waited longest. The pool is not fair.
 
-        A call that could not connect gives its place back after a pause, so a server in trouble is not flooded. Where
-        the server has no connection left for this process, the call waits for one that the process has already.
+        A call that could not connect gives its place back after a pause, so a server in trouble is not flooded. If the
+        server allows no connection more, the call waits for one that this process has.
         """
         is_connected = False
 
@@ -106,7 +104,9 @@ class PostgreSQL(Database):
                 await self._free.acquire()
             try:
                 return await _with_retries(run)
-            except Exception as error:
+            except BaseException as error:
+                if is_connected and _is_lost(error):
+                    self._leave()
                 if is_connected or not (_is_full(error) and self._pool.checkedin() + self._pool.checkedout()):
                     raise
             finally:
@@ -130,17 +130,6 @@ class PostgreSQL(Database):
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 
-    def _handle_error(self, context: ExceptionContext) -> None:
-        """Leave a server that stops, refuses writes, or has answered nothing for longer than a statement may take."""
-        error = context.original_exception
-        code = getattr(error.__cause__, "sqlstate", None) or ""
-        if code in LEFT_CODES or code.startswith("08") or isinstance(error, TimeoutError):
-            self._leave()
-        if context.connection and isinstance(error, TimeoutError | asyncio.CancelledError):
-            driver: Any = context.connection.connection.driver_connection
-            driver.terminate()  # a silent server would take seconds to close it
-            context.is_disconnect = True
-
     def usage(self) -> tuple[int, int]:
         return self._pool.checkedout(), self._size
 
@@ -160,6 +149,12 @@ async def _with_retries(run: Callable[[], T]) -> T:
             if sqlstate(error) not in RETRIED_CODES:
                 raise
     return await greenlet_spawn(run)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether a server stops, refuses writes, or has not answered in time."""
+    code = (sqlstate(error) if isinstance(error, DBAPIError) else None) or ""
+    return code in LOST_CODES or code.startswith("08") or isinstance(error, TimeoutError | asyncio.CancelledError)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -1,18 +1,15 @@
 """The database is restarted, locked, busy, full or read-only: 503 and Retry-After, never 500, and nothing is lost."""
 
-import asyncio
 import resource
 import signal
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread
 
-import asyncpg
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
@@ -23,6 +20,7 @@ from app.db.connect import POOL_SIZE, WAIT
 from app.db.postgresql import LONG_READS, LONG_READS_EACH
 from tests.conftest import Serve, Sql, execute, on_postgresql, on_sqlite
 from tests.support.accounts import create_task, refresh, sign_up
+from tests.support.databases import transaction
 from tests.support.load import (
     ADA,
     PAUSE,
@@ -48,27 +46,6 @@ CONFLICTS = [
     """CREATE CONSTRAINT TRIGGER conflict AFTER INSERT ON tasks
     DEFERRABLE INITIALLY {when} FOR EACH ROW EXECUTE FUNCTION conflict()""",
 ]
-
-
-@contextmanager
-def transaction(database_url: str) -> Iterator[Callable[[str], object]]:
-    """Another client's, past the service. It is rolled back if it has not been committed."""
-    url = make_url(database_url)
-    if url.drivername == "sqlite":
-        connection = sqlite3.connect(str(url.database), isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection.execute
-        finally:
-            connection.close()
-    else:
-        with asyncio.Runner() as runner:
-            other = runner.run(asyncpg.connect(database_url))
-            try:
-                runner.run(other.execute("BEGIN"))
-                yield lambda statement: runner.run(other.execute(statement))
-            finally:
-                runner.run(other.close())
 
 
 @contextmanager
