@@ -1,17 +1,15 @@
 """/health: for probes of load balancers and supervisors."""
 
-import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.db.database import Db
-from app.db.errors import DatabaseUnavailable, SchemaBehind
+from app.db.errors import DatabaseDiskFull, DatabaseFileReadOnly, SchemaBehind
 from app.db.migrations import is_current
 from app.errors import ShuttingDown
-
-PATIENCE = 3  # seconds: probes give up soon
+from app.http.openapi import describe
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -26,7 +24,7 @@ async def live() -> Health:
     return Health()
 
 
-@router.get("/ready")
+@router.get("/ready", responses=describe(DatabaseDiskFull, DatabaseFileReadOnly))
 async def ready(db: Db, request: Request) -> Health:
     """Check that the service can do its work.
 
@@ -35,11 +33,7 @@ async def ready(db: Db, request: Request) -> Health:
     """
     if request.app.state.drain.has_begun:
         raise ShuttingDown
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await db.check_writable()
-            if not await db.read(is_current):
-                raise SchemaBehind
-    except TimeoutError:
-        raise DatabaseUnavailable from None
+    await db.check_writable()
+    if not await db.read(is_current):
+        raise SchemaBehind
     return Health()
