@@ -1,15 +1,18 @@
 """/health: for probes of load balancers and supervisors."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.db.database import Db
-from app.db.errors import DatabaseDiskFull, DatabaseFileReadOnly, SchemaBehind
+from app.db.errors import DatabaseDiskFull, DatabaseFileReadOnly, DatabaseUnavailable, SchemaBehind
 from app.db.migrations import is_current
 from app.errors import ShuttingDown
 from app.http.openapi import describe
+
+PATIENCE = 3  # seconds: probes give up soon
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -33,7 +36,11 @@ async def ready(db: Db, request: Request) -> Health:
     """
     if request.app.state.drain.has_begun:
         raise ShuttingDown
-    await db.check_writable()
-    if not await db.read(is_current):
-        raise SchemaBehind
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await db.check_writable()
+            if not await db.read(is_current):
+                raise SchemaBehind
+    except TimeoutError:
+        raise DatabaseUnavailable from None
     return Health()

@@ -82,7 +82,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     for message in dropped_parameters(settings.database):
         logger.warning(message)
-    async with connect(settings.database) as database:
+    async with connect(settings.database, pool_size=settings.pool_size) as database:
         if database.dialect == "sqlite":
             await bring_up_to_date(database, settings.database, BACKFILL)
         deletions = Background(partial(delete_ended, database), "rows of deleted accounts are left")

@@ -16,6 +16,7 @@ SECRET = "a-key-for-tests-only-0123456789abcdef"
 POSTGRESQL = "postgresql://ada:l0velace@db.example/tasks"
 DEFAULTS = {
     "database_url": "sqlite:///./tasks.db",
+    "pool_size": 10,
     "secret_key": None,
     "secret_key_previous": None,
     "jwt_private_key_file": None,
@@ -183,6 +184,7 @@ def test_nothing_given_is_the_defaults() -> None:
 def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "DATABASE_URL": POSTGRESQL,
+        "POOL_SIZE": "5",
         "SECRET_KEY": SECRET,
         "SECRET_KEY_PREVIOUS": SECRET[::-1],
         "JWT_PRIVATE_KEY_FILE": "keys/jwt.pem",

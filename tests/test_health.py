@@ -5,6 +5,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import URL
 
 from tests.conftest import Serve, Sql, execute, new_database, on_postgresql
+from tests.support.databases import transaction
+from tests.support.load import assert_unavailable
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the other one is everybody's
@@ -27,3 +29,17 @@ def test_ready_tells_a_read_only_database(serve: Serve, postgres_server: URL) ->
 
     assert answer.status_code == 503
     assert answer.json() == {"detail": "The database is read-only", "code": "database_read_only"}
+
+
+@on_postgresql
+def test_ready_gives_up_before_a_probe_does(
+    client: TestClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.health.PATIENCE", 0.1)
+
+    with transaction(database_url) as other:
+        other("LOCK TABLE alembic_version")
+        assert_unavailable(client.get("/health/ready"))
+    monkeypatch.undo()
+
+    assert client.get("/health/ready").status_code == 200

@@ -62,7 +62,7 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], *, 
     """Run `f` on the database of the settings. SQLite is migrated first, unless `f` wants the schema that is there."""
 
     async def run() -> T:
-        async with connect(settings.database) as database:
+        async with connect(settings.database, pool_size=settings.pool_size) as database:
             try:
                 if migrates and database.dialect == "sqlite":
                     await bring_up_to_date(database, settings.database, BACKFILL)

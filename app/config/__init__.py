@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: Annotated[str, AfterValidator(check_database_url)] = Field("sqlite:///./tasks.db", repr=False)
+    pool_size: int = Field(10, ge=1, le=10_000)
     secret_key: Secret | None = None
     secret_key_previous: Secret | None = None
     jwt_private_key_file: Path | None = None

@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from app.db.connect import connect
+from app.db.connect import POOL_SIZE, connect
 from app.db.database import ANYONE, Database, expect_long
 from app.db.errors import DatabaseUnavailable, SchemaBehind
 from app.db.hosts import POOL_WAIT
-from app.db.postgresql import LONG_READS, LONG_READS_EACH, POOL_SIZE
+from app.db.postgresql import LONG_READS, LONG_READS_EACH
 from app.db.sqlite import SQLite
 from app.db.sqlite_connections import WAL_BYTES
 from tests.support.databases import run
