@@ -63,8 +63,7 @@ class Place(Protocol):
 
 def database_at(*places: Place) -> str:
     """The URL of the cluster's database, by each of these hosts."""
-    hosts = ",".join(place.address for place in places)
-    return f"postgresql://postgres@/{DATABASE}?host={hosts}&target_session_attrs=read-write"
+    return f"postgresql://postgres@{','.join(place.address for place in places)}/{DATABASE}"
 
 
 class Network:

@@ -72,7 +72,7 @@ def copy_primary(primary: str, data: Path) -> None:
         os.chown(data, user, user)
     copy: list[str | Path] = [programs / "pg_basebackup", "-d", primary, "-D", data, "--write-recovery-conf"]
     copy += ["--checkpoint=fast", "--no-sync"]
-    subprocess.run(copy, user=user, group=user, check=True, timeout=60, stdin=subprocess.DEVNULL)
+    subprocess.run(copy, user=user, group=user, check=True, timeout=60, stderr=subprocess.DEVNULL)
 
 
 @cache
