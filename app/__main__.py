@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app import NAME, __version__
-from app.cli import keys, mail, maintenance, serve, sessions, tokens, users
+from app.cli import backup, keys, mail, maintenance, serve, sessions, tokens, users
 from app.cli.terminal import HELP, CommandLine
 
 signal.signal(signal.SIGINT, interrupt)
@@ -22,7 +22,10 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP,
 )
-for command in serve.serve, maintenance.migrate, maintenance.check, mail.mail_test, maintenance.purge, maintenance.demo:
+for command in (
+    *(serve.serve, maintenance.migrate, maintenance.check, mail.mail_test, maintenance.purge),
+    *(backup.backup, backup.restore, maintenance.demo),
+):
     cli.command()(command)
 for name, group in {"users": users.cli, "sessions": sessions.cli, "tokens": tokens.cli, "keys": keys.cli}.items():
     cli.add_typer(group, name=name)

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.db.database import Db
-from app.db.errors import DatabaseUnavailable, SchemaBehind
+from app.db.errors import DatabaseDiskFull, DatabaseFileReadOnly, DatabaseUnavailable, SchemaBehind
 from app.db.migrations import is_current
 from app.errors import ShuttingDown
+from app.http.openapi import describe
 
 PATIENCE = 3  # seconds: probes give up soon
 
@@ -26,7 +27,7 @@ async def live() -> Health:
     return Health()
 
 
-@router.get("/ready")
+@router.get("/ready", responses=describe(DatabaseDiskFull, DatabaseFileReadOnly))
 async def ready(db: Db, request: Request) -> Health:
     """Check that the service can do its work.
 

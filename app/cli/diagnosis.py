@@ -15,13 +15,15 @@ from sqlalchemy import Connection, bindparam, func, select
 from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
-from app.cli.run import is_secret_gone, with_database
+from app.cli.run import is_database_gone, is_secret_gone, with_database
 from app.cli.serve import is_in_clear
 from app.clock import Clock
 from app.config import Settings, read_settings, setting_files, unknown_names
+from app.db.connect import connect
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
-from app.db.migrations import SeveralHeads, is_current
+from app.db.migrations import PATIENCE, SeveralHeads, is_current
+from app.db.sqlite_file import check_pages
 from app.db.types import NO_ID
 from app.errors import BadSettings
 from app.http.fastapi_internals import IS_KNOWN
@@ -155,12 +157,21 @@ def _file_system(path: Path) -> str:
 
 def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
     if settings.database.drivername == "sqlite" and not Path(settings.database.database or "").exists():
+        if is_database_gone(settings):
+            lost = f"{settings.database.database} is gone, though its secret is there."
+            return [Fault(lost, "Put it back, or restore a backup. Otherwise the service makes an empty database.")]
         return []  # to open the file would make it
 
     async def look(database: Database) -> list[Fault]:
         try:
+            await database.check_writable()
+            if database.dialect == "sqlite":
+                async with connect(settings.database, PATIENCE) as patient:
+                    await patient.read(check_pages)
             return [fault async for fault in _examine_rows(database, settings, clock)]
         except DatabaseUnavailable as error:
+            if database.dialect == "sqlite":
+                return [Fault(f"{error}.", "The service answers 503 until that is mended.")]
             return [Fault(f"{error}.", "Check that it runs, and that DATABASE_URL is right.")]
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]

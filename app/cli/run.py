@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import typer
@@ -70,6 +71,8 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], *, 
                 task = asyncio.current_task()
                 if task and task.cancelling():  # by Ctrl-C, which asyncpg may take for a timeout
                     raise asyncio.CancelledError from error
+                if database.dialect == "sqlite":
+                    await database.check_writable()  # it may say why
                 raise
 
     return asyncio.run(run())
@@ -78,6 +81,12 @@ def with_database(settings: Settings, f: Callable[[Database], Awaitable[T]], *, 
 async def is_secret_gone(database: Database, settings: Settings) -> bool:
     """Whether the generated secret is missing, and there are sessions that a new one would end."""
     return not settings.secret_key and not secret_file(settings).exists() and await database.read(has_sessions)
+
+
+def is_database_gone(settings: Settings) -> bool:
+    """Whether the generated secret is there, and the SQLite file that it was made for is not."""
+    is_alone = not settings.secret_key and secret_file(settings).exists()
+    return is_alone and not Path(f"{settings.database.database}").exists()
 
 
 def as_of_now(name: str) -> Callable[[Connection, ListPage, PageQuery], Page]:

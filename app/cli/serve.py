@@ -77,6 +77,10 @@ def _reachable(host: str) -> str:
 
 
 def _warnings(settings: "Settings", host: str) -> Iterator[str]:
+    from app.cli.run import is_database_gone
+
+    if is_database_gone(settings):
+        yield f"{settings.database.database} is gone, though its secret is there: an empty database takes its place"
     if is_in_clear(settings.public_url):
         yield "PUBLIC_URL is not https: passwords and tokens cross the network in clear"
     elif not _is_local(host) and _is_local(urlsplit(settings.public_url).hostname or ""):

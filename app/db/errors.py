@@ -55,6 +55,43 @@ class PoolerForgets(DatabaseUnavailable):
     code = "pooler_forgets"
 
 
+class DatabaseFileReadOnly(DatabaseReadOnly):
+    detail = "The database's file, its folder or their file system is read-only"
+    code = "database_file_read_only"
+
+
+class DatabaseDiskFull(DatabaseUnavailable):
+    detail = "The disk of the database is full"
+    code = "database_disk_full"
+
+
+class DatabaseDamaged(DatabaseUnavailable):
+    detail = "The database's file is damaged: restore a backup"
+    code = "database_damaged"
+    headers = {}  # noqa: RUF012 - to wait does not help
+
+
+class DatabaseFileGone(DatabaseUnavailable):
+    detail = "The database's file is gone: put it back, or restore a backup and restart the service"
+    code = "database_file_gone"
+    headers = {}  # noqa: RUF012
+
+
+class DatabaseFileReplaced(DatabaseUnavailable):
+    detail = "The database's file or its WAL is another one than the service has opened: restart the service"
+    code = "database_file_replaced"
+    headers = {}  # noqa: RUF012
+
+
+class DatabaseWALAlone(DatabaseUnavailable):
+    detail = (
+        "The database's file is gone, and the -wal file beside it has its last writes: put it back, or remove the "
+        "-wal file to begin with an empty database"
+    )
+    code = "database_wal_alone"
+    headers = {}  # noqa: RUF012
+
+
 POSTGRESQL_ERRORS: Final[dict[str | None, type[Unavailable]]] = {
     "22P05": DatabaseNotUTF8,  # untranslatable_character
     "25006": DatabaseReadOnly,  # read_only_sql_transaction

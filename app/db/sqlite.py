@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.database import Database, LongRead, Turns
-from app.db.errors import DatabaseUnavailable
+from app.db.errors import DatabaseDamaged, DatabaseFileGone, DatabaseFileReplaced, DatabaseUnavailable
 from app.db.sqlite_connections import LOCK_PAUSE, WAL_BYTES, KeptConnection, Worker, execute_when_free, make_engine
+from app.db.sqlite_file import SQLiteFile, write_page
 
 T = TypeVar("T")
 
@@ -21,6 +22,7 @@ STEPS = 2_000  # instructions of SQLite's virtual machine from one look at a rea
 LOOKS_ON_LOOP = 10  # that makes about a millisecond
 CHECKPOINTS = 20  # tries to empty the WAL, before the next long read
 CHECKPOINT_PAUSE = 0.01  # seconds
+FILE_PERIOD = 1  # seconds until a read looks again whether the file is there
 
 
 class SQLite(Database):
@@ -36,16 +38,20 @@ class SQLite(Database):
     def __init__(self, url: URL, wait: float) -> None:
         self.wait = wait
         self._looks = 0
-        on_loop = make_engine(url, wait, wait)
+        self._file = SQLiteFile(Path(str(url.database)))
+        self._next_check = 0.0
+        on_loop = make_engine(self._file, wait, wait)
         event.listen(on_loop, "connect", lambda connection, _: connection.set_progress_handler(self._is_long, STEPS))
-        self._reader = KeptConnection(on_loop.execution_options(refuses={"search"}))
-        self._long_reader = Worker("sqlite-reader", make_engine(url, wait, wait))
-        self._writer = Worker("sqlite-writer", make_engine(url, 0, wait))
+        self._reader = KeptConnection(self._file, on_loop.execution_options(refuses={"search"}))
+        self._long_reader = Worker("sqlite-reader", self._file, make_engine(self._file, wait, wait))
+        self._writer = Worker("sqlite-writer", self._file, make_engine(self._file, 0, wait))
         self._has_waited = False
         self._turns = Turns(1, 1)
-        self._wal = Path(f"{url.database}-wal")
 
     async def _read(self, f: Callable[[Connection], T], caller: str) -> T:
+        if (now := time.monotonic()) > self._next_check:
+            self._file.check()
+            self._next_check = now + FILE_PERIOD
         self._looks = 0
         try:
             return self._reader.run(f)
@@ -77,13 +83,15 @@ class SQLite(Database):
             await asyncio.sleep(CHECKPOINT_PAUSE if self._is_wal_large() else 0)
 
     def _is_wal_large(self) -> bool:
-        return self._wal.exists() and self._wal.stat().st_size > WAL_BYTES
+        wal = self._file.wal
+        return wal.exists() and wal.stat().st_size > WAL_BYTES
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
         """Write with SQLite's one lock. A process that has waited for it gives way at its next write."""
         deadline = time.monotonic() + self.wait
 
         def in_transaction(connection: Connection) -> T:
+            self._check_file(connection)
             if self._has_waited:
                 time.sleep(LOCK_PAUSE)
             with connection.begin():
@@ -94,14 +102,38 @@ class SQLite(Database):
 
     _autocommit = _write
 
+    def _check_file(self, connection: Connection) -> None:
+        """Refuse to write to a file that is no longer at its path. The pages in its WAL go to the file first.
+
+        So the file is whole where it was moved to. A WAL that stays behind is empty, and damages no other file.
+        """
+        try:
+            self._file.check(connection.info["wal"])
+        except (DatabaseFileGone, DatabaseFileReplaced):
+            self._file.takes_writes = False
+            with suppress(DBAPIError):
+                _checkpoint(connection)
+            raise
+
     async def _check_writable(self) -> None:
-        """SQLite has no standby."""
+        """Ask SQLite, by a write of one page, where nothing else can tell."""
+        if self._file.is_damaged:
+            raise DatabaseDamaged
+        if self._file.may_refuse_writes():
+            try:
+                await self._write(write_page)
+            except (DBAPIError, sqlite3.Error, OSError) as error:
+                raise self._file.reason(error) from error
+            self._file.takes_writes = True
 
     def usage(self) -> tuple[int, int]:
         connections = self._reader, self._long_reader.kept, self._writer.kept
         return sum(connection.is_in_use for connection in connections), len(connections)
 
     async def close(self) -> None:
+        if not self._file.is_in_place():
+            with suppress(DatabaseUnavailable):
+                await self._writer.run(self._check_file, time.monotonic() + self.wait)
         self._long_reader.close(at_once=True)
         self._writer.close()
         self._reader.close()

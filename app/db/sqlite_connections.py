@@ -1,22 +1,22 @@
 """Connections to SQLite's file: how they are made, kept open, worked on by a thread, and given the lock to write."""
 
 import asyncio
-import os
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.pool import NullPool
 
 from app.db.database import LongRead
 from app.db.errors import DatabaseUnavailable
+from app.db.sqlite_file import SQLiteFile, inode
 from app.errors import AppError
 
 T = TypeVar("T")
@@ -26,15 +26,20 @@ LOCK_PAUSE = 0.001  # seconds
 INTERRUPT_PAUSE = 0.01  # seconds
 
 
-def make_engine(url: URL, timeout: float, wait: float) -> Engine:
+def make_engine(file: SQLiteFile, timeout: float, wait: float) -> Engine:
     """Make an engine. A connection waits `timeout` seconds for a lock, and `wait` while another process makes the file.
 
     Without an isolation level the driver begins no transactions. Writers wait properly in no other mode.
     """
-    connect_args = {"isolation_level": None, "timeout": timeout}
-    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=connect_args)
-    event.listen(engine, "do_connect", _make_for_owner)
-    event.listen(engine, "connect", lambda connection, _: _set_pragmas(connection, time.monotonic() + wait))
+    options = {"isolation_level": None, "timeout": timeout, "check_same_thread": False}
+    engine = create_engine("sqlite://", poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "do_connect", lambda *_: file.connect(**options))
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        _set_pragmas(connection, time.monotonic() + wait)
+        record.info["wal"] = inode(file.wal)
+
     return engine
 
 
@@ -45,7 +50,8 @@ class KeptConnection:
     interrupt the driver would also compile that statement again at each use. `AppError` and `LongRead` leave it open.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, file: SQLiteFile, engine: Engine) -> None:
+        self._file = file
         self._engine = engine
         self._connection: Connection | None = None
         self.is_in_use = False
@@ -58,8 +64,10 @@ class KeptConnection:
             return f(self._connection)
         except (AppError, LongRead):
             raise
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, (DBAPIError, sqlite3.Error, OSError)):
+                self._file.note(error)
             raise
         finally:
             self.is_in_use = False
@@ -79,9 +87,9 @@ class KeptConnection:
 class Worker:
     """A thread with a connection. It runs one function at a time, in the order of the calls."""
 
-    def __init__(self, name: str, engine: Engine) -> None:
+    def __init__(self, name: str, file: SQLiteFile, engine: Engine) -> None:
         self._thread = ThreadPoolExecutor(1, name)
-        self.kept = KeptConnection(engine)
+        self.kept = KeptConnection(file, engine)
         self._lock = threading.Lock()  # for `_running`: an interrupt must not hit the call after the one it is for
         self._running: object = None
         self._is_closed = False
@@ -153,15 +161,6 @@ def execute_when_free(connection: Any, statement: str, deadline: float) -> bool:
             time.sleep(LOCK_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - two processes must not keep step
         else:
             return has_waited
-
-
-def _make_for_owner(_dialect: object, _record: object, names: Sequence[str], _options: object) -> None:
-    """Make the file so that no other user of this host can read it. SQLite gives its files beside it the same mode.
-
-    A file that exists is not opened: to close it would drop this process's locks (SQLite's howtocorrupt.html §2.2).
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(names[0], os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _set_pragmas(connection: Any, deadline: float) -> None:

@@ -22,7 +22,7 @@ DESCRIPTION: Final = """Tasks behind OAuth2's password flow.
 - **Scopes**: the lock of an operation names the scope that it needs. Without it the answer is 403.
 - **Pages**: a list has `items` and a `next_cursor`. Send it as `cursor` to get the next page. On the last it is null.
 - **Errors**: each has a `detail` for people and a `code` for programs. 422 names each fault and its place.
-- **Try again later**: 429 and 503 have `Retry-After`, in seconds.
+- **Try again later**: 429 and 503 have `Retry-After`, in seconds, unless waiting does not help.
 """
 PAGE = f"""<!doctype html>
 <html lang="en">

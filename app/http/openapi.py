@@ -21,6 +21,7 @@ SENTENCE_END: Final = re.compile(r"\.(?:\s+|$)")
 EVERYWHERE: Final[Sequence[type[AppError]]] = (
     *(AppError, errors.UnknownHost, errors.BodyTooLarge, errors.URLTooLong, errors.HeadersTooLarge, InvalidInput),
     *(db.DatabaseUnavailable, db.DatabaseReadOnly, db.DatabaseIsStandby, db.DatabaseForbidden, db.DatabaseNotUTF8),
+    *(db.DatabaseDamaged, db.DatabaseFileGone, db.DatabaseFileReplaced),
     *(db.PoolerForgets, db.SchemaBehind, errors.ShuttingDown),
 )
 
@@ -65,11 +66,11 @@ def header(name: str, description: str, *, required: bool = True, **schema: Any)
     return {"headers": {name: described}}
 
 
-RETRY_AFTER: Final = header("Retry-After", "Seconds to wait.", type="integer", minimum=1)
+SECONDS: Final[dict[str, Any]] = {"type": "integer", "minimum": 1}
 HEADERS: Final = {
     401: header("WWW-Authenticate", "RFC 6750 §3.", pattern="^Bearer"),
-    429: RETRY_AFTER,
-    503: RETRY_AFTER,
+    429: header("Retry-After", "Seconds to wait.", **SECONDS),
+    503: header("Retry-After", "Seconds to wait. It is absent if waiting does not help.", required=False, **SECONDS),
 }
 
 

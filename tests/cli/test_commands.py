@@ -82,7 +82,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(sqlite_url: str) -> None:
 
     refused = run("serve", "--port", str(free_port()), database_url=sqlite_url)
 
-    assert (refused.exit_code, refused.stderr) == (1, "error: The database is not available\n")
+    assert (refused.exit_code, refused.stderr) == (1, "error: The database's file is damaged: restore a backup\n")
 
 
 def test_a_database_that_is_away_is_one_line() -> None:

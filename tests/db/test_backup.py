@@ -11,14 +11,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import make_url
 
 from app.config import Settings
 from app.main import create_app
 from tests.conftest import CHEAP, SECRET, MovableClock, execute, migrate
+from tests.support import cheap
 from tests.support.accounts import Login, create_task, log_in, refreshed, sign_up
+from tests.support.load import LIMITS, load, wait_until_written
 from tests.support.own_server import own_server
+from tests.support.processes import environment, serving
 from tests.support.readme import DEPLOY, blocks
 
 MAKE, *_ = blocks("sh", "Deployment", DEPLOY)
@@ -32,11 +37,19 @@ def service(clock: MovableClock, **settings: str) -> Iterator[TestClient]:
         yield client
 
 
+@contextmanager
+def served(**settings: Any) -> Iterator[Any]:
+    """A service in a process of its own."""
+    with serving(*cheap.COMMAND, **settings) as url, httpx2.Client(base_url=url) as client:
+        yield client
+
+
 def paste(script: str, **environment: str) -> None:
     """Run it in this folder, as who we are."""
-    script = re.sub(r"sudo (-u \w+ )?|--pwprompt ", "", script).replace("python3", sys.executable)
-    script = re.sub(r"DATA=/var/lib/bearer-tasks|systemctl .*", "DATA=.", script)
-    subprocess.run(["bash", "-ec", script], env=os.environ | environment, check=True, timeout=60)
+    script = re.sub(r"sudo (-u \w+ )?|--pwprompt |systemctl .*", "", script).replace(".venv/bin/python", sys.executable)
+    script = script.replace("/var/lib/bearer-tasks", ".")
+    env = os.environ | environment
+    subprocess.run(["bash", "-ec", script], env=env, check=True, capture_output=True, text=True, timeout=60)
 
 
 class Before:
@@ -61,23 +74,38 @@ class Before:
         create_task(client, log_in(client), "After the restore")
 
 
-def read(client: TestClient, login: Login, path: str) -> Any:
+def read(client: httpx2.Client, login: Login, path: str) -> Any:
     response = client.get(path, headers=login.headers)
     assert response.status_code == 200, response.text
     return response.json()
 
 
-def test_sqlite_is_copied_while_it_serves_and_put_back(clock: MovableClock, sqlite_url: str) -> None:
-    with service(clock, database_url=sqlite_url) as client:
-        before = Before(client)
-        paste(COPY)
-        create_task(client, before.ada, "After the backup")
+def test_sqlite_is_backed_up_under_load_and_put_back(sqlite_url: str) -> None:
+    """The copy has each write that was acknowledged before, and sessions live on. `restore` waits for the stop."""
+    settings = {"database_url": sqlite_url, "public_url": "http://127.0.0.1:8000", **LIMITS}
+    environ = environment(**settings)
+    with served(**settings) as client:
+        bob = sign_up(client, "bob")
+        with load(str(client.base_url)) as writers:
+            wait_until_written(writers, 12)
+            before = {title for writer in writers for title, _ in writer.tasks}
+            paste(COPY, **environ)
+            wait_until_written(writers, 1)
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            paste(PUT_BACK, **environ)
+        assert "is in use: stop the service" in refused.value.stderr
+        create_task(client, bob, "After the backup")
     Path("tasks.db.secret").unlink()
 
-    paste(PUT_BACK)
+    paste(PUT_BACK, **environ)
 
-    with service(clock, database_url=sqlite_url) as client:
-        before.assert_served(client)
+    assert execute(make_url(sqlite_url), "PRAGMA integrity_check") == [("ok",)]
+    with served(**settings) as client:
+        assert read(client, bob, "/tasks/mine")["items"] == []
+        create_task(client, bob, "After the restore")
+    restored = {title for (title,) in execute(make_url(sqlite_url), "SELECT title FROM tasks")}
+    assert before <= restored
+    assert restored <= {title for writer in writers for title, _ in writer.tasks} | {"After the restore"}
 
 
 @pytest.mark.long

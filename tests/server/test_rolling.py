@@ -1,14 +1,13 @@
-"""Hosts that restart one after the other behind nginx, and a migration under old code: nobody notices."""
+"""Hosts that restart one after the other behind a proxy, and a migration under old code: nobody notices."""
 
 import asyncio
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -16,75 +15,84 @@ import pytest
 
 from app.db.migrations import newest
 from tests.conftest import SECRET, migrate, new_database
-from tests.support.load import Service, assert_nothing_is_lost, load, running, wait_until_written
+from tests.support.load import Service, Writer, assert_nothing_is_lost, load, running, wait_until_written
 from tests.support.own_server import durable_database, own_server
-from tests.support.processes import ROOT, environment, free_port, wait_for
+from tests.support.processes import ROOT, environment, wait_for
+from tests.support.proxies import PROXIES, installed, proxy
 from tests.support.readme import DEPLOY, blocks
 
-HOSTS = ["10.0.0.11:8000", "10.0.0.12:8000"]
-AROUND = """
-user root;
-worker_processes 2;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {shown}
-}}
-"""
-
-pytestmark = pytest.mark.long
+SERVE = "tests.support.cheap_serve", "serve"
 
 
 @contextmanager
-def nginx(services: Sequence[Service], folder: Path) -> Iterator[str]:
-    """Run it before these services as the README shows it, but for TLS; yields its URL."""
-    program = shutil.which("nginx")
-    if program is None:
-        pytest.skip("nginx is not installed")
-    listen = f"127.0.0.1:{free_port()}"
-    (block,) = blocks("nginx", "nginx", DEPLOY)
-    shown = re.sub(r" +ssl_.*\n", "", block)
-    here = [f"127.0.0.1:{service.port}" for service in services]
-    for there, instead in zip(["443 ssl", *HOSTS], [listen, *here], strict=True):
-        assert shown.count(there) == 1
-        shown = shown.replace(there, instead)
-    (folder / "nginx.conf").write_text(AROUND.format(folder=folder, shown=shown))
-    with subprocess.Popen([program, "-c", folder / "nginx.conf", "-e", folder / "nginx.log"]) as process:
-        try:
-            wait_for((folder / "nginx.pid").exists)
-            yield f"http://{listen}"
-        finally:
-            process.terminate()
+def two_hosts(url: str, *options: str) -> Iterator[list[Service]]:
+    """Two services that share a database, with the drain that the README has them take before a stop."""
+    environment_file = "\n".join(blocks("ini", "Deployment", DEPLOY))
+    settings = {
+        "drain_seconds": re.findall(r"^DRAIN_SECONDS=(\d+)$", environment_file, re.MULTILINE)[0],
+        "public_url": "https://tasks.example.com",
+        "allowed_hosts": "localhost,127.0.0.1",
+        "trusted_proxies": "127.0.0.1",
+        "log_requests": True,
+    }
+    with (
+        running(url, 1, [*SERVE, *options], "one.log", **settings) as one,
+        running(url, 1, [*SERVE, *options], "other.log", **settings) as other,
+    ):
+        yield [one, other]
 
 
-def test_a_rolling_restart_behind_nginx_fails_no_request(tmp_path: Path) -> None:
-    behind = {"public_url": "https://tasks.example.com", "trusted_proxies": "127.0.0.1", "allowed_hosts": "127.0.0.1"}
+def restart(host: Service, writers: Sequence[Writer]) -> None:
+    """Restart it under load, and wait until each proxy asks it again."""
+    wait_until_written(writers, 5)
+    host.stop()
+    old = host.log.stat().st_size
+    host.start()
+    wait_for(lambda: names(host.log.read_bytes()[old:].decode()) >= {writer.name for writer in writers})
+
+
+def names(log: str) -> set[str]:
+    """Those of the writers whose requests are in the log."""
+    return set(re.findall(r'"request_id": "(writer-\d+)"', log))
+
+
+def assert_all_succeeded(writers: Sequence[Writer]) -> None:
+    for writer in writers:
+        assert writer.answers.keys() == {200, 201}, f"{writer.url}: {writer.answers}"
+        assert not writer.breaks, f"{writer.url}: {writer.breaks}"
+
+
+def test_a_rolling_restart_fails_no_request_behind_any_proxy(sqlite_url: str, tmp_path: Path) -> None:
+    """All proxies stand before the same two hosts."""
+    with two_hosts(sqlite_url) as hosts, ExitStack() as stack:
+        ports = [host.port for host in hosts]
+        fronts = [stack.enter_context(proxy(name, ports, tmp_path / name)) for name in installed()]
+        with load(*fronts) as writers:
+            for host in hosts:
+                restart(host, writers)
+            wait_until_written(writers, 5)
+
+        assert_all_succeeded(writers)
+        assert_nothing_is_lost(fronts[0], writers)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_rolling_restart_fails_none_of_2000_requests(name: str, tmp_path: Path) -> None:
     with (
         own_server() as server,
         durable_database(server) as url,
-        running(url, 2, **behind) as one,
-        running(url, 2, **behind) as other,
-        nginx([one, other], tmp_path) as front,
+        two_hosts(url, "--workers", "2") as hosts,
+        proxy(name, [host.port for host in hosts], tmp_path / name) as front,
     ):
         with load(front) as writers:
-            for host in [one, other] * 2:
-                wait_until_written(writers, 5)
-                host.stop()
-                host.start()
+            while sum(len(writer.successes) for writer in writers) < 2_000:
+                for host in hosts:
+                    restart(host, writers)
             wait_until_written(writers, 5)
 
-        answers = sum((writer.answers for writer in writers), Counter[int]())
-        print(f"answers: {answers}")
-        assert answers.keys() == {200, 201}
-        assert sum(writer.breaks for writer in writers) == 0
+        print(f"{name}: {sum((writer.answers for writer in writers), Counter[int]())}")
+        assert_all_succeeded(writers)
         assert_nothing_is_lost(front, writers)
 
 
@@ -104,6 +112,7 @@ def old_code(tmp_path: Path) -> Path:
     return tmp_path / "old"
 
 
+@pytest.mark.long
 def test_old_code_serves_on_the_newest_schema(old_code: Path) -> None:
     """New code takes over while the old code serves."""
     with own_server() as server, new_database(server.url) as database:

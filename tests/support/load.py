@@ -35,6 +35,7 @@ class Service:
 
     settings: dict[str, object]
     workers: int
+    words: Sequence[str] = cheap.COMMAND
     log: Path = Path("service.log")
     port: int = field(default_factory=free_port)
 
@@ -48,7 +49,7 @@ class Service:
         port = "--port", str(self.port)
         environ = environment(**self.settings)
         if self.workers == 1 and "pythonpath" not in self.settings:
-            self.process: subprocess.Popen[bytes] | Fork = Fork(*cheap.COMMAND, *port, environ=environ, stdout=self.log)
+            self.process: subprocess.Popen[bytes] | Fork = Fork(*self.words, *port, environ=environ, stdout=self.log)
         else:
             with self.log.open("a") as log:
                 command = [sys.executable, "-m", "app", "serve", *port, "--workers", str(self.workers)]
@@ -76,9 +77,15 @@ class Service:
 
 
 @contextmanager
-def running(database_url: str, workers: int = 1, **settings: object) -> Iterator[Service]:
-    usual = {"database_url": database_url, "secret_key": SECRET, "public_url": "http://127.0.0.1:8000", **LIMITS}
-    service = Service(usual | settings, workers)
+def running(
+    url: str,
+    workers: int = 1,
+    words: Sequence[str] = cheap.COMMAND,
+    log: str = "service.log",
+    **settings: object,
+) -> Iterator[Service]:
+    usual = {"database_url": url, "secret_key": SECRET, "public_url": "http://127.0.0.1:8000", **LIMITS}
+    service = Service(usual | settings, workers, words, Path(log))
     service.start()
     try:
         yield service
@@ -91,21 +98,22 @@ def running(database_url: str, workers: int = 1, **settings: object) -> Iterator
 class Writer:
     """A client that repeats what was not answered, or answered 503, and remembers what was acknowledged.
 
-    A session that it ended is over for every service on the database.
+    A session that it ended is over for every service on the database. Each of its requests has its name as the id.
     """
 
     url: str
     name: str
     services: Sequence[str]
     answers: Counter[int] = field(default_factory=Counter)
-    breaks: int = 0
+    breaks: list[str] = field(default_factory=list)
     successes: list[float] = field(default_factory=list)
     tasks: list[tuple[str, str]] = field(default_factory=list)
     ended: list[dict[str, str]] = field(default_factory=list)
 
     def work(self, stop: Event) -> None:
         """Log in, create tasks and refresh, log out, and so on."""
-        with httpx2.Client(base_url=self.url, timeout=PATIENCE) as client:
+        name = {"X-Request-ID": self.name}
+        with httpx2.Client(base_url=self.url, timeout=PATIENCE, verify=False, headers=name) as client:
             while not stop.is_set():
                 tokens = self._send(client, 200, "POST", "/auth/token", data=ADA).json()
                 for _ in range(5):
@@ -132,8 +140,8 @@ class Writer:
         while time.monotonic() < deadline:
             try:
                 response = client.request(method, path, **request)
-            except httpx2.TransportError:
-                self.breaks += 1
+            except httpx2.TransportError as error:
+                self.breaks.append(f"{method} {path}: {error!r}")
             else:
                 self.answers[response.status_code] += 1
                 if response.status_code == expected:
@@ -150,9 +158,9 @@ def load(url: str, *others: str) -> Iterator[list[Writer]]:
 
     At the end it raises the faults that they found.
     """
-    httpx2.post(f"{url}/users", json=ADA).raise_for_status()
+    httpx2.post(f"{url}/users", json=ADA, verify=False).raise_for_status()
     urls = [url, *others]
-    writers = [Writer(urls[n % len(urls)], f"task {n}", urls) for n in range(WRITERS)]
+    writers = [Writer(urls[n % len(urls)], f"writer-{n}", urls) for n in range(WRITERS)]
     stop = Event()
     with ThreadPoolExecutor(WRITERS) as pool:
         jobs = [pool.submit(writer.work, stop) for writer in writers]
@@ -172,7 +180,7 @@ def wait_until_written(writers: Sequence[Writer], number: int) -> None:
 
 def assert_nothing_is_lost(url: str, writers: Sequence[Writer]) -> None:
     """Every acknowledged task is there, whole and once; every session that was ended is over."""
-    with httpx2.Client(base_url=url, timeout=PATIENCE) as client:
+    with httpx2.Client(base_url=url, timeout=PATIENCE, verify=False) as client:
         token = client.post("/auth/token", data=ADA).json()["access_token"]
         stored: list[tuple[str, str]] = []
         path: str | None = "/tasks/mine?limit=100"
