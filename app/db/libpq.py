@@ -25,6 +25,7 @@ HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(.*))?", re.DOTALL)
 NOT_A_HOST = "a host must be a name, an IP address, or the folder of a socket"
 NOT_A_URL = "must be postgresql://USER:PASSWORD@HOST:PORT/NAME"
 MAX_PORT = 65_535
+NOT_ENCODED = "a / or ? in the user's name or the password must be written %2F or %3F"
 ANY = ".*"
 FLAG = "[01]"
 NUMBER = r"\d{1,6}"
@@ -149,6 +150,8 @@ def parse(text: str) -> URL:
     match = URI.fullmatch(text)
     if not match or "\0" in unquote(text):
         raise ValueError(NOT_A_URL)
+    if match["username"] is None and "@" in (match["database"] or ""):
+        raise ValueError(NOT_ENCODED)
     username, password, database, hosts = (
         unquote(match[part] or "") or None for part in ("username", "password", "database", "hosts")
     )
@@ -167,7 +170,7 @@ def parse(text: str) -> URL:
         Servers.of(url)
     except ValueError as error:
         if "@" in text[match.end("hosts") :]:  # a part of the password may follow
-            raise ValueError("a / or ? in the user's name or the password must be written %2F or %3F") from None
+            raise ValueError(NOT_ENCODED) from None
         raise error from None
     return url
 
