@@ -219,7 +219,8 @@ def _hosts(given: Mapping[str, str], url: URL) -> Iterator[Host]:
             raise ValueError(NOT_A_HOST) from None
         if address and not is_address(address):
             raise ValueError("hostaddr must be an IP address")
-        yield Host(name or None, int(port) if port else None, address or None)
+        is_overridden = address and name.startswith("/")  # a socket, which is no name that TLS could verify
+        yield Host(None if is_overridden else name or None, int(port) if port else None, address or None)
 
 
 def _split(host: str) -> tuple[str, str]:

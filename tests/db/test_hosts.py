@@ -79,7 +79,7 @@ def move(seconds: float) -> None:
     cast("MovableLoop", asyncio.get_running_loop()).move(seconds)
 
 
-def test_a_silent_host_does_not_hide_the_next_and_is_asked_no_more(play: Play) -> None:
+def test_a_silent_host_hides_no_other_and_is_asked_no_more(play: Play) -> None:
     async def story(stage: Stage) -> None:
         dead, good = await stage.open(say_nothing), await stage.open(hand_to(stage.url))
         hosts = stage.hosts(dead.address, good.address)
@@ -107,7 +107,7 @@ def test_a_host_that_fails_is_passed_over_at_once(play: Play, fault: str) -> Non
     play(story)
 
 
-def test_the_first_of_several_hosts_is_asked_alone_while_it_serves(play: Play) -> None:
+def test_the_first_host_is_asked_alone_while_it_serves(play: Play) -> None:
     async def story(stage: Stage) -> None:
         good, other = await stage.open(hand_to(stage.url)), await stage.open(hand_to(stage.url))
         hosts = stage.hosts(good.address, other.address)
@@ -141,7 +141,7 @@ def test_a_connection_that_arrives_too_late_is_closed(play: Play) -> None:
     play(story)
 
 
-def test_a_request_that_ends_while_it_connects_leaves_no_connection(play: Play) -> None:
+def test_a_request_that_ends_early_leaves_no_connection(play: Play) -> None:
     async def story(stage: Stage) -> None:
         gate = asyncio.Event()
         slow, other = await stage.open(hand_to(stage.url, gate)), await stage.open(hand_to(stage.url, gate))
@@ -153,7 +153,7 @@ def test_a_request_that_ends_while_it_connects_leaves_no_connection(play: Play) 
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    play(story)  # which waits until the places have no client
+    play(story)  # it waits until the places have no client
 
 
 def test_each_address_of_a_name_is_asked(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_a_name_that_is_not_known_is_told(play: Play, monkeypatch: pytest.Monkey
     play(story)
 
 
-def test_hosts_that_are_all_silent_take_the_time_for_a_connection(play: Play) -> None:
+def test_silent_hosts_take_no_longer_than_a_connection_may(play: Play) -> None:
     async def story(stage: Stage) -> None:
         one, other = await stage.open(say_nothing), await stage.open(say_nothing)
         task = asyncio.create_task(stage.connect(stage.hosts(one.address, other.address)))
@@ -229,7 +229,7 @@ TARGETS: list[tuple[str, dict[str, str], type[DatabaseUnavailable] | None, str]]
     ("before 14", {}, None, ""),
     ("before 14, read-only", {}, DatabaseReadOnly, "is read-only"),
 ]
-"""What a server is, the parameters of the URL, and why the server is not taken."""
+"""The server, the parameters of the URL, and the reason why the server is not taken."""
 
 
 @pytest.mark.parametrize(("server", "parameters", "fault", "words"), TARGETS)
@@ -331,7 +331,7 @@ def test_an_error_of_the_server_says_in_one_line_what_it_is(play: Play) -> None:
         ("hostaddr=127.0.0.1&port=1", "Connection refused"),
     ],
 )
-def test_whatever_goes_wrong_while_connecting_is_503_and_a_reason_for_operators(
+def test_a_fault_while_connecting_is_503_and_a_reason(
     serve: Serve, database_url: str, caplog: pytest.LogCaptureFixture, changes: str, reason: str
 ) -> None:
     settings = {"database_url": f"{database_url}&password=l0velace&{changes}", "secret_key": SECRET}

@@ -1,5 +1,6 @@
 """URLs of PostgreSQL: the servers that they name, and the parameters that are taken, dropped or refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from app.db.libpq import DROPPED, KNOWN, NOT_SUPPORTED, Servers
 from app.db.url import dropped_parameters
 from tests.conftest import SECRET
 from tests.support.command_line import run
-from tests.support.readme import ROOT
+from tests.support.readme import DEPLOY, blocks, section
 
 PLAIN = "postgresql://ada:l0velace@db.example/tasks"
 
@@ -96,7 +97,7 @@ def test_the_parameters_of_a_url(tmp_path: Path) -> None:
     assert found.dropped == ()
 
 
-def test_a_url_without_parameters_wants_the_primary_and_names_the_service() -> None:
+def test_a_plain_url_wants_the_primary_and_names_the_service() -> None:
     found = servers(PLAIN)
 
     assert (found.target, found.settings, found.driver) == ("read-write", {"application_name": SLUG}, {})
@@ -131,7 +132,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize(("name", "value"), HARMLESS.items())
-def test_a_parameter_that_is_not_needed_is_dropped_with_a_warning(name: str, value: str) -> None:
+def test_a_harmless_parameter_is_dropped_with_a_warning(name: str, value: str) -> None:
     settings = Settings(database_url=f"{PLAIN}?sslmode=require&{name}={value}", secret_key=SECRET)
 
     assert dropped_parameters(settings.database) == [
@@ -181,7 +182,7 @@ def test_every_parameter_that_is_dropped_has_an_example() -> None:
         ("application_name=canary%00", "must be postgresql://"),
     ],
 )
-def test_any_other_parameter_is_refused_in_one_line_that_does_not_repeat_its_value(parameter: str, reason: str) -> None:
+def test_any_other_parameter_is_refused_without_its_value(parameter: str, reason: str) -> None:
     result = run("migrate", database_url=f"{PLAIN}?{parameter}", secret_key=SECRET)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -198,9 +199,12 @@ def test_a_password_that_is_not_encoded_is_not_repeated(password: str) -> None:
     assert not any(part in said for part in ("nary", "canary"))
 
 
-def test_the_readme_of_the_commands_has_a_url_with_several_hosts() -> None:
-    text = (ROOT / "app/cli/README.md").read_text()
-    (url,) = [word for word in text.split() if word.startswith("DATABASE_URL=postgresql://") and "," in word]
+def test_the_readme_has_a_url_with_several_hosts() -> None:
+    [line] = blocks("ini", "High availability", DEPLOY)
+    found = servers(line.partition("=")[2].strip())
 
-    assert len(servers(url.partition("=")[2]).hosts) == 2
-    assert KNOWN.keys() >= {"target_session_attrs"}
+    assert [str(host) for host in found.hosts] == ["db1.example.com:5432", "db2.example.com:5433"]
+    assert found.target == "read-write"
+    text = section("High availability", DEPLOY)
+    assert {name for name in KNOWN if f"`{name}`" in text} >= {"connect_timeout", "channel_binding", "tcp_user_timeout"}
+    assert servers(f"{PLAIN}?{re.findall('`(options=.*?)`', text)[0]}").settings["options"] == "-csearch_path=tasks"
