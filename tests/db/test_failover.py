@@ -58,7 +58,7 @@ def served(*database_urls: str) -> Iterator[Scene]:
         for watch in watches:
             ready, longest = Counter(each.status for each in watch.ready), max(each.seconds for each in watch.ready)
             print(f"{watch.url}: ready {ready}, in {longest:.1f} s at most")
-        assert sum(writer.breaks for writer in writers) == 0
+        assert [writer.breaks for writer in writers if writer.breaks] == []
         for watch in watches:
             watch.assert_truthful()
         for url in urls:
@@ -130,6 +130,24 @@ def test_packets_are_dropped_for_a_while() -> None:
         for watch in scene.watches:
             assert_back(watch, returned)
         assert_stored(one, scene)
+
+
+def test_a_primary_loses_power_and_its_standby_is_promoted() -> None:
+    """Nothing tells the processes that the connections they have are dead, nor that nobody answers at that address."""
+    with (
+        cluster() as (one, other),
+        Network().laid() as network,
+        Name(one, network).listening() as name,
+        served(database_at(name, other), database_at(other, name)) as scene,
+    ):
+        network.drop()
+        one.stop(signal.SIGKILL)
+        scene.wait_until_refused()
+        promote(other)
+        returned = time.monotonic()
+        for watch in scene.watches:
+            assert_back(watch, returned)
+        assert_stored(other, scene)
 
 
 def test_a_pooler_is_killed() -> None:
