@@ -49,7 +49,8 @@ def serve(
         raise failure(f"cannot listen on port {port} of {host}: {str(error).rpartition(': ')[2]}") from error
     typer.echo(state)
     configure_logging(settings.log_format)
-    set_in_environment("public_url", settings.public_url)  # the processes that serve read the settings again
+    if settings.public_url == url:
+        set_in_environment("public_url", url)  # the processes that serve read the settings again
     if reload:
         set_in_environment("drain_seconds", "0")
     announcement = ANNOUNCEMENT.format(url=url + settings.root_path)

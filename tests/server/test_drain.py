@@ -173,21 +173,21 @@ def test_requests_that_wait_for_a_lock_to_the_end_are_503(service: Service) -> N
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "first"),
     [
-        ("app", "serve"),
-        pytest.param(("app", "serve", "--workers", "2"), marks=pytest.mark.long),
-        pytest.param(("uvicorn", "app.main:app", "--http", "app.server.run:Protocol"), marks=pytest.mark.long),
+        ("app serve", signal.SIGHUP),
+        pytest.param("app serve", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("app serve --workers 2", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("uvicorn app.main:app --http app.server.run:Protocol", signal.SIGTERM, marks=pytest.mark.long),
     ],
-    ids=" ".join,
 )
-def test_a_service_that_drains_says_so_and_serves_on(words: tuple[str, ...], sqlite_url: str) -> None:
-    with started(*words, drain_seconds=3600, database_url=sqlite_url) as service:
+def test_a_service_that_drains_says_so_and_serves_on(words: str, first: signal.Signals, sqlite_url: str) -> None:
+    with started(*words.split(), drain_seconds=3600, database_url=sqlite_url) as service:
         base = f"http://127.0.0.1:{service.port}"
         with httpx2.Client(base_url=base, headers=service.headers) as kept:
             assert kept.get("/health/ready").status_code == 200
 
-            service.process.terminate()
+            service.process.send_signal(first)
             wait_for(lambda: httpx2.get(f"{base}/health/ready").status_code == 503)
 
             assert httpx2.get(f"{base}/health/ready").json() == SHUTTING_DOWN
@@ -197,7 +197,7 @@ def test_a_service_that_drains_says_so_and_serves_on(words: tuple[str, ...], sql
                 assert (created.status_code, created.headers.get("Connection")) == (201, None)
 
         service.terminate()
-        service.assert_ended(0 if words[0] == "app" else -signal.SIGTERM)
+        service.assert_ended(0 if words.startswith("app") else -signal.SIGTERM)
 
 
 @pytest.fixture

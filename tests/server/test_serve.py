@@ -1,9 +1,8 @@
 """Starting the service, as the README says and all at once."""
 
 import json
-import pickle
+import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from app.__main__ import cli
-from app.server.protocol import Protocol
-from app.server.run import Config
 from tests.conftest import SECRET, new_database
 from tests.support.accounts import PASSWORD
 from tests.support.processes import command, environment, forked, free_port, services, wait_until_live, wait_until_ready
@@ -25,9 +22,12 @@ ADA = {"username": "ada", "password": PASSWORD}
 
 def test_with_nothing_configured_it_serves_and_says_what_to_try() -> None:
     port = free_port()
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     with command("app", "serve", "--port", str(port), stderr=subprocess.DEVNULL) as process:
+        signal.signal(signal.SIGHUP, hangup)
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process)
+        process.send_signal(signal.SIGHUP)
         assert process.stdout is not None
         lines = [next(process.stdout) for _ in range(4)]
         body = json.loads(lines[2].partition("-d '")[2].removesuffix("'\n"))
@@ -96,21 +96,3 @@ def test_postgresql_may_be_away_at_the_start() -> None:
     assert ready.status_code == 503
     assert ready.json() == {"detail": "The database is not available", "code": "database_unavailable"}
     assert ready.headers["Retry-After"] == "1"
-
-
-def test_a_worker_runs_the_server_that_drains() -> None:
-    """A new process gets the configuration, and imports what that names."""
-    unpickle = "import pickle, sys; pickle.load(sys.stdin.buffer)"
-    look = "from uvicorn.supervisors import multiprocess; print(multiprocess.Server)"
-    config = pickle.dumps(Config("app.main:app", http=Protocol, log_config=None))
-
-    done = subprocess.run(
-        [sys.executable, "-c", f"{unpickle}; {look}"],
-        input=config,
-        env=environment(),
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-
-    assert done.stdout == b"<class 'app.server.run.Server'>\n"

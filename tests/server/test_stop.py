@@ -8,13 +8,19 @@ import pytest
 from app.config import Settings
 from app.main import create_app
 from app.server.protocol import Protocol
-from app.server.run import Config, Server
+from app.server.server import Config, Server
 from tests.conftest import CHEAP
 from tests.support.processes import free_port
 from tests.support.scene import KIB, LIVE, SLOW, Play, Scene, arrival
 
 
-def test_a_connection_accepted_before_the_stop_is_served(sqlite_url: str) -> None:
+def test_a_connection_accepted_before_the_stop_is_served(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd knows when connections are accepted, and when no more are."""
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind("\0" + sqlite_url)
+    systemd.setblocking(False)
+    monkeypatch.setenv("NOTIFY_SOCKET", "@" + sqlite_url)
+
     async def story() -> bytes:
         app = create_app(Settings(database_url=sqlite_url), password_cost=CHEAP)
         config = Config(app, port=free_port(), http=Protocol, ws="none", log_config=None)
@@ -22,6 +28,7 @@ def test_a_connection_accepted_before_the_stop_is_served(sqlite_url: str) -> Non
         server = Server(config)
         server.lifespan = config.lifespan_class(config)
         await server.startup()
+        assert systemd.recv(KIB) == b"READY=1"
         with socket.create_connection((config.host, config.port)) as client:
             client.sendall(LIVE)
             client.setblocking(False)
@@ -32,7 +39,9 @@ def test_a_connection_accepted_before_the_stop_is_served(sqlite_url: str) -> Non
         await stop
         return answer
 
-    assert asyncio.run(story()).startswith(b"HTTP/1.1 200 OK")
+    with systemd:
+        assert asyncio.run(story()).startswith(b"HTTP/1.1 200 OK")
+        assert systemd.recv(KIB) == b"STOPPING=1"
 
 
 def test_a_stop_makes_the_next_answer_the_last(play: Play) -> None:

@@ -122,7 +122,7 @@ def test_public_url_follows_host_and_port_unless_it_is_set(sqlite_url: str) -> N
         ([], [], "at the newest migration"),
         ([], [], "Waiting for application startup"),
         ([], ["--reload"], "Started reloader process"),
-        ([], ["--workers", "2"], "Started parent process"),
+        ([], ["--workers", "2"], "starts 2 workers"),
     ],
     ids=["imports", "migrated", "starting", "reload", "workers"],
 )
