@@ -41,7 +41,7 @@ from app.db.ddl import read_ondelete
 from app.db.locks import LockNotAvailable, in_turn
 from app.db.migrations import PATIENCE
 from app.db.postponed import postpone, run_postponed
-from app.errors import BadSettings
+from app.errors import BadSettings, Unavailable
 
 for models in Path(*app.__path__).glob("*/models.py"):
     import_module(f"app.{models.parent.name}.models")
@@ -98,8 +98,10 @@ async def connect_and_run(settings: Settings) -> None:
     async with connect(settings.database, PATIENCE) as database:
         try:
             await in_turn(database, run)
-        except LockNotAvailable as error:
-            raise CommandError(error.detail) from error
+        except Unavailable as error:
+            if error.reason or isinstance(error, LockNotAvailable):  # a migration that fails keeps its traceback
+                raise CommandError(str(error)) from error
+            raise
 
 
 def load_settings() -> Settings:
