@@ -26,6 +26,7 @@ from app.config import Settings, read_settings
 from app.db.batches import Background
 from app.db.connect import connect
 from app.db.migrations import bring_up_to_date
+from app.db.replica import open_replica
 from app.db.url import dropped_parameters
 from app.errors import BadSettings
 from app.http import docs
@@ -80,13 +81,17 @@ TAGS: Final = {
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the services while the app runs. SQLite gets its migrations here, PostgreSQL does not."""
     settings: Settings = app.state.settings
-    for message in dropped_parameters(settings.database):
-        logger.warning(message)
-    async with connect(settings.database, pool_size=settings.pool_size) as database:
+    for name, url in ("DATABASE_URL", settings.database), ("DATABASE_REPLICA_URL", settings.database_replica):
+        for message in dropped_parameters(name, url) if url else ():
+            logger.warning(message)
+    async with (
+        connect(settings.database, pool_size=settings.pool_size) as database,
+        open_replica(settings.database_replica, database, settings.pool_size) as public_reads,
+    ):
         if database.dialect == "sqlite":
             await bring_up_to_date(database, settings.database, BACKFILL)
         deletions = Background(partial(delete_ended, database), "rows of deleted accounts are left")
-        opening = open_services(settings, app.state.clock, database, deletions, app.state.password_cost)
+        opening = open_services(settings, app.state.clock, database, deletions, app.state.password_cost, public_reads)
         async with opening as services:
             app.state.services = services
             usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}

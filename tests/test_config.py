@@ -17,6 +17,7 @@ POSTGRESQL = "postgresql://ada:l0velace@db.example/tasks"
 DEFAULTS = {
     "database_url": "sqlite:///./tasks.db",
     "pool_size": 10,
+    "database_replica_url": None,
     "secret_key": None,
     "secret_key_previous": None,
     "jwt_private_key_file": None,
@@ -185,6 +186,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
     given = {
         "DATABASE_URL": POSTGRESQL,
         "POOL_SIZE": "5",
+        "DATABASE_REPLICA_URL": POSTGRESQL,
         "SECRET_KEY": SECRET,
         "SECRET_KEY_PREVIOUS": SECRET[::-1],
         "JWT_PRIVATE_KEY_FILE": "keys/jwt.pem",

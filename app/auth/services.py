@@ -15,6 +15,7 @@ from app.clock import Clock
 from app.config import Settings
 from app.db.batches import Background
 from app.db.database import Database
+from app.db.replica import PublicReads
 from app.mail.outbox import Outbox
 from app.mail.smtp import open_outbox
 
@@ -29,6 +30,8 @@ class Services:
     settings: Settings
     clock: Clock
     database: Database
+    public_reads: PublicReads
+    """The database, or its replica, for statements without a session in them."""
     tokens: Tokens
     passwords: Passwords
     one_time_codes: OneTimeCodes
@@ -43,14 +46,28 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, clock: Clock, database: Database, deletions: Background, cost: Cost
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    deletions: Background,
+    cost: Cost,
+    public_reads: PublicReads | None = None,
 ) -> AsyncIterator[Services]:
     """Load the keys, start the threads that hash passwords, and send mail. Raises BadSettings."""
     tokens, secrets = load_tokens(settings), signing_secrets(settings)
-    limiter, uses = Limiter(settings, secrets[0]), Uses(settings.refresh_grace)
-    codes, personal = OneTimeCodes(secrets), PersonalTokens(tokens.issuer)
     async with open_outbox(settings) as mail:
         with closing(Passwords(cost)) as passwords:
             yield Services(
-                settings, clock, database, tokens, passwords, codes, limiter, uses, personal, deletions, mail
+                settings=settings,
+                clock=clock,
+                database=database,
+                public_reads=public_reads or database,
+                tokens=tokens,
+                passwords=passwords,
+                one_time_codes=OneTimeCodes(secrets),
+                limiter=Limiter(settings, secrets[0]),
+                uses=Uses(settings.refresh_grace),
+                personal_tokens=PersonalTokens(tokens.issuer),
+                deletions=deletions,
+                mail=mail,
             )

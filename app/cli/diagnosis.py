@@ -22,7 +22,8 @@ from app.config import Settings, read_settings, setting_files, unknown_names
 from app.db.connect import connect
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
-from app.db.migrations import PATIENCE, SchemaUnknown, SeveralHeads, is_ahead, is_usable
+from app.db.migrations import PATIENCE, SeveralHeads, is_current
+from app.db.replica import connect_standby, find_fault
 from app.db.sqlite_file import check_pages
 from app.db.types import NO_ID
 from app.errors import BadSettings
@@ -168,15 +169,16 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
             if database.dialect == "sqlite":
                 async with connect(settings.database, PATIENCE) as patient:
                     await patient.read(check_pages)
-            return [fault async for fault in _examine_rows(database, settings, clock)]
+            return [
+                *[fault async for fault in _examine_rows(database, settings, clock)],
+                *[fault async for fault in _examine_replica(database, settings)],
+            ]
         except DatabaseUnavailable as error:
             if database.dialect == "sqlite":
                 return [Fault(f"{error}.", "The service answers 503 until that is mended.")]
             return [Fault(f"{error}.", "Check that it runs, and that DATABASE_URL is right.")]
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
-        except SchemaUnknown as error:
-            return [Fault(f"{error.detail}.", "If the database is another program's, set DATABASE_URL to your own.")]
 
     return with_database(settings, look, migrates=False)
 
@@ -190,14 +192,9 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
                 f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
                 "Set both by NTP: tokens and sessions end by the clock.",
             )
-    if not await database.read(is_usable):
+    if not await database.read(is_current):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
-    if await database.read(is_ahead):
-        yield Fault(
-            "The database's schema is newer than this version. This version works with it.",
-            "Upgrade this host too. If you have gone back to this version on purpose, leave it so.",
-        )
     if await is_secret_gone(database, settings):
         yield Fault(
             f"{secret_file(settings)} is gone: the service would make a new one, and end every session.",
@@ -211,6 +208,18 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
             f"{len(names)} passwords are hashed more weakly than today's: {some}.",
             "The next login fixes it. For users who do not log in: python -m app users set-password, or disable.",
         )
+
+
+async def _examine_replica(database: Database, settings: Settings) -> AsyncIterator[Fault]:
+    if settings.database_replica is None:
+        return
+    async with connect_standby(settings.database_replica, settings.pool_size) as standby:
+        try:
+            fault = await find_fault(database, standby)
+        except DatabaseUnavailable as error:
+            fault = f"cannot be read: {error}"
+    if fault:
+        yield Fault(f"The server of DATABASE_REPLICA_URL {fault}.", "Until that is mended, the primary does its work.")
 
 
 def _weakly_hashed(connection: Connection) -> list[str]:

@@ -14,10 +14,7 @@ PURGED_AT_ONCE = 1000
 
 
 def migrate() -> None:
-    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search.
-
-    It may run while the service does. It leaves the schema of a newer version alone.
-    """
+    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
     from app.cli.run import with_database
     from app.config import read_settings
     from app.db.migrations import bring_up_to_date
@@ -25,12 +22,10 @@ def migrate() -> None:
     from app.tasks.search import BACKFILL
 
     settings = read_settings()
-    for message in dropped_parameters(settings.database):
+    for message in dropped_parameters("DATABASE_URL", settings.database):
         typer.echo(f"warning: {message}", err=True)
-    if with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False):
-        typer.echo("The schema is at the newest migration, and searches find every task.")
-    else:
-        typer.echo("The schema is newer than this version, which works with it: there is nothing to do.")
+    with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False)
+    typer.echo("The schema is at the newest migration, and searches find every task.")
 
 
 def check() -> None:

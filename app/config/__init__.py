@@ -155,6 +155,7 @@ class Settings(BaseSettings):
 
     database_url: Annotated[str, AfterValidator(check_database_url)] = Field("sqlite:///./tasks.db", repr=False)
     pool_size: int = Field(10, ge=1, le=10_000)
+    database_replica_url: Annotated[str, AfterValidator(check_database_url)] | None = Field(None, repr=False)
     secret_key: Secret | None = None
     secret_key_previous: Secret | None = None
     jwt_private_key_file: Path | None = None
@@ -191,10 +192,17 @@ class Settings(BaseSettings):
     def database(self) -> URL:
         return read_database_url(self.database_url)
 
+    @property
+    def database_replica(self) -> URL | None:
+        return read_database_url(self.database_replica_url) if self.database_replica_url else None
+
     @model_validator(mode="after")
-    def _has_a_secret_where_none_can_be_kept(self) -> Self:
-        if self.secret_key is None and self.database.drivername == "postgresql":
+    def _has_what_its_database_needs(self) -> Self:
+        kinds = {url.drivername for url in (self.database, self.database_replica) if url}
+        if self.secret_key is None and "postgresql" in kinds:
             raise ValueError("SECRET_KEY must be given with PostgreSQL, the same to every process")
+        if self.database_replica and "sqlite" in kinds:
+            raise ValueError("DATABASE_REPLICA_URL needs PostgreSQL, and so does its DATABASE_URL")
         return self
 
     @model_validator(mode="after")

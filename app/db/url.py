@@ -38,10 +38,10 @@ def read_database_url(value: str) -> URL:
     return url
 
 
-def dropped_parameters(url: URL) -> list[str]:
-    """Return a message for each parameter of a PostgreSQL URL that has no effect."""
+def dropped_parameters(setting: str, url: URL) -> list[str]:
+    """Return a message for each parameter of a PostgreSQL URL that has no effect. The URL is the value of a setting."""
     names = Servers.of(url).dropped if url.drivername == "postgresql" else ()
-    return [f"DATABASE_URL: {name} has no effect, because the driver does not know it" for name in names]
+    return [f"{setting}: {name} has no effect, because the driver does not know it" for name in names]
 
 
 def _check_file(path: Path) -> None:

@@ -9,6 +9,7 @@ from app.auth.access import CallerDatabase
 from app.auth.dependencies import AppSettings, get_caller_database, get_optional_caller_database
 from app.clock import Now
 from app.db.database import ANYONE, Db
+from app.db.replica import PublicDb
 from app.http.conditional import ETAG, IfMatch, IfNoneMatch, has_version, validators
 from app.http.fields import PathId
 from app.http.openapi import describe, header
@@ -49,7 +50,7 @@ router = Router(prefix="/tasks", tags=["tasks"], route_class=PlannedRoute)
 
 
 @router.get("", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-async def list_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
+async def list_tasks(db: PublicDb, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
     """List your tasks. Without a token, list everyone's public tasks."""
     if caller_db:
         page = await caller_db.read_if_live(service.list_own, query)
@@ -66,7 +67,9 @@ async def list_own_tasks(db: TaskReaderDb, query: Filters, request: Request) -> 
 
 
 @router.get("/public", response_model=TaskPage, responses=PAGE, openapi_extra=OPTIONAL)
-async def list_public_tasks(db: Db, caller_db: OptionalTaskReaderDb, query: Filters, request: Request) -> Response:
+async def list_public_tasks(
+    db: PublicDb, caller_db: OptionalTaskReaderDb, query: Filters, request: Request
+) -> Response:
     """List everyone's public tasks, with a token or without."""
     if caller_db:
         page = await caller_db.read(lambda connection, _: service.list_public(connection, query))

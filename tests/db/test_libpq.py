@@ -135,7 +135,7 @@ HARMLESS = {
 def test_a_harmless_parameter_is_dropped_with_a_warning(name: str, value: str) -> None:
     settings = Settings(database_url=f"{PLAIN}?sslmode=require&{name}={value}", secret_key=SECRET)
 
-    assert dropped_parameters(settings.database) == [
+    assert dropped_parameters("DATABASE_URL", settings.database) == [
         f"DATABASE_URL: {name} has no effect, because the driver does not know it"
     ]
     assert Servers.of(settings.database).settings == {"application_name": SLUG}
