@@ -1,11 +1,13 @@
 """nginx, HAProxy and Caddy with the README's texts: they pass on what the service takes, and keep the rest out."""
 
+import asyncio
 import json
 import os
 import shutil
 import ssl
 import subprocess
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPSConnection
@@ -17,7 +19,7 @@ import httpx2
 import pytest
 
 from tests.support.accounts import PASSWORD, bearer
-from tests.support.processes import PATIENCE, serving, wait_for
+from tests.support.processes import PATIENCE, free_port, serving, wait_for
 from tests.support.proxies import PROXIES, proxy, replaced
 from tests.support.readme import DEPLOY, blocks
 
@@ -232,3 +234,37 @@ def test_nginx_limits_how_much_one_address_asks_at_once(behind: str, tmp_path: P
             assert post.sock.recv(64) == b"HTTP/1.1 100 Continue\r\n\r\n"
             assert front.ask("GET", "/tasks/").status == 429
         wait_for(lambda: front.ask("GET", "/tasks/").status == 200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PROXIES)
+def test_idle_connections_are_closed_before_the_service_does(name: str, tmp_path: Path) -> None:
+    """The service closes them after 5 seconds. The one here never does, and has seen when the proxy did."""
+    idle: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        since, is_check = 0.0, False
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                is_check = b"/health/ready" in head
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                since = time.monotonic()
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            if not is_check:
+                idle.append(time.monotonic() - since)
+        finally:
+            writer.transport.abort()
+
+    async def ask(url: str) -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        async with server, httpx2.AsyncClient(base_url=url, verify=False) as client:
+            for _ in range(3):
+                await asyncio.gather(*(client.get("/") for _ in range(20)))
+            await asyncio.sleep(6)
+
+    port = free_port()
+    with proxy(name, [port, port], tmp_path / name) as url:
+        asyncio.run(ask(url))
+
+    assert idle
+    assert max(idle) < 5
