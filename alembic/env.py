@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -10,40 +10,81 @@ from typing import Any, Literal
 from alembic import context
 from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
+from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations import ops
 from alembic.operations.batch import ApplyBatchImpl
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Connection, ForeignKeyConstraint, Table
+from sqlalchemy import (
+    DDL,
+    CheckConstraint,
+    Connection,
+    Constraint,
+    ForeignKeyConstraint,
+    FromClause,
+    Index,
+    Table,
+    TableClause,
+    literal,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.schema import CreateIndex, DropIndex, ExecutableDDLElement
 
 import app
 from app.config import Settings, read_settings
 from app.db import types
 from app.db.connect import connect
 from app.db.ddl import read_ondelete
+from app.db.locks import LockNotAvailable, in_turn
 from app.db.migrations import PATIENCE
-from app.errors import BadSettings
+from app.db.postponed import postpone, run_postponed
+from app.errors import BadSettings, Unavailable
 
 for models in Path(*app.__path__).glob("*/models.py"):
     import_module(f"app.{models.parent.name}.models")
 
 
+Plan = Callable[[tuple[str, ...], MigrationContext], Iterable[Any]]
+
+SELECT_TABLE = text(
+    "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE indexrelid = to_regclass(:name)"
+)
+
+
 def run(connection: Connection) -> None:
-    """Run in the open transaction, one process at a time. On SQLite the transaction holds the writer's lock already."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7009)")  # any number that nobody else uses
-    context.configure(
-        connection=connection,
-        target_metadata=types.Base.metadata,
-        include_object=None if connection.dialect.name == "postgresql" else is_modelled_on_sqlite,
-        process_revision_directives=join_references,
-        render_item=render_type,
-        transactional_ddl=True,
-    )
+    """Run the migrations: each in a transaction of its own, or all in the one that is open, as on SQLite."""
+    is_in_transaction = connection.in_transaction()
+    options: dict[str, Any] = {
+        "connection": connection,
+        "target_metadata": types.Base.metadata,
+        "include_object": None if connection.dialect.name == "postgresql" else is_modelled_on_sqlite,
+        "process_revision_directives": join_references,
+        "render_item": render_type,
+        "transactional_ddl": True,
+        "transaction_per_migration": True,
+        "postpones": not is_in_transaction,
+    }
+    context.configure(**options)
+    if not is_in_transaction:
+        context.configure(**options, fn=with_postponed(connection, context.get_context().opts["fn"]))
     with warnings.catch_warnings(), context.begin_transaction():
         warnings.filterwarnings("ignore", message=".*expression-based index")  # it cannot be compared
         context.run_migrations()
+
+
+def with_postponed(connection: Connection, plan: Plan) -> Plan:
+    """Run the statements that a step has postponed after its transaction: Alembic runs each step as it gets it."""
+
+    def steps(heads: tuple[str, ...], migration: MigrationContext) -> Iterator[Any]:
+        for step in plan(heads, migration):
+            run_postponed(connection)
+            yield step
+            run_postponed(connection)
+
+    return steps
 
 
 def write_sql(settings: Settings) -> None:
@@ -55,7 +96,12 @@ def write_sql(settings: Settings) -> None:
 
 async def connect_and_run(settings: Settings) -> None:
     async with connect(settings.database, PATIENCE) as database:
-        await database.write(run)
+        try:
+            await in_turn(database, run)
+        except Unavailable as error:
+            if error.reason or isinstance(error, LockNotAvailable):  # a migration that fails keeps its traceback
+                raise CommandError(str(error)) from error
+            raise
 
 
 def load_settings() -> Settings:
@@ -86,6 +132,58 @@ class SQLite(SQLiteImpl):
     def prep_table_for_batch(self, batch_impl: ApplyBatchImpl, table: Table) -> None:
         if batch_impl.reflected:  # a copy without triggers and CHECKs, for which the rows that reference it are deleted
             raise NotImplementedError(f"use rebuild_table({table.name!r}) in place of op.batch_alter_table")
+
+
+class PostgreSQL(PostgresqlImpl):
+    """PostgreSQL, where no request waits for work on all rows of a table: that comes after the transaction."""
+
+    __dialect__ = "postgresql"
+
+    def create_index(self, index: Index, **kw: Any) -> None:
+        if self.has_rows(index.table):
+            index.dialect_options["postgresql"]["concurrently"] = True
+            self.postpone(index, CreateIndex(index, if_not_exists=True))
+        else:
+            super().create_index(index, **kw)
+
+    def drop_index(self, index: Index, **kw: Any) -> None:
+        if self.has_rows(self.find_table(index)):
+            index.dialect_options["postgresql"]["concurrently"] = True
+            self.postpone(index, DropIndex(index, if_exists=True))
+        else:
+            super().drop_index(index, **kw)
+
+    def add_constraint(self, const: Any, **kw: Any) -> None:
+        if isinstance(const, CheckConstraint | ForeignKeyConstraint) and self.has_rows(const.table):
+            const.dialect_options["postgresql"]["not_valid"] = True
+            super().add_constraint(const, **kw)
+            preparer = self.dialect.identifier_preparer
+            changed, name = preparer.format_table(const.table), preparer.format_constraint(const)
+            self.postpone(const, DDL(f"ALTER TABLE {changed} VALIDATE CONSTRAINT {name}"))  # type: ignore[no-untyped-call]
+        else:
+            super().add_constraint(const, **kw)
+
+    def find_table(self, index: Index) -> TableClause | None:
+        """Find the table of an index by its name, because a migration need not name the table."""
+        name = self.dialect.identifier_preparer.format_index(index)
+        found = self.postpones and self.connection and self.connection.execute(SELECT_TABLE, {"name": name}).scalar()
+        return table(found) if found else None
+
+    def has_rows(self, of: FromClause | None) -> bool:
+        """Whether a table has rows, if work on all of them may be postponed."""
+        if not self.postpones or self.connection is None or of is None:
+            return False
+        return self.connection.execute(select(literal(1)).select_from(of).limit(1)).first() is not None
+
+    def postpone(self, item: Index | Constraint, statement: ExecutableDDLElement) -> None:
+        if self.connection is not None:
+            name = self.dialect.identifier_preparer.format_constraint(item)
+            postpone(self.connection, str(name), str(statement.compile(dialect=self.dialect)).strip())
+
+    @property
+    def postpones(self) -> bool:
+        """Whether the migrations have transactions of their own."""
+        return bool(self.context_opts.get("postpones"))
 
 
 class AddReferenceOp(ops.AddColumnOp):

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.db.database import Db
 from app.db.errors import DatabaseDiskFull, DatabaseFileReadOnly, DatabaseUnavailable, SchemaBehind
-from app.db.migrations import is_current
+from app.db.migrations import is_usable
 from app.errors import ShuttingDown
 from app.http.openapi import describe
 
@@ -31,15 +31,15 @@ async def live() -> Health:
 async def ready(db: Db, request: Request) -> Health:
     """Check that the service can do its work.
 
-    It can if the database answers, takes writes, and has a schema at the newest migration. If not, the answer is 503
-    with the reason. Before a stop it is 503 for `DRAIN_SECONDS`, while the service answers all other requests.
+    It can if the database answers, takes writes, and has at least this version's schema. If not, the answer is 503 with
+    the reason. Before a stop it is 503 for `DRAIN_SECONDS`, while the service answers all other requests.
     """
     if request.app.state.drain.has_begun:
         raise ShuttingDown
     try:
         async with asyncio.timeout(PATIENCE):
             await db.check_writable()
-            if not await db.read(is_current):
+            if not await db.read(is_usable):
                 raise SchemaBehind
     except TimeoutError:
         raise DatabaseUnavailable from None

@@ -13,7 +13,7 @@ from tests.support.load import assert_unavailable
 def test_ready_tells_a_schema_that_is_behind(client: TestClient, sql: Sql) -> None:
     assert client.get("/health/ready").json() == {"status": "ok"}
 
-    sql("UPDATE alembic_version SET version_num = '0'")
+    sql("UPDATE alembic_version SET version_num = '0001'")
 
     response = client.get("/health/ready")
     assert response.status_code == 503

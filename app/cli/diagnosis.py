@@ -22,7 +22,7 @@ from app.config import Settings, read_settings, setting_files, unknown_names
 from app.db.connect import connect
 from app.db.database import Database
 from app.db.errors import DatabaseUnavailable
-from app.db.migrations import PATIENCE, SeveralHeads, is_current
+from app.db.migrations import PATIENCE, SchemaUnknown, SeveralHeads, is_ahead, is_usable
 from app.db.replica import connect_standby, find_fault
 from app.db.sqlite_file import check_pages
 from app.db.types import NO_ID
@@ -179,6 +179,8 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
             return [Fault(f"{error}.", "Check that it runs, and that DATABASE_URL is right.")]
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
+        except SchemaUnknown as error:
+            return [Fault(f"{error.detail}.", "If the database is another program's, set DATABASE_URL to your own.")]
 
     return with_database(settings, look, migrates=False)
 
@@ -192,9 +194,14 @@ async def _examine_rows(database: Database, settings: Settings, clock: Clock) ->
                 f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
                 "Set both by NTP: tokens and sessions end by the clock.",
             )
-    if not await database.read(is_current):
+    if not await database.read(is_usable):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return
+    if await database.read(is_ahead):
+        yield Fault(
+            "The database's schema is newer than this version. This version works with it.",
+            "Upgrade this host too. If you have gone back to this version on purpose, leave it so.",
+        )
     if await is_secret_gone(database, settings):
         yield Fault(
             f"{secret_file(settings)} is gone: the service would make a new one, and end every session.",

@@ -14,7 +14,10 @@ PURGED_AT_ONCE = 1000
 
 
 def migrate() -> None:
-    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search."""
+    """Bring the database's schema to the newest migration, and index the tasks that older versions made for search.
+
+    It may run while the service does. It leaves the schema of a newer version alone.
+    """
     from app.cli.run import with_database
     from app.config import read_settings
     from app.db.migrations import bring_up_to_date
@@ -24,8 +27,10 @@ def migrate() -> None:
     settings = read_settings()
     for message in dropped_parameters("DATABASE_URL", settings.database):
         typer.echo(f"warning: {message}", err=True)
-    with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False)
-    typer.echo("The schema is at the newest migration, and searches find every task.")
+    if with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False):
+        typer.echo("The schema is at the newest migration, and searches find every task.")
+    else:
+        typer.echo("The schema is newer than this version, which works with it: there is nothing to do.")
 
 
 def check() -> None:

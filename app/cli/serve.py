@@ -42,7 +42,7 @@ def serve(
     for warning in (*unknown_names(), *_warnings(settings, host)):
         typer.echo(f"warning: {warning}", err=True)
     load_tokens(settings)
-    state = with_database(settings, _prepare)
+    state = with_database(settings, describe_schema)
     try:
         listeners = asyncio.run(run.bind(host, port))
     except OSError as error:
@@ -88,16 +88,19 @@ def _warnings(settings: "Settings", host: str) -> Iterator[str]:
         yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
 
 
-async def _prepare(database: "Database") -> str:
-    """Say whether the schema is current, and what to do if it is not."""
+async def describe_schema(database: "Database") -> str:
+    """Say at which version the schema is, and what to do if this version cannot work with it."""
     from app.db.errors import DatabaseUnavailable
-    from app.db.migrations import is_current
+    from app.db.migrations import SchemaUnknown, is_ahead, is_current
 
-    if database.dialect == "sqlite":
-        return "The SQLite database is at the newest migration."
+    name = "The SQLite database" if database.dialect == "sqlite" else "PostgreSQL"
     try:
         if await database.read(is_current):
-            return "PostgreSQL is at the newest migration."
+            return f"{name} is at the newest migration."
+        if await database.read(is_ahead):
+            return f"{name} has the schema of a newer version, which is fine."
     except DatabaseUnavailable as error:
         return f"{error}; /health/ready says when it is."
+    except SchemaUnknown as error:
+        return f"{error.detail}."
     return "PostgreSQL is not at the newest migration: run python -m app migrate"

@@ -180,7 +180,7 @@ def _check(name: str, value: str) -> None:
         raise ValueError(f"{name} is not supported: the driver does not know it, and to leave it out would be unsafe")
     if name not in KNOWN:
         shown = name if re.fullmatch(r"\w{1,63}", name, re.ASCII) else "one of the parameters"
-        near = get_close_matches(name, KNOWN, 1)
+        near = get_close_matches(name, KNOWN, 1, 0.8)
         hint = f"did you mean {near[0]}?" if near else "a setting of the server is written options=-c%20NAME%3DVALUE"
         raise ValueError(f"{shown} is not a parameter of PostgreSQL's URLs: {hint}")
     if not re.fullmatch(KNOWN[name], value, re.DOTALL):

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import URL, Connection, inspect, text
-from sqlalchemy.exc import DBAPIError
 
 from app.db.batches import in_batches, total
 from app.db.connect import connect
 from app.db.database import Database
+from app.db.locks import when_locks_are_free
+from app.db.postponed import read_postponed, run_postponed, words
+from app.db.types import Base
 from app.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ PATIENCE = 24 * 3600  # seconds that a migration, or another statement of an ope
 
 
 class SchemaUnknown(Unavailable):
-    detail = "The database's schema is of another version, newer than this one"
+    detail = "The database's schema is not known and lacks what this version needs: run the version that made it"
     code = "schema_unknown"
 
 
@@ -42,10 +44,7 @@ class MigrationFailed(Unavailable):
     code = "migration_failed"
 
     def __init__(self, revision: str, place: str, cause: BaseException) -> None:
-        words = f"{type(cause).__name__}: {cause}"
-        if isinstance(cause, DBAPIError):
-            words = str((cause.orig and cause.orig.__cause__) or cause.orig)
-        self.detail = f"{revision}: {words} ({place})"
+        self.detail = f"{revision}: {words(cause)} ({place})"
 
 
 class Backfill(NamedTuple):
@@ -56,22 +55,30 @@ class Backfill(NamedTuple):
     """Works on so many rows at most, and returns their number."""
 
 
-async def bring_up_to_date(database: Database, url: URL, backfill: Backfill) -> None:
-    """Migrate, on a connection that waits longer than others. Then run the backfill, if it is pending."""
+async def bring_up_to_date(database: Database, url: URL, backfill: Backfill) -> bool:
+    """Migrate, on a connection that waits longer than others. Then run the backfill, if it is pending.
+
+    Return False, and leave the database alone, if its schema is of a newer version.
+    """
+    if await database.read(is_ahead):
+        return False
     if not await database.read(is_current):
         async with connect(url, PATIENCE) as patient:
             await migrate(patient)
     if await database.read(backfill.is_pending):
         await total(in_batches(database, backfill.batch))
+    return True
 
 
 async def migrate(database: Database) -> None:
-    """Bring the schema to the newest migration, all or nothing. Another process waits, and finds nothing to do.
+    """Bring the schema to the newest migration. Another process waits, and finds nothing to do.
 
-    Raises MigrationFailed, SchemaUnknown, SeveralHeads.
+    On PostgreSQL each migration is a transaction. On SQLite all of them are one.
+
+    Raises MigrationFailed, PostponedFailed, LockHeld, SchemaUnknown, SeveralHeads.
     """
     try:
-        await database.write(upgrade)
+        await when_locks_are_free(database, upgrade)
     except Exception as error:
         cause = error.__cause__ if isinstance(error, Unavailable) and error.__cause__ else error
         for frame, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
@@ -86,16 +93,44 @@ def upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - only this function needs it
     from alembic.config import Config  # noqa: PLC0415
 
+    is_in_transaction = connection.in_transaction()
     newest()
-    if not versions(connection) <= {script.revision for script in scripts().walk_revisions()}:
+    if not is_known(connection):
         raise SchemaUnknown
+    if not is_in_transaction:
+        run_postponed(connection)
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     command.upgrade(config, "head")
 
 
+def is_usable(connection: Connection) -> bool:
+    """Whether the schema is at least this version's."""
+    return is_current(connection) or is_ahead(connection)
+
+
 def is_current(connection: Connection) -> bool:
-    return versions(connection) == {newest()}
+    """Whether the schema is at the newest migration, and nothing of it is left to do."""
+    return versions(connection) == {newest()} and not read_postponed(connection)
+
+
+def is_ahead(connection: Connection) -> bool:
+    """Whether a newer version has migrated the schema. Newer migrations only add, so this version can work with it.
+
+    Raises SchemaUnknown if tables or columns lack: the schema may be much newer, or that of another program.
+    """
+    if is_known(connection):
+        return False
+    found = inspect(connection).get_multi_columns(filter_names=list(Base.metadata.tables))
+    for name, table in Base.metadata.tables.items():
+        if not set(table.columns.keys()) <= {column["name"] for column in found.get((None, name), [])}:
+            raise SchemaUnknown
+    return True
+
+
+def is_known(connection: Connection) -> bool:
+    """Whether this version has the migrations that the schema is at."""
+    return versions(connection) <= {script.revision for script in scripts().walk_revisions()}
 
 
 def versions(connection: Connection) -> set[str]:

@@ -30,7 +30,6 @@ SELECT_WRITTEN = text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigi
 SELECT_REPLAYED = text(
     "SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint END"
 )
-
 SELECT_SYSTEM = text("SELECT pg_is_in_recovery(), system_identifier, current_database() FROM pg_control_system()")
 
 
@@ -53,7 +52,7 @@ class Replica:
         self._standby = standby
         self._serves = False
         self._written = deque[tuple[float, int]]()
-        """The positions of the primary, each with its time: the latest one that is MAX_LAG seconds old, and later ones."""
+        """Positions of the primary, and their times: the latest that is MAX_LAG seconds old, and those since."""
 
     async def read_for(
         self, caller: str, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

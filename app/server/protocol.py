@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from contextlib import suppress
 from contextvars import Context
 from typing import Final
@@ -17,6 +18,7 @@ PIECE_BYTES: Final = 1024
 TURNS_BETWEEN: Final = 4
 MAX_UNREAD_BYTES: Final = 64 * 1024
 UNREAD_SECONDS: Final = 10
+LOOPBACK: Final = "127.0.0.1", 0
 UPGRADE_HEADERS: Final = {b"upgrade", b"http2-settings"}
 
 _warner = Warner()
@@ -32,6 +34,7 @@ class Protocol(HttpToolsProtocol):
     - A client that reads nothing of its answer for `UNREAD_SECONDS` is cut off.
     - Data that is not HTTP gets a 400, after the answers to the requests before it. Then the connection ends.
     - A client that closes its sending side gets the answers to the requests that it has sent.
+    - A client of a Unix socket is on this host, so it has this host's address: `TRUSTED_PROXIES` can name it.
     - When the server stops, an idle connection stays until its timeout or its next answer: a request may be on its
       way, and its client could not tell whether it was carried out (RFC 9112 §9.3.1).
     """
@@ -50,7 +53,10 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
         self._reader_watch = ReaderWatch(transport, self.loop, UNREAD_SECONDS)
         self._deadline = self.loop.call_later(UNREAD_SECONDS, self._close)
-        _warner.see(transport.get_extra_info("socket").fileno(), self.loop.time())
+        connection = transport.get_extra_info("socket")
+        if connection.family == socket.AF_UNIX:
+            self.client = LOOPBACK
+        _warner.see(connection.fileno(), self.loop.time())
 
     def data_received(self, data: bytes) -> None:
         if not self._is_refused:

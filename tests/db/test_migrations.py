@@ -242,6 +242,18 @@ def test_the_alembic_command_reads_the_services_settings(
     assert "CREATE TABLE sessions" in capsys.readouterr().out
 
 
+def test_the_alembic_command_tells_that_no_server_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ada:l0velace@127.0.0.1:1/tasks")
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+
+    with pytest.raises(SystemExit):
+        main(["-c", str(ALEMBIC_INI), "upgrade", "head"])
+
+    assert "FAILED: The database is not available: 127.0.0.1:1: Connection refused\n" in capsys.readouterr().out
+
+
 def test_a_migration_may_take_longer_than_other_writes() -> None:
     assert upgrade_all("sqlite:///new.db", wait=0)
 

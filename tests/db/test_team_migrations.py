@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,29 +12,21 @@ from alembic.config import Config
 from fastapi.testclient import TestClient
 from sqlalchemy import URL
 
+from app.cli.serve import describe_schema
 from app.db import migrations
 from app.testing import Serve
 from tests.conftest import SECRET, new_database, on_one_database
+from tests.db.conftest import Add
 from tests.support.accounts import create_task, sign_up
 from tests.support.command_line import Run, run
+from tests.support.databases import run as with_database
+from tests.support.databases import write
 from tests.support.processes import ROOT, environment
 from tests.support.readme import blocks
 from tests.support.recipes import UNFINISHED
 
-Add = Callable[..., None]
-
 GUIDE = ROOT / "alembic" / "README.md"
 
-REVISION = """
-from alembic import op
-
-revision{kind} = {quote}{revision}{quote}
-down_revision{kind} = {quote}{parent}{quote}
-
-
-def upgrade() -> None:
-    {upgrade}
-"""
 COLUMNS = """
     weight: Mapped[str] = mapped_column(Text(8), server_default="normal")
     shelf_id: Mapped[str | None] = mapped_column(Id, ForeignKey("shelves.id", ondelete="SET NULL"), index=True)
@@ -69,33 +61,6 @@ with TestClient(app) as client:
     assert client.get("/health/ready").status_code == 200
 main(["downgrade", "-2"])
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the migrations, which the service takes instead of its own."""
-    copy = shutil.copytree(migrations.FOLDER, tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(migrations, "FOLDER", copy)
-    migrations.scripts.cache_clear()
-    yield copy
-    migrations.scripts.cache_clear()
-
-
-@pytest.fixture
-def add(folder: Path) -> Add:
-    newest = migrations.newest()
-
-    def write(revision: str, upgrade: str, quote: str = '"', kind: str = "") -> None:
-        text = REVISION.format(revision=revision, upgrade=upgrade, quote=quote, kind=kind, parent=newest)
-        (folder / "versions" / f"2099_01_01_{revision}.py").write_text(text)
-        migrations.scripts.cache_clear()
-
-    return write
-
-
-@pytest.fixture
-def command(database_url: str) -> Run:
-    return lambda *words: run(*words, database_url=database_url, secret_key=SECRET)
 
 
 @pytest.fixture
@@ -159,16 +124,36 @@ def test_migrate_shows_the_fault_of_python(add: Add, command: Run) -> None:
     assert result.stderr == expected
 
 
-def test_migrate_leaves_a_newer_database_alone(add: Add, folder: Path, command: Run) -> None:
-    add("newer", "pass")
+def test_a_newer_schema_is_worked_with(
+    add: Add, folder: Path, command: Run, client: TestClient, database_url: str
+) -> None:
+    """A newer version has migrated it. Old hosts serve until their turn, and after a rollback they serve again."""
+    add("newer", 'op.execute("ALTER TABLE tasks ADD COLUMN weight integer")')
     assert command("migrate").exit_code == 0
     (folder / "versions" / "2099_01_01_newer.py").unlink()
     migrations.scripts.cache_clear()
 
-    result = command("migrate")
+    assert client.get("/health/ready").json() == {"status": "ok"}
+    create_task(client, sign_up(client))
+    words = "The schema is newer than this version, which works with it: there is nothing to do.\n"
+    migrated = command("migrate")
+    assert (migrated.exit_code, migrated.stdout, migrated.stderr) == (0, words, "")
+    assert "- The database's schema is newer than this version. This version works with it." in command("check").stdout
+    assert with_database(database_url, describe_schema).endswith("the schema of a newer version, which is fine.")
 
-    words = "The database's schema is of another version, newer than this one"
-    assert (result.exit_code, result.stderr) == (1, f"error: {words}\n")
+
+def test_a_schema_that_lacks_something_is_not_newer(command: Run, client: TestClient, database_url: str) -> None:
+    """It is much newer, or that of another program with the same database."""
+    write(database_url, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9'"))
+    write(database_url, lambda connection: connection.exec_driver_sql("ALTER TABLE users DROP COLUMN totp_step"))
+
+    response = client.get("/health/ready")
+    words = "The database's schema is not known and lacks what this version needs: run the version that made it"
+    assert (response.status_code, response.json()) == (503, {"detail": words, "code": "schema_unknown"})
+    migrated = command("migrate")
+    assert (migrated.exit_code, migrated.stderr) == (1, f"error: {words}\n")
+    assert f"- {words}.\n" in command("check").stdout
+    assert with_database(database_url, describe_schema) == f"{words}."
 
 
 def test_two_heads_are_named(add: Add, command: Run, client: TestClient) -> None:

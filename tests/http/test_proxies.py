@@ -1,17 +1,21 @@
 """Only the X-Forwarded-For of TRUSTED_PROXIES counts, read from the right."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import httpx2
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from app.config import Settings
 from app.main import create_app
+from app.server.protocol import Protocol
 from tests.conftest import CHEAP, MovableClock, on_one_database
 from tests.support.accounts import PASSWORD, bearer, register
 from tests.support.processes import services
@@ -58,7 +62,7 @@ GARBAGE = (
 
 @dataclass
 class Network:
-    """The network before the service. Each request comes from `peer`. A Unix socket has none."""
+    """The network before the service. Each request comes from `peer`. Other servers give a Unix socket none."""
 
     service: ASGIApp
     peer: str = "10.0.0.1"
@@ -117,6 +121,27 @@ def test_an_ipv4_proxy_is_known_on_an_ipv6_socket(connect: Connect) -> None:
         assert listed_ip(client, log_in(client, CLIENT)) == CLIENT
     for network.peer in "::ffff:11.0.0.1", "::ffff:203.0.113.8":
         assert listed_ip(client, log_in(client, CLIENT)) == network.peer
+
+
+@pytest.mark.parametrize(("trusted", "ip"), [("127.0.0.1", CLIENT), ("10.0.0.1", "127.0.0.1"), ("", "127.0.0.1")])
+def test_a_client_of_a_unix_socket_has_the_address_of_this_host(settings: Settings, trusted: str, ip: str) -> None:
+    app = create_app(settings.model_copy(update={"trusted_proxies": (trusted,) * bool(trusted)}), password_cost=CHEAP)
+    config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None, proxy_headers=False)
+
+    async def listed() -> str:
+        loop, path = asyncio.get_running_loop(), "service.sock"
+        transport = httpx2.AsyncHTTPTransport(uds=path)
+        async with (
+            app.router.lifespan_context(app),
+            await loop.create_unix_server(lambda: Protocol(config, ServerState(), {}, loop), path),
+            httpx2.AsyncClient(transport=transport, base_url="http://a", headers=forwarded(CLIENT)) as client,
+        ):
+            await client.post("/users", json=ADA)
+            login = (await client.post("/auth/token", data=ADA)).json()
+            sessions = await client.get("/auth/sessions", headers=bearer(login["access_token"]))
+            return str(sessions.json()["items"][0]["ip"])
+
+    assert asyncio.run(listed()) == ip
 
 
 def test_a_client_without_an_address_is_let_in_and_counted(connect: Connect) -> None:

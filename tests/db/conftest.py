@@ -1,0 +1,51 @@
+"""Migrations of a team's: a copy of the folder, to add some to."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.db import migrations
+from tests.conftest import SECRET
+from tests.support.command_line import Run, run
+
+Add = Callable[..., None]
+
+REVISION = """
+from alembic import op
+
+revision{kind} = {quote}{revision}{quote}
+down_revision{kind} = {quote}{parent}{quote}
+
+
+def upgrade() -> None:
+    {upgrade}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the migrations, which the service takes instead of its own."""
+    copy = shutil.copytree(migrations.FOLDER, tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrations, "FOLDER", copy)
+    migrations.scripts.cache_clear()
+    yield copy
+    migrations.scripts.cache_clear()
+
+
+@pytest.fixture
+def add(folder: Path) -> Add:
+    newest = migrations.newest()
+
+    def write(revision: str, upgrade: str, quote: str = '"', kind: str = "", parent: str = newest) -> None:
+        text = REVISION.format(revision=revision, upgrade=upgrade, quote=quote, kind=kind, parent=parent)
+        (folder / "versions" / f"2099_01_01_{revision}.py").write_text(text)
+        migrations.scripts.cache_clear()
+
+    return write
+
+
+@pytest.fixture
+def command(database_url: str) -> Run:
+    return lambda *words: run(*words, database_url=database_url, secret_key=SECRET)

@@ -1,0 +1,192 @@
+"""PostgreSQL is migrated while requests, dumps and other hosts go on."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import URL, make_url
+
+from app.db import locks
+from app.db.testing import migrate
+from tests.conftest import SECRET, Sql, new_database, on_postgresql
+from tests.db.conftest import Add
+from tests.support.accounts import create_task, sign_up
+from tests.support.command_line import Run
+from tests.support.processes import ROOT, environment, wait_for
+
+pytestmark = on_postgresql
+
+ADD_COLUMN = 'op.execute("ALTER TABLE tasks ADD COLUMN weight integer")'
+CREATE_INDEX = 'op.create_index("ix_tasks_title", "tasks", ["title"], unique=True)'
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ix_tasks_title')"
+WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+Start = Callable[[], Future[None]]
+
+
+@pytest.fixture(scope="module")
+def template(postgres_server: URL) -> Iterator[URL]:
+    with new_database(postgres_server) as url:
+        asyncio.run(migrate(url))
+        yield url
+
+
+@pytest.fixture
+def postgres_url(template: URL, postgres_server: URL) -> Iterator[str]:
+    """A database that these tests may spoil."""
+    with new_database(postgres_server, f'TEMPLATE "{template.database}"') as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def connection(url: str) -> Iterator[Sql]:
+    with asyncio.Runner() as runner:
+        named = {"application_name": "pg_dump"}
+        connected = runner.run(asyncpg.connect(url, server_settings=named, command_timeout=60))
+        yield lambda statement: [tuple(row) for row in runner.run(connected.fetch(statement))]
+        runner.run(connected.close())
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[Sql]:
+    with connection(database_url) as sql:
+        yield sql
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Sql]:
+    """Another connection, in a transaction."""
+    with connection(database_url) as sql:
+        sql("BEGIN")
+        yield sql
+
+
+@pytest.fixture
+def start(database_url: str) -> Iterator[Start]:
+    """Begin to migrate."""
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda: pool.submit(lambda: asyncio.run(migrate(make_url(database_url))))
+
+
+def test_requests_go_on_while_a_dump_holds_up_a_migration(
+    add: Add, client: TestClient, start: Start, sql: Sql, other: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They wait for the migration until it gives way. It does not come back before the dump has ended."""
+    ada = sign_up(client)
+    add("weight", ADD_COLUMN)
+    other("LOCK TABLE tasks IN ACCESS SHARE MODE")
+    migrating = start()
+
+    wait_for(lambda: sql(WAITING))
+    assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
+    create_task(client, ada)
+    wait_for(lambda: "waiting for pg_dump (process " in caplog.text)
+    wait_for(lambda: not sql(WAITING))
+    for _ in range(20):
+        assert client.get("/tasks/public").status_code == 200
+    assert not sql(WAITING)
+    assert client.get("/health/ready").json()["code"] == "schema_behind"
+
+    other("COMMIT")
+    migrating.result(60)
+    assert client.get("/health/ready").status_code == 200
+    assert sql("SELECT weight FROM tasks") == [(None,)]
+
+
+def test_migrate_gives_up_and_leaves_nothing(
+    add: Add, command: Run, other: Sql, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LOCK_PATIENCE", 0)
+    add("weight", f'op.execute("CREATE TABLE early (n integer)"); {ADD_COLUMN}')
+    other("LOCK TABLE tasks IN ACCESS SHARE MODE")
+
+    result = command("migrate")
+
+    assert result.exit_code == 1
+    (error,) = [line for line in result.stderr.splitlines() if not line.startswith("waiting")]
+    assert error.startswith("error: pg_dump (process ")
+    assert error.endswith(
+        " has held a lock for 0 minutes, and this migration is rolled back: run python -m app migrate again"
+    )
+    assert sql("SELECT to_regclass('early')") == [(None,)]
+
+
+def test_an_index_is_built_while_tasks_are_written(
+    add: Add, client: TestClient, command: Run, start: Start, sql: Sql, other: Sql
+) -> None:
+    """The process that builds it dies. The next one builds it again."""
+    ada = sign_up(client)
+    create_task(client, ada, "Read")
+    add("index", CREATE_INDEX)
+    other("LOCK TABLE tasks IN ROW EXCLUSIVE MODE")
+    migrating = start()
+
+    wait_for(lambda: sql(WAITING))
+    create_task(client, ada, "Write")
+    assert client.get("/health/ready").json()["code"] == "schema_behind"
+    [(process,)] = sql(WAITING)
+    sql(f"SELECT pg_terminate_backend({process})")
+    assert migrating.exception(60)
+
+    assert sql(IS_VALID) == [(False,)]
+    assert client.get("/health/ready").json()["code"] == "schema_behind"
+    other("COMMIT")
+    assert command("migrate").exit_code == 0
+    assert sql(IS_VALID) == [(True,)]
+    assert client.get("/health/ready").status_code == 200
+    add("drop", 'op.drop_index("ix_tasks_title")', parent="index")
+    assert command("migrate").exit_code == 0
+    assert sql(IS_VALID) == []
+
+
+def test_rows_that_break_a_constraint_are_not_shown(add: Add, client: TestClient, command: Run, sql: Sql) -> None:
+    """The constraint holds for what is written from then on."""
+    ada = sign_up(client)
+    create_task(client, ada, "Secret")
+    create_task(client, ada, "Secret")
+    add("index", CREATE_INDEX)
+
+    result = command("migrate")
+
+    assert result.exit_code == 1
+    statement = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ix_tasks_title ON tasks (title)"
+    assert result.stderr == f'error: {statement}: could not create unique index "ix_tasks_title"\n'
+    assert client.get("/health/ready").status_code == 503
+    sql("UPDATE tasks SET title = id::text")
+    assert command("migrate").exit_code == 0
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_a_constraint_is_checked_without_a_lock(add: Add, client: TestClient, command: Run, sql: Sql) -> None:
+    create_task(client, sign_up(client))
+    checks = 'op.create_check_constraint("title", "tasks", "length(title) > 0")'
+    refers = 'op.create_foreign_key("again", "tasks", "users", ["owner_id"], ["id"])'
+    add("constraints", f"{checks}; {refers}")
+
+    assert command("migrate").exit_code == 0
+
+    assert sql("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == [(0,)]
+    assert sql("SELECT count(*) FROM pg_constraint WHERE conname IN ('ck_tasks_title', 'again')") == [(2,)]
+
+
+def test_three_hosts_migrate_at_once(client: TestClient, database_url: str) -> None:
+    create_task(client, sign_up(client))
+    python = [sys.executable, "-m"]
+    shell: dict[str, Any] = {"env": environment(database_url=database_url, secret_key=SECRET), "cwd": ROOT}
+    subprocess.run([*python, "alembic", "downgrade", "0010"], check=True, capture_output=True, **shell)
+
+    hosts = [
+        subprocess.Popen([*python, "app", "migrate"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **shell)
+        for _ in range(3)
+    ]
+
+    said = [host.communicate(timeout=120)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0, 0], said
+    assert client.get("/health/ready").status_code == 200
