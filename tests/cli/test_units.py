@@ -113,10 +113,10 @@ def test_a_unit_runs_a_command_as_it_is_documented(name: str) -> None:
 @with_systemd
 @on_one_database
 def test_the_service_makes_only_calls_that_the_unit_allows(database_url: str) -> None:
-    """It hashes passwords, and the purge runs. Another call would kill the process."""
+    """A worker hashes passwords, and the purge runs. Another call would kill the process."""
     port = free_port()
     settings = {"database_url": database_url, "secret_key": SECRET}
-    words = ["serve", "--port", str(port)]
+    words = ["serve", "--port", str(port), "--workers", "2"]
     with command("tests.support.confined", "app", *words, **settings) as process:
         wait_until_ready(f"http://127.0.0.1:{port}", process)
         user = races.register(f"http://127.0.0.1:{port}")
