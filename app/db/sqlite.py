@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.db.database import Database, LongRead, Turns
+from app.db.database import SERVICE, Database, LongRead, Turns
 from app.db.errors import DatabaseDamaged, DatabaseFileGone, DatabaseFileReplaced, DatabaseUnavailable
 from app.db.sqlite_connections import LOCK_PAUSE, WAL_BYTES, KeptConnection, Worker, execute_when_free, make_engine
 from app.db.sqlite_file import SQLiteFile, write_page
@@ -23,6 +23,11 @@ LOOKS_ON_LOOP = 10  # that makes about a millisecond
 CHECKPOINTS = 20  # tries to empty the WAL, before the next long read
 CHECKPOINT_PAUSE = 0.01  # seconds
 FILE_PERIOD = 1  # seconds until a read looks again whether the file is there
+HUGE_WAL_BYTES = 4 * WAL_BYTES  # to empty more would make a writer wait for tenths of a second
+HUGE_WAL_PERIOD = 1  # seconds until the service tries again to empty a huge WAL
+HUGE_WAL_PATIENCE = 600  # seconds
+COMMIT_PAGES = 1_000  # SQLite's default
+LAST_PAGES = 1_000  # of a huge WAL, which writers may wait for
 
 
 class SQLite(Database):
@@ -45,6 +50,8 @@ class SQLite(Database):
         self._reader = KeptConnection(self._file, on_loop.execution_options(refuses={"search"}))
         self._long_reader = Worker("sqlite-reader", self._file, make_engine(self._file, wait, wait))
         self._writer = Worker("sqlite-writer", self._file, make_engine(self._file, 0, wait))
+        self._checkpointer = Worker("sqlite-checkpointer", self._file, make_engine(self._file, 0, wait))
+        self._shrinking: asyncio.Task[None] | None = None
         self._has_waited = False
         self._turns = Turns(1, 1)
 
@@ -76,22 +83,32 @@ class SQLite(Database):
     async def _empty_wal(self, deadline: float) -> None:
         """Empty the WAL if it has grown, while no long read runs: without a gap between long reads it grows on."""
         for _ in range(CHECKPOINTS):
-            if not self._is_wal_large():
+            if not WAL_BYTES < self._file.wal_bytes() <= HUGE_WAL_BYTES:
                 return
             with suppress(OperationalError, DatabaseUnavailable):
                 await self._writer.run(_checkpoint, deadline)
-            await asyncio.sleep(CHECKPOINT_PAUSE if self._is_wal_large() else 0)
+            await asyncio.sleep(CHECKPOINT_PAUSE if self._file.wal_bytes() > WAL_BYTES else 0)
 
-    def _is_wal_large(self) -> bool:
-        wal = self._file.wal
-        return wal.exists() and wal.stat().st_size > WAL_BYTES
+    async def _shrink_wal(self) -> None:
+        """Empty a WAL that grew huge because another process read for long. Writers wait for its last pages only."""
+        while self._file.wal_bytes() > HUGE_WAL_BYTES:
+            with suppress(DBAPIError, DatabaseUnavailable, TimeoutError):
+                left = await self._checkpointer.run(_copy_wal, time.monotonic() + HUGE_WAL_PATIENCE)
+                if left <= LAST_PAGES:
+                    async with asyncio.timeout(self.wait), self._turns.turn(SERVICE):
+                        await self._writer.run(_checkpoint, time.monotonic() + self.wait)
+            await asyncio.sleep(HUGE_WAL_PERIOD)
 
     async def _write(self, f: Callable[[Connection], T]) -> T:
         """Write with SQLite's one lock. A process that has waited for it gives way at its next write."""
         deadline = time.monotonic() + self.wait
+        is_huge = self._file.wal_bytes() > HUGE_WAL_BYTES
+        if is_huge and (self._shrinking is None or self._shrinking.done()):
+            self._shrinking = asyncio.create_task(self._shrink_wal())
 
         def in_transaction(connection: Connection) -> T:
             self._check_file(connection)
+            _let_commits_checkpoint(connection, 0 if is_huge else COMMIT_PAGES)
             if self._has_waited:
                 time.sleep(LOCK_PAUSE)
             with connection.begin():
@@ -134,9 +151,26 @@ class SQLite(Database):
         if not self._file.is_in_place():
             with suppress(DatabaseUnavailable):
                 await self._writer.run(self._check_file, time.monotonic() + self.wait)
-        self._long_reader.close(at_once=True)
+        if self._shrinking:
+            self._shrinking.cancel()
+        for worker in self._checkpointer, self._long_reader:
+            worker.close(at_once=True)
         self._writer.close()
         self._reader.close()
+
+
+def _let_commits_checkpoint(connection: Connection, pages: int) -> None:
+    """Set the number of pages of the WAL from which on a commit copies it to the file. With 0 none does."""
+    if connection.info.get("commit_pages", COMMIT_PAGES) != pages:
+        connection.info["commit_pages"] = pages
+        connection.connection.cursor().execute(f"PRAGMA wal_autocheckpoint={pages}")
+
+
+def _copy_wal(connection: Connection) -> int:
+    """Copy the WAL to the file while others write, as far as no reader needs it. Return the number of pages left."""
+    with connection.begin():
+        _, pages, copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+    return int(pages - copied)
 
 
 def _checkpoint(connection: Connection) -> None:

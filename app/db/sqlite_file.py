@@ -70,6 +70,13 @@ class SQLiteFile:
         """Whether the file that was opened, if one was, is still at its path."""
         return self._opened in {None, inode(self.path)}
 
+    def wal_bytes(self) -> int:
+        """Return the size of the WAL."""
+        try:
+            return self.wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def may_refuse_writes(self) -> bool:
         """Whether only a write can tell if the disk takes it. It may also do so with little space."""
         is_short = shutil.disk_usage(self.path.parent).free < SPARE_BYTES

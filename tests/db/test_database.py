@@ -508,6 +508,28 @@ def test_the_wal_shrinks_after_another_process_s_long_read(sqlite_url: str) -> N
     run(sqlite_url, check)
 
 
+def test_a_huge_wal_is_emptied_beside_the_writers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No commit copies it to the file: that would take seconds. It shrinks without another write."""
+    monkeypatch.setattr("app.db.sqlite.HUGE_WAL_BYTES", WAL_BYTES)
+    monkeypatch.setattr("app.db.sqlite.HUGE_WAL_PERIOD", 0.001)
+
+    def pages(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one())
+
+    async def check(database: Database) -> None:
+        async with grown_wal(database):
+            assert await database.write(pages) == 0
+            await database.read(expect_long, "search")
+            assert wal_size() > WAL_BYTES
+        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert wal_size() == 0
+        assert await database.write(pages) == 1_000
+        assert await database.read(count) == 1
+
+    run(sqlite_url, check)
+
+
 @asynccontextmanager
 async def grown_wal(database: Database) -> AsyncIterator[None]:
     """Write more than the WAL should hold, while another process reads an older state."""

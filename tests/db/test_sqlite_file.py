@@ -12,8 +12,11 @@ from httpx2 import Response
 from sqlalchemy import make_url
 
 from app.config import Settings
+from app.db.database import Database
+from app.db.errors import DatabaseUnavailable
 from app.testing import MakeApp
 from tests.conftest import SECRET, Serve, Sql, execute, on_sqlite
+from tests.support import databases
 from tests.support.accounts import PASSWORD, Login, create_task, sign_up
 from tests.support.command_line import run
 from tests.support.disks import files_no_longer_than
@@ -218,6 +221,19 @@ def test_ready_tells_a_full_disk_until_there_is_room(client: TestClient, monkeyp
     assert (full.status_code, full.json()["code"]) == (503, "database_disk_full")
     assert client.get("/health/ready").status_code == 200
     create_task(client, ada)
+
+
+def test_a_lock_held_too_long_is_not_taken_for_a_full_disk(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.db.sqlite_file.SPARE_BYTES", 2**60)
+
+    async def check(database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable) as refused:
+            await database.check_writable()
+        assert refused.type is DatabaseUnavailable
+
+    with closing(sqlite3.connect(FILE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        databases.run(database_url, check, wait=0.1)
 
 
 def test_a_disk_with_little_space_is_asked_before_a_write_fails(
