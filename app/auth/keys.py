@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pydantic import SecretStr
 
 from app.auth.tokens import PEMKey, Tokens, key_id
-from app.config import Settings, check_secret, strip_secret
+from app.config import Settings
+from app.config.values import check_secret, strip_secret
 from app.errors import BadSettings
 
 PEM_BLOCK = re.compile(r"(-----BEGIN ([A-Z ]+)-----.*?-----END \2-----)", re.DOTALL)

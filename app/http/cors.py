@@ -8,7 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from app.config import normalize_origin
+from app.config.values import normalize_origin
 from app.http.error_responses import NO_STORE, oauth_body
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
