@@ -6,4 +6,4 @@ NAME = "Bearer Tasks"
 """The name of the product, as people read it."""
 
 SLUG = "bearer-tasks"
-"""The name in one word: the realm of the challenges, and temporary folders."""
+"""The name in one word: the realm of the challenges, temporary folders, and the connections to PostgreSQL."""

@@ -26,7 +26,6 @@ MAX_KEEPIDLE, MAX_KEEPCNT = 32_767, 127  # Linux's limits: seconds, and packets
 SELECT_STATE = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
 
 FITS: Final[dict[str, Callable[[bool, bool], bool]]] = {
-    "any": lambda _is_standby, _is_read_only: True,
     "primary": lambda is_standby, _is_read_only: not is_standby,
     "read-only": lambda _is_standby, is_read_only: is_read_only,
     "read-write": lambda _is_standby, is_read_only: not is_read_only,
@@ -55,7 +54,7 @@ class Hosts:
         limits = {"statement_timeout": f"{wait}s", "idle_in_transaction_session_timeout": f"{2 * wait}s"}
         self._arguments: dict[str, Any] = {
             **self._servers.account,
-            "dsn": f"postgresql://?{urlencode(self._servers.driver)}",
+            "dsn": "postgresql://?" + urlencode(self._servers.driver, errors="surrogateescape"),
             "ssl": self._servers.verifies_by_system or None,
             "server_settings": self._servers.settings | limits,
             "command_timeout": wait + 1,

@@ -1,7 +1,7 @@
 """URLs of PostgreSQL, as libpq reads them: https://www.postgresql.org/docs/18/libpq-connect.html, 32.1.
 
-Some parameters are for the driver, some are translated, some are dropped with a warning. Every other one is refused,
-because the driver would send it to the server as a setting.
+Some parameters are for the driver, some are translated, some are dropped with a warning. All others are refused: the
+driver would send them to the server as settings.
 """
 
 import re
@@ -22,9 +22,9 @@ URI = re.compile(
     re.DOTALL,
 )
 HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(.*))?", re.DOTALL)
+MAX_PORT = 65_535
 NOT_A_HOST = "a host must be a name, an IP address, or the folder of a socket"
 NOT_A_URL = "must be postgresql://USER:PASSWORD@HOST:PORT/NAME"
-MAX_PORT = 65_535
 NOT_ENCODED = "a / or ? in the user's name or the password must be written %2F or %3F"
 ANY = ".*"
 FLAG = "[01]"
@@ -98,7 +98,8 @@ class Host(NamedTuple):
     """libpq's `hostaddr`: the name is not looked up."""
 
     def __str__(self) -> str:
-        return f"{self.name or self.address or 'this host'}:{self.port or 5432}"
+        name = self.name or self.address or "this host"
+        return f"{f'[{name}]' if is_address(name) and ':' in name else name}:{self.port or 5432}"
 
 
 class Servers(NamedTuple):

@@ -41,7 +41,9 @@ def read_database_url(value: str) -> URL:
 def dropped_parameters(setting: str, url: URL) -> list[str]:
     """Return a message for each parameter of a PostgreSQL URL that has no effect. The URL is the value of a setting."""
     names = Servers.of(url).dropped if url.drivername == "postgresql" else ()
-    return [f"{setting}: {name} has no effect, because the driver does not know it" for name in names]
+    hints = {"channel_binding": "; sslmode=verify-full makes sure of the server"}
+    message = f"{setting}: {{}} has no effect, because the driver does not know it"
+    return [message.format(name) + hints.get(name, "") for name in names]
 
 
 def _check_file(path: Path) -> None:

@@ -288,7 +288,9 @@ def test_certificates_of_this_host_do_not_vouch_for_ours(play: Play, tmp_path: P
     play(story)
 
 
-@pytest.mark.parametrize(("parameters", "user_timeout"), [({}, 5000), ({"tcp_user_timeout": "8000"}, 8000)])
+@pytest.mark.parametrize(
+    ("parameters", "user_timeout"), [({}, 5000), ({"tcp_user_timeout": "8000"}, 8000), ({"tcp_user_timeout": "0"}, 0)]
+)
 def test_a_host_that_acknowledges_nothing_is_given_up(
     play: Play, parameters: dict[str, str], user_timeout: int
 ) -> None:
