@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 LOCK_TIMEOUT = 1_500  # milliseconds: requests bear 2,000, and PostgreSQL stops an autovacuum in the way after 1,000
 LOCK_PATIENCE = 600  # seconds in which the locks of a migration must become free
+REST = 5  # seconds between two tries, in which the requests that have waited are answered
 PAUSE = 0.4  # seconds from one look to the next
 NOT_GRANTED = {"55P03", "40P01"}  # PostgreSQL's lock_not_available and deadlock_detected
 
@@ -90,25 +91,26 @@ async def in_turn(database: Database, f: Callable[[Connection], T], processes: l
 
     Raises LockNotAvailable.
     """
-    is_waiting = False
+    if database.dialect != "postgresql":
+        return await database.write(f)
+    level = logging.WARNING
     while True:
         try:
-            return await database.write(_with_turn, f, processes if processes is not None else [])
+            return await database.write(_with_turn, f, [] if processes is None else processes)
         except TurnTaken as error:
-            if not is_waiting:
-                logger.warning("waiting: %s", error.detail)
-            is_waiting = True
+            logger.log(level, "waiting: %s", error.detail)
+            level = logging.DEBUG  # once is enough
         await asyncio.sleep(PAUSE)
 
 
-def _with_turn(connection: Connection, f: Callable[[Connection], T], processes: list[int]) -> T:
+def _with_turn(  # pragma: no cover - in a greenlet alone
+    connection: Connection, f: Callable[[Connection], T], processes: list[int]
+) -> T:
     """Take the turn, and have `f` work beside this transaction.
 
     An index that is built waits for each transaction that has a snapshot. So a transaction does not wait for its turn,
     and the last statement of the one that has it is SET: after a SELECT, the snapshot would stay.
     """
-    if connection.dialect.name != "postgresql":
-        return f(connection)
     if not connection.execute(TAKE_TURN).scalar_one():
         raise TurnTaken
     connection.execute(SET_NO_LIMIT)
@@ -158,8 +160,8 @@ class Watch:
                 seen = found
 
     async def until_free(self, deadline: float) -> None:
-        """Wait until the holders have ended their transactions, or for a pause if none was seen."""
-        await asyncio.sleep(PAUSE)
+        """Rest, and wait until the holders have ended their transactions."""
+        await asyncio.sleep(REST)
         while monotonic() < deadline and await self._database.read(_are_running, list(self._holders)):  # noqa: ASYNC110 - the database has no event for it
             await asyncio.sleep(PAUSE)
 

@@ -43,7 +43,7 @@ def postpone(connection: Connection, name: str, statement: str) -> None:
     _write(connection, [*read_postponed(connection), (name, statement)])
 
 
-def run_postponed(connection: Connection) -> None:
+def run_postponed(connection: Connection) -> None:  # pragma: no cover - in a greenlet alone
     """Run what is left, between two transactions of the connection: PostgreSQL refuses these statements inside one.
 
     They wait for older transactions, and let all requests pass. An index that a broken-off statement has left is not

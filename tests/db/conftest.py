@@ -1,13 +1,15 @@
 """Migrations of a team's: a copy of the folder, to add some to."""
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from app.db import migrations
-from tests.conftest import SECRET
+from tests.conftest import SECRET, migrate, new_database
 from tests.support.command_line import Run, run
 
 Add = Callable[..., None]
@@ -22,6 +24,14 @@ down_revision{kind} = {quote}{parent}{quote}
 def upgrade() -> None:
     {upgrade}
 """
+
+
+@pytest.fixture(scope="session")
+def spare_template(postgres_server: URL) -> Iterator[URL]:
+    """A migrated PostgreSQL database to copy. The other template has connections, so PostgreSQL does not copy it."""
+    with new_database(postgres_server) as url:
+        asyncio.run(migrate(url))
+        yield url
 
 
 @pytest.fixture

@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from alembic.command import upgrade
+from alembic.config import Config
+from alembic.util import CommandError
 from fastapi.testclient import TestClient
 from sqlalchemy import URL, make_url
 
@@ -31,17 +35,10 @@ WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() A
 Start = Callable[[], Future[None]]
 
 
-@pytest.fixture(scope="module")
-def template(postgres_server: URL) -> Iterator[URL]:
-    with new_database(postgres_server) as url:
-        asyncio.run(migrate(url))
-        yield url
-
-
 @pytest.fixture
-def postgres_url(template: URL, postgres_server: URL) -> Iterator[str]:
+def postgres_url(postgres_server: URL, spare_template: URL) -> Iterator[str]:
     """A database that these tests may spoil."""
-    with new_database(postgres_server, f'TEMPLATE "{template.database}"') as url:
+    with new_database(postgres_server, f'TEMPLATE "{spare_template.database}"') as url:
         yield url.render_as_string(hide_password=False)
 
 
@@ -76,9 +73,16 @@ def start(database_url: str) -> Iterator[Start]:
 
 
 def test_requests_go_on_while_a_dump_holds_up_a_migration(
-    add: Add, client: TestClient, start: Start, sql: Sql, other: Sql, caplog: pytest.LogCaptureFixture
+    add: Add,
+    client: TestClient,
+    start: Start,
+    sql: Sql,
+    other: Sql,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They wait for the migration until it gives way. It does not come back before the dump has ended."""
+    monkeypatch.setattr(locks, "REST", 0)
     ada = sign_up(client)
     add("weight", ADD_COLUMN)
     other("LOCK TABLE tasks IN ACCESS SHARE MODE")
@@ -104,6 +108,7 @@ def test_migrate_gives_up_and_leaves_nothing(
     add: Add, command: Run, other: Sql, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "LOCK_PATIENCE", 0)
+    monkeypatch.setattr(locks, "REST", 0)
     add("weight", f'op.execute("CREATE TABLE early (n integer)"); {ADD_COLUMN}')
     other("LOCK TABLE tasks IN ACCESS SHARE MODE")
 
@@ -176,6 +181,22 @@ def test_a_constraint_is_checked_without_a_lock(add: Add, client: TestClient, co
     assert sql("SELECT count(*) FROM pg_constraint WHERE conname IN ('ck_tasks_title', 'again')") == [(2,)]
 
 
+def test_one_host_migrates_at_a_time(
+    add: Add, start: Start, sql: Sql, other: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    add("weight", ADD_COLUMN)
+    other("SELECT pg_advisory_xact_lock(7009)")
+    migrating = start()
+
+    wait_for(lambda: "waiting: Another process migrates the database" in caplog.text)
+    assert sql("SELECT version_num FROM alembic_version") != [("weight",)]
+
+    other("COMMIT")
+    migrating.result(60)
+    assert sql("SELECT version_num FROM alembic_version") == [("weight",)]
+
+
+@pytest.mark.long
 def test_three_hosts_migrate_at_once(client: TestClient, database_url: str) -> None:
     create_task(client, sign_up(client))
     python = [sys.executable, "-m"]
@@ -189,4 +210,26 @@ def test_three_hosts_migrate_at_once(client: TestClient, database_url: str) -> N
 
     said = [host.communicate(timeout=120)[0] for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0, 0], said
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_alembics_own_command_gives_way_once(
+    add: Add, folder: Path, client: TestClient, database_url: str, other: Sql, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be told to go one step up or down, so it does not try again."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    create_task(client, sign_up(client))
+    add("index", CREATE_INDEX)
+    add("weight", ADD_COLUMN, parent="index")
+    other("LOCK TABLE tasks IN ACCESS SHARE MODE")
+
+    with pytest.raises(CommandError, match="PostgreSQL gave no lock in time"):
+        upgrade(config, "head")
+
+    assert sql(IS_VALID) == [(True,)]
+    other("COMMIT")
+    upgrade(config, "head")
     assert client.get("/health/ready").status_code == 200

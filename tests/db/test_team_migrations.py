@@ -18,7 +18,7 @@ from app.testing import Serve
 from tests.conftest import SECRET, new_database, on_one_database
 from tests.db.conftest import Add
 from tests.support.accounts import create_task, sign_up
-from tests.support.command_line import Run, run
+from tests.support.command_line import Run
 from tests.support.databases import run as with_database
 from tests.support.databases import write
 from tests.support.processes import ROOT, environment
@@ -64,12 +64,10 @@ main(["downgrade", "-2"])
 
 
 @pytest.fixture
-def postgres_url(postgres_server: URL) -> Iterator[str]:
+def postgres_url(postgres_server: URL, spare_template: URL) -> Iterator[str]:
     """A database that these tests may spoil."""
-    with new_database(postgres_server) as url:
-        text = url.render_as_string(hide_password=False)
-        assert run("migrate", database_url=text, secret_key=SECRET).exit_code == 0
-        yield text
+    with new_database(postgres_server, f'TEMPLATE "{spare_template.database}"') as url:
+        yield url.render_as_string(hide_password=False)
 
 
 @pytest.mark.parametrize(("quote", "kind"), [("'", ""), ('"', ": str | None"), ("'", ": Sequence[str] | None")])
@@ -124,15 +122,14 @@ def test_migrate_shows_the_fault_of_python(add: Add, command: Run) -> None:
     assert result.stderr == expected
 
 
-def test_a_newer_schema_is_worked_with(
-    add: Add, folder: Path, command: Run, client: TestClient, database_url: str
-) -> None:
+def test_a_newer_schema_is_worked_with(add: Add, folder: Path, command: Run, serve: Serve, database_url: str) -> None:
     """A newer version has migrated it. Old hosts serve until their turn, and after a rollback they serve again."""
     add("newer", 'op.execute("ALTER TABLE tasks ADD COLUMN weight integer")')
     assert command("migrate").exit_code == 0
     (folder / "versions" / "2099_01_01_newer.py").unlink()
     migrations.scripts.cache_clear()
 
+    client = serve()
     assert client.get("/health/ready").json() == {"status": "ok"}
     create_task(client, sign_up(client))
     words = "The schema is newer than this version, which works with it: there is nothing to do.\n"
