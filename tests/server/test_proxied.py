@@ -8,23 +8,25 @@ import ssl
 import subprocess
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
 import pytest
 
 from tests.support.accounts import PASSWORD, bearer
-from tests.support.processes import PATIENCE, free_port, serving, wait_for
+from tests.support.processes import PATIENCE, serving, wait_for
 from tests.support.proxies import PROXIES, proxy, replaced
 from tests.support.readme import DEPLOY, blocks
 
 ADA = {"username": "ada", "password": PASSWORD}
 KIB = 1024
+T = TypeVar("T")
 TOO_MANY = {"detail": "Too many requests", "code": "too_many_requests"}
 ANY_CERTIFICATE = ssl._create_unverified_context()  # noqa: SLF001 - as the documentation of http.client says
 
@@ -236,35 +238,73 @@ def test_nginx_limits_how_much_one_address_asks_at_once(behind: str, tmp_path: P
         wait_for(lambda: front.ask("GET", "/tasks/").status == 200)
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@dataclass
+class Host:
+    """A server that is always ready. It gives each other request this answer, or hangs up if the answer is empty."""
+
+    answer: bytes
+    requests: list[str] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
+    """The seconds from the last answer on each connection to its end."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answered = 0.0
+        try:
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                is_check = " /health/ready " in head
+                if not is_check:
+                    self.requests.append(head.split(" ")[0])
+                writer.write(OK if is_check else self.answer)
+                if not is_check and not self.answer:
+                    return
+                answered = 0 if is_check else time.monotonic()
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            if answered:
+                self.idle.append(time.monotonic() - answered)
+        finally:
+            writer.close()
+
+
+async def ask_through(name: str, folder: Path, host: Host, story: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
+    """Play the story of a client and two hosts, which are one, with the proxy between them."""
+    server = await asyncio.start_server(host.serve, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with proxy(name, [port, port], folder / name) as url:
+            async with httpx2.AsyncClient(base_url=url, verify=False, timeout=PATIENCE) as client:
+                return await story(client)
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_change_that_was_sent_is_not_sent_again(name: str, tmp_path: Path) -> None:
+    """A host takes each request and hangs up. Whether it did the work is open."""
+    host = Host(b"")
+
+    async def story(client: httpx2.AsyncClient) -> None:
+        for method in "POST", "PATCH":
+            with suppress(httpx2.RemoteProtocolError):  # HAProxy hangs up too
+                assert (await client.request(method, "/tasks", content=b"{}")).status_code == 502
+
+    asyncio.run(ask_through(name, tmp_path, host, story))
+
+    assert host.requests == ["POST", "PATCH"]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", PROXIES)
 def test_idle_connections_are_closed_before_the_service_does(name: str, tmp_path: Path) -> None:
-    """The service closes them after 5 seconds. The one here never does, and has seen when the proxy did."""
-    idle: list[float] = []
+    """The service closes them after 5 seconds. This host never does."""
+    host = Host(OK)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        since, is_check = 0.0, False
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                is_check = b"/health/ready" in head
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                since = time.monotonic()
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            if not is_check:
-                idle.append(time.monotonic() - since)
-        finally:
-            writer.transport.abort()
+    async def story(client: httpx2.AsyncClient) -> None:
+        for _ in range(3):
+            await asyncio.gather(*(client.get("/") for _ in range(20)))
+        await asyncio.sleep(6)
 
-    async def ask(url: str) -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", port)
-        async with server, httpx2.AsyncClient(base_url=url, verify=False) as client:
-            for _ in range(3):
-                await asyncio.gather(*(client.get("/") for _ in range(20)))
-            await asyncio.sleep(6)
+    asyncio.run(ask_through(name, tmp_path, host, story))
 
-    port = free_port()
-    with proxy(name, [port, port], tmp_path / name) as url:
-        asyncio.run(ask(url))
-
-    assert idle
-    assert max(idle) < 5
+    assert host.idle
+    assert max(host.idle) < 5
