@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -351,6 +352,19 @@ def test_a_fault_while_connecting_is_503_and_a_reason(
     assert migrated.stderr.count("\n") == 1
     assert f": {reason}.\n" in checked.stdout
     assert "l0velace" not in caplog.text + migrated.output + checked.output
+
+
+@on_postgresql
+@pytest.mark.parametrize(
+    "spelling", ["@127.0.0.1:1,{}/{}", "@/{1}?host=127.0.0.1:1,{0}", "@/{1}?host=127.0.0.1:1&host={0}"]
+)
+def test_service_and_commands_find_the_host_that_serves(serve: Serve, database_url: str, spelling: str) -> None:
+    url = make_url(database_url)
+    several = spelling.format(quote(str(url.query["host"]), safe=""), url.database)
+    settings = {"database_url": f"postgres://postgres{several}", "secret_key": SECRET}
+
+    assert serve(**settings).get("/health/ready").status_code == 200
+    assert run("migrate", **settings).exit_code == 0
 
 
 @on_postgresql
