@@ -258,10 +258,10 @@ def test_a_sender_may_have_a_name(sender: str) -> None:
 
 
 def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty value is the default."""
+    """An empty value does not count."""
     Path(".env").write_text(
         "# a comment\nSECRET_KEY=\nJWT_PRIVATE_KEY_FILE=\nPUBLIC_URL=\nACCESS_TOKEN_TTL=\n"
-        "REGISTRATION=closed\nSESSION_TTL=60\nOTHERS=x\n"
+        "REGISTRATION=closed\nREGISTRATION=\nSESSION_TTL=60\nOTHERS=x\n"
     )
     monkeypatch.setenv("SESSION_TTL", "90")
     monkeypatch.setenv("REFRESH_GRACE", "")

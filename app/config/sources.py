@@ -6,7 +6,7 @@ the secret in the place of the path.
 
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -35,8 +35,9 @@ def find_settings(names: Collection[str]) -> dict[str, str | Path]:
     The environment wins over `.env`. An empty text counts as not given. Letter case does not matter.
     """
     found: dict[str, str | Path] = {}
-    for source in dict(read_env_file()), os.environ:
-        texts = {name.lower(): text for name, text in source.items() if text}
+    sources: list[Iterable[tuple[str, str | None]]] = [read_env_file(), os.environ.items()]
+    for source in sources:
+        texts = {name.lower(): text for name, text in source if text}
         for name in names:
             value = texts.get(name, "")
             path = texts.get(name + FILE_SUFFIX, "") if name + FILE_SUFFIX not in names else ""
