@@ -13,6 +13,7 @@ from app.server.systemd import notify
 from app.server.worker import Worker
 
 TURN_SECONDS: Final = 0.2
+MAX_TURN: Final = 5
 STEADY_SECONDS: Final = 60
 DELAYS: Final = 0, 1, 3, 7, 15, 30
 """Seconds until another worker takes the place of one that has died, after so many that died within STEADY_SECONDS."""
@@ -50,6 +51,7 @@ class Supervisor:
         self._early_deaths = 0
         self._next_start = 0.0
         self._exit_code = 0
+        self._last_turn = clock()
 
     def run(self) -> int:
         """Serve until a signal ends the service. Returns the exit code."""
@@ -65,11 +67,14 @@ class Supervisor:
         while self._signals:
             self.handle(self._signals.pop(0))
         now = self._clock()
+        # After a longer time this process was frozen, and the workers with it: they have had no time to send a beat.
+        passed = min(now - self._last_turn, MAX_TURN)
+        self._last_turn = now
         for worker in list(self._workers):
             if worker.has_ended:
                 self._remove(worker, now)
             else:
-                worker.hear(now)
+                worker.hear(passed)
         if not self._has_served and any(worker.is_serving for worker in self._workers):
             self._has_served = True
             notify("READY=1")

@@ -52,10 +52,11 @@ class Worker:
     is_serving = False
     is_leaving = False
     _reason = ""
+    _silence = 0.0
 
     def __init__(self, config: Config, listeners: list[socket.socket], generation: int, now: float) -> None:
         self.generation = generation
-        self.started = self._heard = now
+        self.started = now
         self._link, theirs = socket.socketpair()
         self._link.setblocking(False)
         self._process = ChildProcess(target=work, args=(config, listeners, theirs))
@@ -82,13 +83,14 @@ class Worker:
         reason = self._reason or (": perhaps memory ran out" if code == -signal.SIGKILL else "")
         return f"worker {self._process.pid} was killed by signal {-code} ({name}){reason}"
 
-    def hear(self, now: float) -> None:
-        """Read its beats, and kill it if it has been silent for too long."""
+    def hear(self, seconds: float) -> None:
+        """Read the beats of the last seconds, and kill it if it has been silent for too long."""
+        self._silence += seconds
         with suppress(OSError):  # there is none
             if self._link.recv(4096):
-                self.is_serving, self._heard = True, now
+                self.is_serving, self._silence = True, 0.0
         patience = MAX_SILENCE if self.is_serving else MAX_START
-        if now - self._heard > patience:
+        if self._silence > patience:
             self._reason = f": nothing was heard of it for {patience} seconds"
             self._process.kill()
 

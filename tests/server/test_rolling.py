@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -94,6 +95,18 @@ def test_a_rolling_restart_fails_none_of_2000_requests(name: str, tmp_path: Path
         print(f"{name}: {sum((writer.answers for writer in writers), Counter[int]())}")
         assert_all_succeeded(writers)
         assert_nothing_is_lost(front, writers)
+
+
+@pytest.mark.long
+def test_sighup_under_load_fails_no_request(sqlite_url: str) -> None:
+    with running(sqlite_url, 1, [*SERVE, "--workers", "2"]) as service, load(service.url) as writers:
+        wait_until_written(writers, 5)
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "every worker has been replaced" in service.log.read_text(), 300)
+        wait_until_written(writers, 5)
+
+        print(sum((writer.answers for writer in writers), Counter[int]()))
+        assert_all_succeeded(writers)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from app.server import run
-from app.server.supervisor import Supervisor
+from app.server.supervisor import MAX_TURN, Supervisor
 from app.server.worker import MAX_SILENCE, MAX_START
 from tests.support import tiny
 from tests.support.processes import PATIENCE, forked, free_port, wait_for
@@ -131,10 +131,12 @@ def test_a_worker_that_hangs_is_killed(service: Service, caplog: pytest.LogCaptu
     patience = MAX_SILENCE if is_serving else MAX_START
 
     service.supervisor.turn()
-    service.now += patience
-    service.supervisor.turn()
+    service.now += 10_000  # both processes were frozen
+    for _ in range(patience // MAX_TURN):
+        service.supervisor.turn()
+        service.now += MAX_TURN
     assert pids() == {pid}
-    service.now += 1
+    service.supervisor.turn()
     service.until(lambda: pids() - {pid})
 
     (message,) = errors(caplog)

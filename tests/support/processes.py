@@ -123,8 +123,8 @@ def _wait_until_ok(url: str, process: Process) -> None:
     raise AssertionError(f"{url} did not come up: {said}")
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.005)
