@@ -2,19 +2,19 @@
 
 import stat
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
 from email.utils import parseaddr
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import fastapi
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from app.auth.keys import key_pairs, load_tokens, secret_file
 from app.auth.models import User
 from app.auth.passwords import is_weak
+from app.cli.faults import Fault
+from app.cli.postgresql_diagnosis import REMEDIES, examine_postgresql
 from app.cli.run import is_database_gone, is_secret_gone, with_database
 from app.cli.serve import is_in_clear
 from app.clock import Clock
@@ -35,8 +35,6 @@ NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glust
 MAX_PUBLIC_ADDRESSES = 256  # that one proxy may have
 SHORTEST_PREFIX = {4: 8, 6: 7}  # of the largest private networks
 IPV4_MAPPED = ip_network("::ffff:0:0/96")
-CLOCK_SKEW = timedelta(seconds=5)
-SELECT_CLOCK = select(func.clock_timestamp())
 SELECT_HASHES = (
     select(User.id, User.username, User.password_hash)
     .where(User.id > bindparam("after_id"), User.is_active)
@@ -45,12 +43,7 @@ SELECT_HASHES = (
 )
 
 
-class Fault(NamedTuple):
-    what: str
-    remedy: str
-
-
-def diagnose(clock: Clock) -> list[Fault]:
+def diagnose(clock: Clock, processes: int = 1) -> list[Fault]:
     """Examine the libraries, the settings, the files that they name, and the database."""
     try:
         settings = read_settings()
@@ -59,7 +52,7 @@ def diagnose(clock: Clock) -> list[Fault]:
     return [
         *_examine_settings(settings),
         *_examine_files(settings),
-        *_examine_database(settings, clock),
+        *_examine_database(settings, clock, processes),
     ]
 
 
@@ -156,7 +149,7 @@ def _file_system(path: Path) -> str:
     return max(around, default=(0, ""))[1]
 
 
-def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
+def _examine_database(settings: Settings, clock: Clock, processes: int) -> list[Fault]:
     if settings.database.drivername == "sqlite" and not Path(settings.database.database or "").exists():
         if is_database_gone(settings):
             lost = f"{settings.database.database} is gone, though its secret is there."
@@ -169,14 +162,19 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
             if database.dialect == "sqlite":
                 async with connect(settings.database, PATIENCE) as patient:
                     await patient.read(check_pages)
+                of_database = []
+            else:
+                of_database = [fault async for fault in examine_postgresql(database, settings, clock, processes)]
             return [
-                *[fault async for fault in _examine_rows(database, settings, clock)],
+                *of_database,
+                *[fault async for fault in _examine_rows(database, settings)],
                 *[fault async for fault in _examine_replica(database, settings)],
             ]
         except DatabaseUnavailable as error:
+            usual = "Check that it runs, and that DATABASE_URL is right."
             if database.dialect == "sqlite":
-                return [Fault(f"{error}.", "The service answers 503 until that is mended.")]
-            return [Fault(f"{error}.", "Check that it runs, and that DATABASE_URL is right.")]
+                usual = "The service answers 503 until that is mended."
+            return [Fault(f"{error}.", REMEDIES.get(type(error), usual))]
         except SeveralHeads as error:
             return [Fault(f"{error.detail}.", "Then run python -m app migrate.")]
         except SchemaUnknown as error:
@@ -185,15 +183,7 @@ def _examine_database(settings: Settings, clock: Clock) -> list[Fault]:
     return with_database(settings, look, migrates=False)
 
 
-async def _examine_rows(database: Database, settings: Settings, clock: Clock) -> AsyncIterator[Fault]:
-    if database.dialect == "postgresql":
-        theirs = await database.read(lambda connection: connection.execute(SELECT_CLOCK).scalar_one())
-        off: timedelta = theirs - clock()
-        if abs(off) > CLOCK_SKEW:
-            yield Fault(
-                f"This host's clock and the database's are {abs(off).total_seconds():.0f} seconds apart.",
-                "Set both by NTP: tokens and sessions end by the clock.",
-            )
+async def _examine_rows(database: Database, settings: Settings) -> AsyncIterator[Fault]:
     if not await database.read(is_usable):
         yield Fault("The database's schema is not this version's.", "python -m app migrate")
         return

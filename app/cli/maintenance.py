@@ -27,18 +27,26 @@ def migrate() -> None:
     settings = read_settings()
     for message in dropped_parameters("DATABASE_URL", settings.database):
         typer.echo(f"warning: {message}", err=True)
-    if with_database(settings, lambda db: bring_up_to_date(db, settings.database, BACKFILL), migrates=False):
+
+    async def run(database: "Database") -> bool:
+        if database.dialect == "postgresql":
+            await database.check_writable()
+        return await bring_up_to_date(database, settings.database, BACKFILL)
+
+    if with_database(settings, run, migrates=False):
         typer.echo("The schema is at the newest migration, and searches find every task.")
     else:
         typer.echo("The schema is newer than this version, which works with it: there is nothing to do.")
 
 
-def check() -> None:
+def check(
+    processes: Annotated[int, typer.Option(min=1, help="The number of processes that serve, on all hosts.")] = 1,
+) -> None:
     """Examine this installation. Print each fault with its remedy, and exit with 1 if there is one."""
     from app.cli.diagnosis import diagnose
     from app.clock import utc_now
 
-    faults = diagnose(utc_now)
+    faults = diagnose(utc_now, processes)
     for what, remedy in faults:
         typer.echo(f"- {what}\n  {remedy}")
     if faults:

@@ -42,7 +42,7 @@ def serve(
     for warning in (*unknown_names(), *_warnings(settings, host)):
         typer.echo(f"warning: {warning}", err=True)
     load_tokens(settings)
-    state = with_database(settings, describe_schema)
+    state = with_database(settings, lambda database: describe(database, settings))
     try:
         listeners = asyncio.run(run.bind(host, port))
     except OSError as error:
@@ -88,9 +88,26 @@ def _warnings(settings: "Settings", host: str) -> Iterator[str]:
         yield "PUBLIC_URL is for this host alone, but others reach the port: set it to the URL that they use"
 
 
+async def describe(database: "Database", settings: "Settings") -> str:
+    """Say in which state the database is. Raise what stays wrong until somebody mends it."""
+    from app.db.errors import DatabaseNotUTF8, DatabaseUnavailable, PoolerForgets, PoolerRefuses
+
+    try:
+        if database.dialect == "postgresql":
+            from app.db.connect import WAIT
+            from app.db.pooler import check_pooler
+
+            await check_pooler(settings.database, WAIT)
+            await database.check_writable()
+        return await describe_schema(database)
+    except (DatabaseNotUTF8, PoolerForgets, PoolerRefuses):
+        raise
+    except DatabaseUnavailable as error:
+        return f"{error}; /health/ready says when it works."
+
+
 async def describe_schema(database: "Database") -> str:
     """Say at which version the schema is, and what to do if this version cannot work with it."""
-    from app.db.errors import DatabaseUnavailable
     from app.db.migrations import SchemaUnknown, is_ahead, is_current
 
     name = "The SQLite database" if database.dialect == "sqlite" else "PostgreSQL"
@@ -99,8 +116,6 @@ async def describe_schema(database: "Database") -> str:
             return f"{name} is at the newest migration."
         if await database.read(is_ahead):
             return f"{name} has the schema of a newer version, which is fine."
-    except DatabaseUnavailable as error:
-        return f"{error}; /health/ready says when it is."
     except SchemaUnknown as error:
         return f"{error.detail}."
     return "PostgreSQL is not at the newest migration: run python -m app migrate"

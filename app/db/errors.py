@@ -38,7 +38,10 @@ class SchemaBehind(Unavailable):
 
 
 class DatabaseForbidden(DatabaseUnavailable):
-    detail = "The database's role lacks privileges: it needs SELECT, INSERT, UPDATE and DELETE on every table"
+    detail = (
+        "The database's role lacks privileges: it needs USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on "
+        "every table"
+    )
     code = "database_forbidden"
 
 
@@ -90,6 +93,14 @@ class DatabaseWALAlone(DatabaseUnavailable):
     )
     code = "database_wal_alone"
     headers = {}  # noqa: RUF012
+
+
+class PoolerRefuses(DatabaseUnavailable):
+    detail = (
+        "The pooler in front of PostgreSQL refuses the service's time limits: add statement_timeout and "
+        "idle_in_transaction_session_timeout to its ignore_startup_parameters"
+    )
+    code = "pooler_refuses"
 
 
 POSTGRESQL_ERRORS: Final[dict[str | None, type[Unavailable]]] = {

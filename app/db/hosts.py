@@ -15,7 +15,14 @@ from urllib.parse import urlencode
 import asyncpg
 from sqlalchemy import URL
 
-from app.db.errors import POSTGRESQL_ERRORS, DatabaseIsStandby, DatabaseReadOnly, DatabaseUnavailable, words
+from app.db.errors import (
+    POSTGRESQL_ERRORS,
+    DatabaseIsStandby,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    PoolerRefuses,
+    words,
+)
 from app.db.libpq import Host, Servers, is_address
 from app.errors import Unavailable
 
@@ -196,6 +203,8 @@ async def _check(connection: asyncpg.Connection, target: str) -> None:
 def _kind(cause: Exception) -> type[Unavailable]:
     if isinstance(cause, Unavailable):
         return type(cause)
+    if "unsupported startup parameter" in str(cause):  # PgBouncer has no SQLSTATE for it
+        return PoolerRefuses
     return POSTGRESQL_ERRORS.get(getattr(cause, "sqlstate", None), DatabaseUnavailable)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, event, text
+from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -15,8 +15,9 @@ from sqlalchemy.util import greenlet_spawn
 
 from app.db.connect import POOL_SIZE
 from app.db.database import Database, LongRead, Turns
-from app.db.errors import DatabaseIsStandby, DatabaseReadOnly, sqlstate
+from app.db.errors import DatabaseReadOnly, sqlstate
 from app.db.hosts import POOL_WAIT, Hosts
+from app.db.postgresql_state import check_state
 
 T = TypeVar("T")
 
@@ -28,7 +29,6 @@ TOO_MANY_CONNECTIONS = "53300"
 LOST_CODES = {"25006", "57P01", "57P02"}  # read_only_sql_transaction, admin_shutdown, crash_shutdown
 RETRIED_CODES = {"40001", "40P01", "0A000"}
 TRIES = 3
-SELECT_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery()")
 
 
 class PostgreSQL(Database):
@@ -74,12 +74,7 @@ class PostgreSQL(Database):
         return await self._in_turn(self._reader.connect, f)
 
     async def _check_writable(self) -> None:
-        is_read_only, is_standby = await self._in_turn(
-            self._reader.connect, lambda connection: connection.execute(SELECT_READ_ONLY).one()
-        )
-        if is_read_only:
-            self._leave()
-            raise DatabaseIsStandby if is_standby else DatabaseReadOnly
+        await self._in_turn(self._reader.connect, check_state)
 
     async def _in_turn(
         self, connect: Callable[[], AbstractContextManager[Connection]], f: Callable[[Connection], T]
@@ -153,8 +148,10 @@ async def _with_retries(run: Callable[[], T]) -> T:
 
 def _is_lost(error: BaseException) -> bool:
     """Whether a server stops, refuses writes, or has not answered in time."""
+    if isinstance(error, DatabaseReadOnly | TimeoutError | asyncio.CancelledError):
+        return True
     code = (sqlstate(error) if isinstance(error, DBAPIError) else None) or ""
-    return code in LOST_CODES or code.startswith("08") or isinstance(error, TimeoutError | asyncio.CancelledError)
+    return code in LOST_CODES or code.startswith("08")
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -22,7 +22,7 @@ EVERYWHERE: Final[Sequence[type[AppError]]] = (
     *(AppError, errors.UnknownHost, errors.BodyTooLarge, errors.URLTooLong, errors.HeadersTooLarge, InvalidInput),
     *(db.DatabaseUnavailable, db.DatabaseReadOnly, db.DatabaseIsStandby, db.DatabaseForbidden, db.DatabaseNotUTF8),
     *(db.DatabaseDamaged, db.DatabaseFileGone, db.DatabaseFileReplaced),
-    *(db.PoolerForgets, db.SchemaBehind, errors.ShuttingDown),
+    *(db.PoolerForgets, db.PoolerRefuses, db.SchemaBehind, errors.ShuttingDown),
 )
 
 

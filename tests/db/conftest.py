@@ -1,4 +1,4 @@
-"""Migrations of a team's: a copy of the folder, to add some to."""
+"""Migrations of a team's: a copy of the folder, to add some to. And a server of our own, with a database."""
 
 import asyncio
 import shutil
@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from app.db import migrations
 from tests.conftest import SECRET, migrate, new_database
 from tests.support.command_line import Run, run
+from tests.support.own_server import Server, durable_database, own_server
 
 Add = Callable[..., None]
 
@@ -59,3 +60,16 @@ def add(folder: Path) -> Add:
 @pytest.fixture
 def command(database_url: str) -> Run:
     return lambda *words: run(*words, database_url=database_url, secret_key=SECRET)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with own_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def url(server: Server) -> Iterator[URL]:
+    """A migrated database. The service connects to it whatever the server says of itself."""
+    with durable_database(server) as url:
+        yield make_url(url).update_query_dict({"target_session_attrs": "any"})

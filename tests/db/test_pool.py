@@ -7,33 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy import URL, Connection, text
 
 from app.db.database import Database
 from app.db.errors import DatabaseReadOnly, DatabaseUnavailable
 from tests.conftest import Serve, execute, on_postgresql
 from tests.support.accounts import PASSWORD, create_task, sign_up
 from tests.support.databases import run
-from tests.support.own_server import Server, durable_database, own_server
+from tests.support.own_server import Server
 from tests.support.processes import wait_for
 
 SELECT_PID = text("SELECT pg_backend_pid(), pg_sleep(0.01)")
 READ_ONLY = {"detail": "The database is read-only", "code": "database_read_only"}
 STANDBY = {"detail": "The database server is a standby, which takes no writes", "code": "database_is_standby"}
 LIMIT = 3
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with own_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def url(server: Server) -> Iterator[URL]:
-    """A database on a server of our own. The service connects to it whatever the server says of itself."""
-    with durable_database(server) as url:
-        yield make_url(url).update_query_dict({"target_session_attrs": "any"})
 
 
 @contextmanager
@@ -65,7 +52,7 @@ def write_where_nothing_is_written(connection: Connection) -> None:
 @on_postgresql
 def test_writes_go_on_once_a_read_only_server_takes_them_again(serve: Serve, server: Server, url: URL) -> None:
     client = serve(database_url=url.render_as_string(hide_password=False))
-    ada = sign_up(client)
+    ada = sign_up(client, "reader")
 
     def ready() -> int:
         return client.get("/health/ready").status_code

@@ -20,7 +20,7 @@ EVERYWHERE = {
     "500": {"internal_error"},
     "503": {
         *("database_unavailable", "database_read_only", "database_is_standby", "database_forbidden"),
-        *("database_not_utf8", "pooler_forgets", "schema_behind", "shutting_down"),
+        *("database_not_utf8", "pooler_forgets", "pooler_refuses", "schema_behind", "shutting_down"),
         *("database_damaged", "database_file_gone", "database_file_replaced"),
     },
 }

@@ -92,7 +92,7 @@ def test_postgresql_may_be_away_at_the_start() -> None:
         ready = httpx2.get(f"{url}/health/ready")
 
     away = "The database is not available: 127.0.0.1:1: Connection refused"
-    assert first == f"{away}; /health/ready says when it is."
+    assert first == f"{away}; /health/ready says when it works."
     assert ready.status_code == 503
     assert ready.json() == {"detail": "The database is not available", "code": "database_unavailable"}
     assert ready.headers["Retry-After"] == "1"

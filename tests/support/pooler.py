@@ -24,8 +24,9 @@ unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
 default_pool_size = 30
-ignore_startup_parameters = extra_float_digits, statement_timeout, idle_in_transaction_session_timeout
+{lines}
 """
+LINES = "ignore_startup_parameters = extra_float_digits, statement_timeout, idle_in_transaction_session_timeout"
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Pooler:
 
     server: Server
     mode: str = "session"
+    lines: str = LINES
     port: int = field(default_factory=free_port)
 
     @property
@@ -54,7 +56,7 @@ class Pooler:
     def start(self) -> None:
         assert PROGRAM
         path = self.server.data.parent / f"pgbouncer-{self.port}.ini"
-        path.write_text(CONFIGURATION.format(server=self.server, mode=self.mode, port=self.port))
+        path.write_text(CONFIGURATION.format(server=self.server, mode=self.mode, port=self.port, lines=self.lines))
         user = self.server.data.stat().st_uid if os.geteuid() == 0 else None  # it refuses to run as root
         self.process = subprocess.Popen([PROGRAM, "-q", path], user=user, group=user, stderr=subprocess.DEVNULL)
         wait_for(self._listens)
