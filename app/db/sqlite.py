@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.database import SERVICE, Database, LongRead, Turns
-from app.db.errors import DatabaseDamaged, DatabaseFileGone, DatabaseFileReplaced, DatabaseUnavailable
+from app.db.errors import DatabaseDamaged, DatabaseDiskFull, DatabaseFileGone, DatabaseFileReplaced, DatabaseUnavailable
 from app.db.sqlite_connections import LOCK_PAUSE, WAL_BYTES, KeptConnection, Worker, execute_when_free, make_engine
 from app.db.sqlite_file import SQLiteFile, write_page
 
@@ -136,12 +136,14 @@ class SQLite(Database):
         """Ask SQLite, by a write of one page, where nothing else can tell."""
         if self._file.is_damaged:
             raise DatabaseDamaged
+        if self._file.is_full():
+            raise DatabaseDiskFull
         if self._file.may_refuse_writes():
             try:
                 await self._write(write_page)
             except (DBAPIError, sqlite3.Error, OSError) as error:
                 raise self._file.reason(error) from error
-            self._file.takes_writes = True
+            self._file.saw_write()
 
     def usage(self) -> tuple[int, int]:
         connections = self._reader, self._long_reader.kept, self._writer.kept

@@ -41,6 +41,7 @@ class SQLiteFile:
         self.wal = path.with_name(f"{path.name}-wal")
         self.is_damaged = False
         self.takes_writes = False  # whether a write has succeeded since the last one that met a fault of the disk
+        self._was_full = False
         self._opened: Inode = None
 
     def connect(self, **options: Any) -> sqlite3.Connection:
@@ -79,8 +80,15 @@ class SQLiteFile:
 
     def may_refuse_writes(self) -> bool:
         """Whether only a write can tell if the disk takes it. It may also do so with little space."""
-        is_short = shutil.disk_usage(self.path.parent).free < SPARE_BYTES
-        return is_short or not (self.takes_writes and self.is_in_place() and os.access(self.path, os.W_OK))
+        return not (self.takes_writes and self.is_in_place() and os.access(self.path, os.W_OK)) or self._is_short()
+
+    def is_full(self) -> bool:
+        """Whether a write has met a full disk that has no room yet. A small write could succeed where others fail."""
+        return self._was_full and self._is_short()
+
+    def saw_write(self) -> None:
+        """Remember that the disk takes writes."""
+        self.takes_writes, self._was_full = True, False
 
     def note(self, error: Exception) -> None:
         """Remember a fault of the file or of its disk. Raises DatabaseDamaged."""
@@ -91,6 +99,7 @@ class SQLiteFile:
             raise DatabaseDamaged from error
         if code in OF_DISK or isinstance(error, OSError):
             self.takes_writes = False
+            self._was_full |= code == sqlite3.SQLITE_FULL
 
     def reason(self, error: Exception) -> DatabaseUnavailable:
         """Say why a write has failed."""
@@ -100,9 +109,10 @@ class SQLiteFile:
         around = [self.path.parent, *([self.path] if self.path.exists() else [])]
         if code == sqlite3.SQLITE_READONLY or not all(os.access(path, os.W_OK) for path in around):
             return DatabaseFileReadOnly()
-        if code == sqlite3.SQLITE_FULL or shutil.disk_usage(self.path.parent).free < SPARE_BYTES:
-            return DatabaseDiskFull()
-        return DatabaseUnavailable()
+        return DatabaseDiskFull() if code == sqlite3.SQLITE_FULL or self._is_short() else DatabaseUnavailable()
+
+    def _is_short(self) -> bool:
+        return shutil.disk_usage(self.path.parent).free < SPARE_BYTES
 
     def _make(self) -> None:
         """Make the file so that no other user of this host can read it. SQLite gives its files beside it the same mode.

@@ -38,9 +38,9 @@ def service(clock: MovableClock, **settings: str) -> Iterator[TestClient]:
 
 
 @contextmanager
-def served(**settings: Any) -> Iterator[Any]:
-    """A service in a process of its own."""
-    with serving(*cheap.COMMAND, **settings) as url, httpx2.Client(base_url=url) as client:
+def served(workers: int, **settings: Any) -> Iterator[Any]:
+    """A service in processes of its own."""
+    with serving(*cheap.COMMAND, "--workers", str(workers), **settings) as url, httpx2.Client(base_url=url) as client:
         yield client
 
 
@@ -80,11 +80,12 @@ def read(client: httpx2.Client, login: Login, path: str) -> Any:
     return response.json()
 
 
-def test_sqlite_is_backed_up_under_load_and_put_back(sqlite_url: str) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_sqlite_is_backed_up_under_load_and_put_back(sqlite_url: str, workers: int) -> None:
     """The copy has each write that was acknowledged before, and sessions live on. `restore` waits for the stop."""
     settings = {"database_url": sqlite_url, "public_url": "http://127.0.0.1:8000", **LIMITS}
     environ = environment(**settings)
-    with served(**settings) as client:
+    with served(workers, **settings) as client:
         bob = sign_up(client, "bob")
         with load(str(client.base_url)) as writers:
             wait_until_written(writers, 12)
@@ -100,7 +101,7 @@ def test_sqlite_is_backed_up_under_load_and_put_back(sqlite_url: str) -> None:
     paste(PUT_BACK, **environ)
 
     assert execute(make_url(sqlite_url), "PRAGMA integrity_check") == [("ok",)]
-    with served(**settings) as client:
+    with served(workers, **settings) as client:
         assert read(client, bob, "/tasks/mine")["items"] == []
         create_task(client, bob, "After the restore")
     restored = {title for (title,) in execute(make_url(sqlite_url), "SELECT title FROM tasks")}

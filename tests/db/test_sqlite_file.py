@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from app.config import Settings
 from app.db.database import Database
-from app.db.errors import DatabaseUnavailable
+from app.db.errors import DatabaseDiskFull, DatabaseUnavailable
 from app.testing import MakeApp
 from tests.conftest import SECRET, Serve, Sql, execute, on_sqlite
 from tests.support import databases
 from tests.support.accounts import PASSWORD, Login, create_task, sign_up
 from tests.support.command_line import run
-from tests.support.disks import files_no_longer_than
+from tests.support.disks import files_no_longer_than, mounted, remount
 from tests.support.load import ADA, assert_unavailable
 from tests.support.processes import free_port
 
@@ -87,6 +87,16 @@ def test_a_file_that_is_moved_away_is_served_when_it_is_back(client: TestClient,
     create_task(client, ada, "After")
     assert client.get("/health/ready").status_code == 200
     assert titles(FILE) == ["After", "Before"]
+
+
+def test_a_folder_that_is_moved_away_is_told(client: TestClient) -> None:
+    ada = sign_up(client)
+    away = Path.cwd().rename(f"{Path.cwd()}.away")
+
+    assert_all_refused(client, ada, GONE)
+
+    away.rename(str(away).removesuffix(".away"))
+    create_task(client, ada)
 
 
 def test_a_file_that_is_moved_away_before_a_stop_is_whole(
@@ -221,6 +231,52 @@ def test_ready_tells_a_full_disk_until_there_is_room(client: TestClient, monkeyp
     assert (full.status_code, full.json()["code"]) == (503, "database_disk_full")
     assert client.get("/health/ready").status_code == 200
     create_task(client, ada)
+
+
+def test_a_full_disk_is_told_until_there_is_room(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small write would succeed where the others fail, so ready does not go by one."""
+
+    def fill(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count=1").scalar_one()  # SQLite keeps the pages that there are
+        connection.exec_driver_sql("CREATE TABLE filler AS SELECT zeroblob(100000)")
+
+    async def check(database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(fill)
+        monkeypatch.setattr("app.db.sqlite_file.SPARE_BYTES", 2**60)
+        with pytest.raises(DatabaseDiskFull):
+            await database.check_writable()
+        monkeypatch.setattr("app.db.sqlite_file.SPARE_BYTES", 0)
+        await database.check_writable()
+
+    databases.run(database_url, check)
+
+
+@pytest.mark.long
+def test_a_disk_is_filled_grows_and_becomes_read_only(make_app: MakeApp, settings: Settings) -> None:
+    folder = Path("disk").absolute()
+    url = f"sqlite:///{folder}/tasks.db"
+    with mounted(folder, "size=3m"):
+        with restarted(make_app, settings.model_copy(update={"database_url": url})) as client:
+            ada = sign_up(client)
+            task = {"title": "Fill", "description": "x" * 10_000}
+            created = 0
+            while (answer := client.post("/tasks/", json=task, headers=ada.headers)).status_code == 201:
+                created += 1
+            assert_unavailable(answer)
+            assert client.get("/health/ready").json()["code"] == "database_disk_full"
+            assert client.get("/tasks/mine", headers=ada.headers).status_code == 200
+
+            remount(folder, "size=12m")
+            assert client.get("/health/ready").status_code == 200
+            create_task(client, ada)
+        assert len(titles(folder / "tasks.db")) == created + 1
+
+        remount(folder, "ro")
+        words = "The database's file, its folder or their file system is read-only"
+        started = run("serve", "--port", str(free_port()), database_url=url, secret_key=SECRET)
+        assert (started.exit_code, started.stderr) == (1, f"error: {words}\n")
+        assert run("check", database_url=url, secret_key=SECRET).stdout.startswith(f"- {words}.")
 
 
 def test_a_lock_held_too_long_is_not_taken_for_a_full_disk(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
