@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, delete, func, literal, or_, select, update
 
 from app.auth.account_events import record
 from app.auth.callers import CurrentUser
 from app.auth.claims import RefreshClaims, SessionClaims
 from app.auth.errors import SessionNotFound, TokenNotFound
 from app.auth.liveness import IS_LIVE_SESSION, IS_LOGIN, Moment
-from app.auth.models import LoginSession, User
+from app.auth.models import END, LoginSession, User
 from app.auth.networks import LoginOrigin
 from app.auth.schemas import Introspection, SessionQuery
 from app.auth.scopes import allowed_scopes, format_scope, session_scopes
@@ -62,7 +62,10 @@ BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 SHOWN_FOR: Final = timedelta(days=30)
 INACTIVE: Final = Introspection(active=False)
-SELECT_IDS_AFTER = select(LoginSession.id).where(LoginSession.id > bindparam("after_id")).order_by(LoginSession.id)
+SELECT_OVER = (
+    select(LoginSession.id).where(bindparam("before") > END).order_by(END).limit(bindparam("limit", type_=Integer))
+)
+DELETE_OVER = delete(LoginSession).where(LoginSession.id.in_(SELECT_OVER))
 
 
 class ShownSession(NamedTuple):
@@ -183,17 +186,9 @@ def end_other_sessions(
     end_where(connection, others, reason, moment, origin)
 
 
-def purge_sessions(connection: Connection, before: datetime, after_id: str, limit: int) -> tuple[str | None, int]:
-    """Look at `limit` sessions, those with the next ids, and delete the ones that were over before a moment.
-
-    Return the last id, None at the end, and the number of deleted sessions.
-    """
-    ids = connection.execute(SELECT_IDS_AFTER.limit(limit), {"after_id": after_id}).scalars().all()
-    if not ids:
-        return None, 0
-    is_over = (LoginSession.ended_at < before) | (LoginSession.expires_at < before)
-    purged = connection.execute(delete(LoginSession).where(LoginSession.id.between(ids[0], ids[-1]), is_over))
-    return ids[-1], purged.rowcount
+def purge_sessions(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete at most `limit` sessions that were over before a moment. Return how many."""
+    return connection.execute(DELETE_OVER, {"before": before, "limit": limit}).rowcount
 
 
 def has_sessions(connection: Connection) -> bool:

@@ -10,8 +10,6 @@ import typer
 if TYPE_CHECKING:
     from app.db.database import Database
 
-PURGED_AT_ONCE = 1000
-
 
 def migrate() -> None:
     """Bring the database's schema to the newest migration, and index the tasks that older versions made for search.
@@ -65,17 +63,11 @@ def purge(
     from app.clock import utc_now
     from app.config import read_settings
     from app.db.batches import in_batches, total
-    from app.db.types import NO_ID
     from app.users.deletion import delete_ended
 
     async def run(database: "Database") -> None:
         now = utc_now()
-        before = now - timedelta(days=keep_days)
-        last_id: str | None = NO_ID
-        sessions = 0
-        while last_id:
-            last_id, purged = await database.write(purge_sessions, before, last_id, PURGED_AT_ONCE)
-            sessions += purged
+        sessions = await total(in_batches(database, purge_sessions, now - timedelta(days=keep_days)))
         counts = await total(in_batches(database, purge_counts, now))
         events = await total(in_batches(database, purge_events, now))
         await total(delete_ended(database))

@@ -118,16 +118,16 @@ def _range(order: SortOrder, rows_of: AnySelect, part: IndexRange, dialect: str,
     if order.key is not None and order.key_of is None and str(order.key.key) not in rows_of.exported_columns:
         raise TypeError(f"the list is sorted by {order.key}, and does not select it: add the column, or a `key_of`")
     columns: list[Column] = [order.id] if order.key is None else [order.key, order.id]
+    if avoid_order_index:
+        columns = [func.coalesce(column, column) for column in columns]
     if order.key is not None and not (part.has_key and part.after_cursor):
-        rows_of = rows_of.where(order.key.is_not(None) if part.has_key else order.key.is_(None))
+        rows_of = rows_of.where(columns[0].is_not(None) if part.has_key else columns[0].is_(None))
     if part.after_cursor:
-        ranged = columns if part.has_key else [order.id]
+        ranged = columns if part.has_key else columns[-1:]
         names = ["after_key", "after_id"][-len(ranged) :]
         position = tuple_(*(bindparam(name, type_=column.type) for name, column in zip(names, ranged, strict=True)))
         rows_of = rows_of.where(tuple_(*ranged) < position if order.descending else tuple_(*ranged) > position)
     if order.key is not None and not part.has_key and dialect == "sqlite":
-        columns = [order.id]  # SQLite would sort by a key that is NULL; PostgreSQL would sort without it
-    if avoid_order_index:
-        columns = [func.coalesce(column, column) for column in columns]
+        columns = columns[-1:]  # SQLite would sort by a key that is NULL; PostgreSQL would sort without it
     ordered = rows_of.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
     return ordered.limit(bindparam("limit", type_=Integer))

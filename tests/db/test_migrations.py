@@ -22,7 +22,7 @@ from app.db.migrations import FOLDER, SchemaUnknown, bring_up_to_date, is_curren
 from app.db.types import Base
 from app.main import create_app
 from app.tasks.search import BACKFILL, index_batch
-from tests.conftest import CHEAP, SECRET, MovableClock, new_database
+from tests.conftest import CHEAP, SECRET, MovableClock, Sql, new_database, on_postgresql
 from tests.support.accounts import bearer, create_task, log_in, refresh, sign_up
 from tests.support.databases import run, write
 
@@ -65,6 +65,16 @@ def tables(connection: Connection) -> set[str]:
 
 def test_the_models_agree_with_the_migrations(database_url: str) -> None:
     write(database_url, lambda connection: alembic(connection, command.check))
+
+
+@on_postgresql
+def test_tables_are_stored_as_the_models_say(database_url: str, sql: Sql) -> None:
+    """Alembic does not compare that."""
+    stored = sql("SELECT relname::text, unnest(reloptions) FROM pg_class WHERE relkind = 'r'")
+
+    modelled = [(name, each.dialect_options["postgresql"]["with"] or {}) for name, each in Base.metadata.tables.items()]
+    assert {(name, f"{key}={value}") for name, options in modelled for key, value in options.items()} == set(stored)
+    assert stored
 
 
 def test_down_and_up_again(database_url: str) -> None:

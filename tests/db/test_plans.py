@@ -7,6 +7,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import combinations, product
 from typing import Any
 
@@ -17,9 +18,10 @@ from sqlalchemy import Engine, event, make_url
 
 from app.db.types import Base
 from app.tasks.search import MAX_SORTED
-from app.tasks.service import FILTERS, SORT_ORDERS
-from tests.conftest import MovableClock, Sql
+from app.tasks.service import FILTERS, MANY, SORT_ORDERS
+from tests.conftest import SECRET, MovableClock, Sql
 from tests.support.accounts import PASSWORD, Login, create_task, log_in, refreshed, sign_up
+from tests.support.command_line import run
 from tests.support.task_lists import create_many
 
 VALUES = {"status": "todo", "due_before": "2028-01-01T00:00:00Z", "due_after": "2026-01-01T00:00:00Z"}
@@ -60,23 +62,41 @@ def ada(client: TestClient, clock: MovableClock) -> Login:
 
 
 @pytest.mark.parametrize("path", ["/tasks/mine", "/tasks/public"])
+@pytest.mark.parametrize("count", [1, 2 * MANY], ids=["few", "many"])
 def test_each_page_is_a_range_of_an_index(
-    client: TestClient, ada: Login, database_url: str, statements: Statements, path: str
+    client: TestClient,
+    ada: Login,
+    clock: MovableClock,
+    database_url: str,
+    statements: Statements,
+    path: str,
+    count: int,
 ) -> None:
+    """Few tasks of a status are found first, and then sorted by due date or change."""
+    owner_id = client.get("/users/me", headers=ada.headers).json()["id"]
+    create_many(database_url, clock, owner_id, count)
+    statements.clear()
     for sort, names in product(SORT_ORDERS, FILTERED):
         query = {"sort": sort, "limit": "2"} | {name: VALUES[name] for name in names}
-        page = client.get(path, params=query, headers=ada.headers).json()
-        while cursor := page["next_cursor"]:
-            page = client.get(path, params=query | {"cursor": cursor}, headers=ada.headers).json()
+        cursor: str | None = ""
+        for _ in range(4):
+            found = client.get(path, params=query | ({"cursor": cursor} if cursor else {}), headers=ada.headers)
+            cursor = found.json()["next_cursor"]
+            if cursor is None:
+                break
 
+    sorting = {name: values for name, values in statements.items() if "ORDER BY coalesce" in name}
     assert len(statements) > 60
-    assert_served(database_url, statements)
+    assert (len(sorting) > 20) == (count == 1)
+    assert_served(database_url, {name: values for name, values in statements.items() if name not in sorting})
     if database_url.startswith("sqlite"):  # its index of public tasks serves only conditions in the index's own words
-        plans = plans_on_sqlite(database_url, statements)
-        by_status = [plan for name, plan in plans if "tasks.status = ?" in name and "tasks.due_at <" not in name]
-        by_status = [plan for plan in by_status if not any("due_at>?" in step for step in plan)]
-        assert len(by_status) > 20
-        assert [plan for plan in by_status if not any("_status_" in step for step in plan)] == []
+        by_status = {name: values for name, values in statements.items() if "tasks.status = ?" in name}
+        plans = plans_on_sqlite(database_url, by_status)
+        assert len(plans) > 10
+        assert [plan for _, plan in plans if not any("_status_id" in step for step in plan)] == []
+    else:
+        plans = plans_on_postgresql(database_url, sorting, avoiding("seqscan"))
+        assert [name for name, plan in plans if "Seq Scan" in plan] == []
 
 
 @pytest.mark.parametrize(
@@ -183,6 +203,27 @@ def test_administration_finds_its_rows_by_an_index(
     assert_served(database_url, statements)
 
 
+def test_a_purge_reads_what_it_deletes_alone(
+    client: TestClient, ada: Login, database_url: str, statements: Statements, sql: Sql
+) -> None:
+    client.post("/auth/revoke", data={"token": ada.refresh_token})
+    sql("UPDATE sessions SET ended_at = expires_at, expires_at = created_at")
+    sql("UPDATE throttle SET resets_at = '2000-01-01T00:00:00.000000Z'")
+    statements.clear()
+
+    assert run("purge", database_url=database_url, secret_key=SECRET).exit_code == 0
+
+    deleting = {name: values for name, values in statements.items() if name.startswith("DELETE FROM")}
+    assert len(deleting) == 3
+    assert_served(database_url, deleting)
+    if database_url.startswith("sqlite"):
+        plans = plans_on_sqlite(database_url, deleting)
+    else:
+        plans = plans_on_postgresql(database_url, deleting, avoiding("seqscan", "sort"))
+    [plan] = [plan for name, plan in plans if "sessions" in name]
+    assert any("ix_sessions_end" in step for step in plan)
+
+
 def assert_served(url: str, statements: Statements) -> None:
     explain = explain_on_sqlite if url.startswith("sqlite") else explain_on_postgresql
     explained = {name: values for name, values in statements.items() if not name.startswith(("SAVEPOINT", "RELEASE"))}
@@ -200,11 +241,12 @@ def explain_on_sqlite(url: str, statements: Statements) -> Iterator[tuple[str, l
         yield statement, steps + [step for step in plan if "TEMP B-TREE" in step]
 
 
-def plans_on_sqlite(url: str, statements: Statements) -> Iterator[tuple[str, list[str]]]:
-    connection = sqlite3.connect(str(make_url(url).database))
-    for statement, parameters in statements.items():
-        yield statement, [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-    connection.close()
+def plans_on_sqlite(url: str, statements: Statements) -> list[tuple[str, list[str]]]:
+    with closing(sqlite3.connect(str(make_url(url).database))) as connection:
+        return [
+            (statement, [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)])
+            for statement, parameters in statements.items()
+        ]
 
 
 def explain_on_postgresql(url: str, statements: Statements) -> Iterator[tuple[str, list[str]]]:
