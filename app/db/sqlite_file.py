@@ -62,10 +62,12 @@ class SQLiteFile:
 
         Raises DatabaseFileGone, DatabaseFileReplaced.
         """
-        if not self.is_in_place():
-            raise DatabaseFileReplaced if self.path.exists() else DatabaseFileGone
-        if wal and inode(self.wal) != wal:
-            raise DatabaseFileReplaced
+        is_in_place = self.is_in_place()
+        if is_in_place and wal in {None, inode(self.wal)}:
+            return
+        fault = DatabaseFileReplaced if is_in_place or self.path.exists() else DatabaseFileGone
+        logger.error("%s", fault.detail)
+        raise fault
 
     def is_in_place(self) -> bool:
         """Whether the file that was opened, if one was, is still at its path."""
