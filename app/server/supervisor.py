@@ -42,7 +42,7 @@ class Supervisor:
         self._listeners = listeners
         self._count = count
         self._clock = clock
-        self._workers: list[Worker] = []
+        self.workers: list[Worker] = []
         self._signals: list[int] = []
         self._generation = 0
         self._has_served = False
@@ -70,17 +70,17 @@ class Supervisor:
         # After a longer time this process was frozen, and the workers with it: they have had no time to send a beat.
         passed = min(now - self._last_turn, MAX_TURN)
         self._last_turn = now
-        for worker in list(self._workers):
+        for worker in list(self.workers):
             if worker.has_ended:
                 self._remove(worker, now)
             else:
                 worker.hear(passed)
-        if not self._has_served and any(worker.is_serving for worker in self._workers):
+        if not self._has_served and any(worker.is_serving for worker in self.workers):
             self._has_served = True
             notify("READY=1")
         if not self._is_stopping:
             self._adjust(now)
-        return bool(self._workers) or not self._is_stopping
+        return bool(self.workers) or not self._is_stopping
 
     def handle(self, number: int) -> None:
         """Do what a signal asks for."""
@@ -101,7 +101,7 @@ class Supervisor:
         self._is_stopping = True
         for listener in self._listeners:  # each worker has its own copy
             listener.close()
-        for worker in self._workers:
+        for worker in self.workers:
             if at_once:
                 worker.leave()
             else:
@@ -109,9 +109,9 @@ class Supervisor:
 
     def _adjust(self, now: float) -> None:
         """Start a worker that is missing, or stop one that is too many."""
-        staying = [worker for worker in self._workers if not worker.is_leaving]
+        staying = [worker for worker in self.workers if not worker.is_leaving]
         old = [worker for worker in staying if worker.generation != self._generation]
-        is_settled = len(staying) == len(self._workers) and all(w.is_serving for w in staying if w not in old)
+        is_settled = len(staying) == len(self.workers) and all(w.is_serving for w in staying if w not in old)
         if len(staying) < self._count or (is_settled and old and len(staying) == self._count):
             if now >= self._next_start:
                 self._start(now)
@@ -123,13 +123,13 @@ class Supervisor:
 
     def _start(self, now: float) -> None:
         try:
-            self._workers.append(Worker(self._config, self._listeners, self._generation, now))
+            self.workers.append(Worker(self._config, self._listeners, self._generation, now))
         except OSError as error:
             logger.error("no worker can be started: %s; next try in %d s", error.strerror, self._delay(now, now))  # noqa: TRY400
 
     def _remove(self, worker: Worker, now: float) -> None:
         """Say what became of a worker, and what follows."""
-        self._workers.remove(worker)
+        self.workers.remove(worker)
         fate = worker.fate()
         if worker.is_leaving:
             if worker.exit_code not in TOLD:
@@ -141,7 +141,7 @@ class Supervisor:
         elif self._is_replacing and not worker.is_serving:
             self._delay(worker.started, now)
             logger.error("%s before it served: the other workers stay", fate)
-            for other in self._workers:
+            for other in self.workers:
                 other.generation = self._generation
             self._end_replacing()
         else:

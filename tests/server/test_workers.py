@@ -45,7 +45,7 @@ class Service:
 
         def are_enough() -> bool:
             pids.add(self.ask())
-            return len(pids - {0}) == count
+            return len(pids - {0}) == count and all(worker.is_serving for worker in self.supervisor.workers)
 
         self.until(are_enough)
         return pids - {0}
@@ -53,7 +53,7 @@ class Service:
     def ask(self) -> int:
         """Return which process answered, or 0 if nobody listens."""
         with suppress(httpx2.ConnectError):
-            return int(httpx2.get(f"http://127.0.0.1:{self.port}/").text)
+            return int(httpx2.get(f"http://127.0.0.1:{self.port}/", timeout=PATIENCE).text)
         return 0
 
     def end(self) -> None:
@@ -240,7 +240,7 @@ def test_workers_end_with_the_process_that_started_them() -> None:
 
     def ask() -> int:
         with suppress(httpx2.ConnectError):
-            return int(httpx2.get(f"http://127.0.0.1:{port}/").text)
+            return int(httpx2.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE).text)
         return 0
 
     with forked("tests.support.tiny", port=port) as process:
