@@ -95,6 +95,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opening as services:
             app.state.services = services
             usages = {"hashing_queue": services.passwords.usage, "database_connections": database.usage}
+            if settings.metrics:
+                database.observe = app.state.metrics.time_call
             sampling = app.state.metrics.sampling(**usages) if settings.metrics else nullcontext()
             with app.state.drain.before_stop(settings.drain_seconds):
                 async with sampling, services.deletions.running():

@@ -69,7 +69,7 @@ ONLY_IMPORTERS = {
     "passlib": {"auth/passwords.py"},
     "aiosmtplib": {"mail/smtp.py"},
     "pyotp": {"auth/one_time_codes.py", "testing.py"},
-    "prometheus_client": {"observe/metrics.py"},
+    "prometheus_client": {"observe/metrics.py", "observe/processes.py"},
     "pytest": {"testing.py", "db/testing.py", "mail/testing.py"},
     "zxcvbn": {"auth/passwords.py"},
 }

@@ -12,7 +12,7 @@ of a conflict. Nothing has been written by then.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Annotated, Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -45,6 +45,9 @@ ANYONE: Final = "anyone"
 """Callers of reads besides users: the service itself, and all callers without a token together."""
 
 
+Verb = Literal["read", "write", "autocommit"]
+
+
 class LongRead(Exception):
     """A long read began where no long read may run. The database runs it again in another place."""
 
@@ -67,6 +70,8 @@ class Database(ABC):
     """
 
     dialect: str
+    observe: Callable[[Verb], AbstractContextManager[object]] = staticmethod(lambda _: nullcontext())
+    """Returns what each call of a verb runs in: the metrics time it, and count its errors."""
 
     async def read(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f`, which only reads, in autocommit mode: each statement is its own transaction."""
@@ -76,17 +81,17 @@ class Database(ABC):
         self, caller: str, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Read for a user, by id, or for `ANYONE`. A caller who has too many long reads gets DatabaseUnavailable."""
-        with unavailable():
+        with self.observe("read"), unavailable():
             return await self._read(lambda connection: f(connection, *args, **kwargs), caller)
 
     async def write(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f` in one transaction, committed when `f` returns and rolled back when it raises."""
-        with unavailable():
+        with self.observe("write"), unavailable():
             return await self._write(lambda connection: f(connection, *args, **kwargs))
 
     async def autocommit(self, f: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `f` in autocommit mode. One of its statements may write, and no more: PostgreSQL may run `f` again."""
-        with unavailable():
+        with self.observe("autocommit"), unavailable():
             return await self._autocommit(lambda connection: f(connection, *args, **kwargs))
 
     async def check_writable(self) -> None:

@@ -42,12 +42,12 @@ class RequestIdAndHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        _redact_url(scope)
+        trace_id = _trace(scope) if "fastapi.telemetry" in scope else None
         request_id: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16).encode()
         client = scope.get("client")
-        request_context.set(RequestContext(request_id.decode(), client[0] if client else ""))
+        request_context.set(RequestContext(request_id.decode(), client[0] if client else "", trace_id=trace_id))
         is_answered = False
 
         async def send_with_headers(message: Message) -> None:
@@ -75,11 +75,15 @@ class RequestIdAndHeaders:
             raise
 
 
-def _redact_url(scope: Scope) -> None:
-    """Keep the URL out of FastAPI's span, because people put tokens into URLs. The span has `http.route`."""
-    if "fastapi.telemetry" in scope:
-        sent = ["url.path", "url.query"] if scope["query_string"] else ["url.path"]
-        trace.get_current_span().set_attributes(dict.fromkeys(sent, REDACTED))
+def _trace(scope: Scope) -> str:
+    """Return the id of the trace, for the log. Keep the URL out of FastAPI's span: people put tokens into URLs.
+
+    The span has `http.route`.
+    """
+    span = trace.get_current_span()
+    sent = ["url.path", "url.query"] if scope["query_string"] else ["url.path"]
+    span.set_attributes(dict.fromkeys(sent, REDACTED))
+    return trace.format_trace_id(span.get_span_context().trace_id)
 
 
 class PathPrefix:

@@ -64,7 +64,7 @@ class RequestLog:
                     route=route,
                     status=status,
                     ms=round(seconds * 1000, 1),
-                    **request_context.get()._asdict(),
+                    **request_context.get().facts(),
                 )
                 if route is None:
                     line.path = sent_path

@@ -52,6 +52,15 @@ class RequestContext(NamedTuple):
     ip: str = ""
     user_id: str | None = None
     session_id: str | None = None
+    trace_id: str | None = None
+    """The trace that its span belongs to (W3C Trace Context §3.2.2.3), if OpenTelemetry traces it."""
+
+    def facts(self) -> dict[str, str | None]:
+        """Return the fields of its log lines. They have a `trace_id` only with tracing."""
+        facts = self._asdict()
+        if self.trace_id is None:
+            del facts["trace_id"]
+        return facts
 
 
 request_context: ContextVar[RequestContext] = ContextVar("request_context", default=RequestContext())  # noqa: B039 - a tuple
@@ -71,6 +80,6 @@ def log_event(event: Event, **facts: str | None) -> None:
     Other facts are its `reason`, `user_id` and `session_id` if they are not the caller's, `target_id`, the user to whom
     an administrator did it, and `task_id`, the task that was removed.
     """
-    logger.info(Line({"time": utc_now().isoformat(), "event": event, **request_context.get()._asdict(), **facts}))
+    logger.info(Line({"time": utc_now().isoformat(), "event": event, **request_context.get().facts(), **facts}))
     if listen := listener.get():
         listen(event)

@@ -9,25 +9,41 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from platform import python_version
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any, get_args
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app import SLUG
-from app.errors import NotFound
+from app import SLUG, __version__
+from app.db import errors
+from app.db.database import Verb
+from app.errors import NotFound, Unavailable
 from app.observe.events import Event
+from app.observe.processes import ProcessesCollector, living
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SAMPLE_SECONDS = 1
 METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 OF_PROXIES = {"forwarded", "via", "x-forwarded-for", "x-real-ip"}  # headers that a proxy adds
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
+DATABASE_ERRORS = tuple(
+    error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, Unavailable)
+)
 GAUGES = {
     "hashing_queue": "Passwords that are being hashed or wait for it",
     "database_connections": "Connections to the database",
@@ -44,21 +60,36 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        shared: dict[str, Any] = {"registry": self._registry}
         self._seconds = Histogram(
             "http_request_duration_seconds",
             "Time from the head of a request to the end of its answer",
             ["method", "route", "status"],
             buckets=BUCKETS,
-            registry=self._registry,
+            **shared,
         )
-        self._events = Counter(
-            "security_events", "Security events, by their names in the log", ["event"], registry=self._registry
-        )
+        self._events = Counter("security_events", "Security events, by their names in the log", ["event"], **shared)
         for event in get_args(Event):
             self._events.labels(event)
-        options: dict[str, Any] = {"multiprocess_mode": "livesum", "registry": self._registry}
+        self._database_seconds = Histogram(
+            "database_call_duration_seconds",
+            "Time of a call to the database, with its wait for a connection",
+            ["verb"],
+            buckets=BUCKETS,
+            **shared,
+        )
+        self._database_errors = Counter(
+            "database_errors", "Calls that failed for the database, by the code of the error", ["code"], **shared
+        )
+        for error in DATABASE_ERRORS:
+            self._database_errors.labels(error.code)
+        build = Gauge(
+            "build_info", "The version that runs", ["version", "python"], multiprocess_mode="livemax", **shared
+        )
+        build.labels(__version__, python_version()).set(1)
+        ProcessCollector(**shared)
         self._gauges = {
-            name: [Gauge(f"{name}_{part}", words, **options) for part in ("used", "limit")]
+            name: [Gauge(f"{name}_{part}", words, multiprocess_mode="livesum", **shared) for part in ("used", "limit")]
             for name, words in GAUGES.items()
         }
         self._usages: dict[str, Usage] = {}
@@ -70,6 +101,18 @@ class Metrics:
 
     def count_event(self, event: Event) -> None:
         self._events.labels(event).inc()
+
+    @contextmanager
+    def time_call(self, verb: Verb) -> Iterator[None]:
+        """Time a call to the database, and count its error."""
+        began = perf_counter()
+        try:
+            yield
+        except DATABASE_ERRORS as error:
+            self._database_errors.labels(error.code).inc()
+            raise
+        finally:
+            self._database_seconds.labels(verb).observe(perf_counter() - began)
 
     def _sample(self) -> None:
         for name, usage in self._usages.items():
@@ -98,13 +141,9 @@ class Metrics:
         folder = os.environ.get(FOLDER)
         if folder is None:
             return generate_latest(self._registry)
-        for file in Path(folder).glob("gauge_live*.db"):
-            try:
-                os.kill(int(file.stem.rpartition("_")[2]), 0)
-            except OSError:  # that worker has ended
-                file.unlink(missing_ok=True)
         shared = CollectorRegistry()
         MultiProcessCollector(shared, folder)  # type: ignore[no-untyped-call]
+        shared.register(ProcessesCollector(living(Path(folder))))
         return generate_latest(shared)
 
 

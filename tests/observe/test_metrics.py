@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from platform import python_version
 from typing import Any, cast
 
 import httpx2
@@ -19,9 +20,10 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, text
 
+from app import __version__
 from app.auth.passwords import QUEUE_LENGTH
 from tests.conftest import MovableClock, Serve, Sql, on_one_database
-from tests.support.accounts import PASSWORD, bearer, log_in, refresh, refreshed, register, sign_up
+from tests.support.accounts import PASSWORD, bearer, create_task, log_in, refresh, refreshed, register, sign_up
 from tests.support.forks import Fork
 from tests.support.processes import forked, free_port, wait_until_ready
 
@@ -35,6 +37,10 @@ def samples(answer: httpx2.Response, name: str) -> Samples:
     families = text_string_to_metric_families(answer.text)
     found = [sample for family in families for sample in family.samples if sample.name == name]
     return {tuple(sample.labels[label] for label in sorted(sample.labels)): sample.value for sample in found}
+
+
+def names(answer: httpx2.Response) -> set[str]:
+    return {sample.name for family in text_string_to_metric_families(answer.text) for sample in family.samples}
 
 
 def requests(client: TestClient) -> Samples:
@@ -154,6 +160,36 @@ def test_latencies_have_buckets(client: TestClient) -> None:
     sums = samples(answer, "http_request_duration_seconds_sum")
     assert buckets["+Inf", "GET", "/health/live", "200"] == counts["GET", "/health/live", "200"]
     assert 0 < sums["GET", "/health/live", "200"] < 60
+
+
+@on_one_database
+def test_the_build_and_the_process_are_shown(client: TestClient) -> None:
+    answer = client.get("/metrics")
+
+    assert samples(answer, "build_info") == {(python_version(), __version__): 1}
+    assert samples(answer, "process_resident_memory_bytes")[()] > 10**7
+    assert {"process_cpu_seconds_total", "process_open_fds", "process_start_time_seconds"} <= names(answer)
+
+
+def test_calls_to_the_database_are_timed_and_their_errors_counted(client: TestClient, sql: Sql) -> None:
+    def told(name: str) -> Samples:
+        return samples(client.get("/metrics"), name)
+
+    calls, errors = told("database_call_duration_seconds_count"), told("database_errors_total")
+    ada = sign_up(client)
+    client.get("/tasks/mine", headers=ada.headers)
+    create_task(client, ada)
+    sql("ALTER TABLE tasks RENAME TO gone")
+    try:
+        assert client.get("/tasks/mine", headers=ada.headers).status_code == 503
+    finally:
+        sql("ALTER TABLE gone RENAME TO tasks")
+
+    assert difference(told("database_errors_total"), errors) == {("schema_behind",): 1}
+    made = difference(told("database_call_duration_seconds_count"), calls)
+    assert made.keys() == {("read",), ("write",), ("autocommit",)}
+    assert 0 < told("database_call_duration_seconds_sum")["read",] < 60
+    assert ("database_unavailable",) in errors
 
 
 @on_one_database
@@ -304,6 +340,8 @@ def test_any_worker_answers_for_all_also_for_a_dead_one(workers: Workers, tmp_pa
         assert counts["GET", "/tasks", "200"] == counts["GET", "/tasks", "401"] == 5
         assert samples(answer, "security_events_total")["access_refused",] == 5
         assert samples(answer, "hashing_queue_limit") == {(): 2 * QUEUE_LENGTH}
+        assert samples(answer, "build_info") == {(python_version(), __version__): 1}
+        assert samples(answer, "process_open_fds").keys() == {(str(pid),) for pid in workers.pids}
         assert PASSWORD not in answer.text
 
     for pid in one, two:

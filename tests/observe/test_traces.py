@@ -1,9 +1,11 @@
 """OpenTelemetry, as FastAPI does it: a span for each request with its route, and nothing in it of what was sent."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx2
 import pytest
@@ -71,6 +73,29 @@ def test_nothing_that_was_sent_is_traced(serve: Serve, spans: Spans, prefix: str
     assert {name.removeprefix("GET ").removeprefix(prefix) for name in names} >= {"/tasks", "/tasks/{task_id}"}
     for secret in CANARY, PASSWORD, *login.access_token.split("."), *login.refresh_token.split("."), '"ada"':
         assert secret not in told
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in caplog.messages if line.startswith("{")]
+
+
+@on_one_database
+def test_log_lines_name_the_trace(client: TestClient, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    client.get("/tasks/", headers={"traceparent": PARENT} | bearer("x"))
+
+    assert [(line["event"], line["trace_id"]) for line in logged(caplog)] == [
+        ("access_refused", PARENT.split("-")[1]),
+        ("request", PARENT.split("-")[1]),
+    ]
+
+
+@on_one_database
+def test_without_tracing_no_line_names_a_trace(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    client.get("/tasks/", headers={"traceparent": PARENT} | bearer("x"))
+
+    assert [line["event"] for line in logged(caplog) if "trace_id" not in line] == ["access_refused", "request"]
 
 
 class Collector(ThreadingHTTPServer):
