@@ -171,7 +171,7 @@ def test_the_build_and_the_process_are_shown(client: TestClient) -> None:
     assert {"process_cpu_seconds_total", "process_open_fds", "process_start_time_seconds"} <= names(answer)
 
 
-def test_calls_to_the_database_are_timed_and_their_errors_counted(client: TestClient, sql: Sql) -> None:
+def test_calls_to_the_database_are_timed_and_counted(client: TestClient, sql: Sql) -> None:
     def told(name: str) -> Samples:
         return samples(client.get("/metrics"), name)
 
