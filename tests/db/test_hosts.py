@@ -11,9 +11,10 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from app import SLUG
+from app.db.connect import connect
 from app.db.errors import DatabaseIsStandby, DatabaseReadOnly, DatabaseUnavailable
 from app.db.hosts import POOL_WAIT, Hosts
 from app.db.libpq import parse
@@ -21,6 +22,7 @@ from tests.conftest import SECRET, Serve, Sql, on_postgresql
 from tests.support.command_line import run
 from tests.support.database_hosts import (
     Handle,
+    Lines,
     Place,
     after_starttls,
     certificate,
@@ -303,6 +305,29 @@ def test_a_host_that_acknowledges_nothing_is_given_up(
         assert options.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
         assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == user_timeout
+
+    play(story)
+
+
+def test_a_lost_connection_leaves_the_silent_ones_at_once(play: Play) -> None:
+    """To close a silent one politely would take seconds, and the clock does not move."""
+
+    def run(connection: Connection, statement: str = "SELECT 1") -> None:
+        connection.exec_driver_sql(statement)
+
+    async def story(stage: Stage) -> None:
+        lines = Lines(stage.url)
+        place = await stage.open(lines)
+        async with connect(make_url(f"postgresql://postgres@{place.address}/{stage.url.database}")) as database:
+            waiting = asyncio.create_task(database.read(run, "SELECT pg_sleep(600)"))
+            await place.accepted.acquire()
+            await database.read(run)
+            lines.lose_all()
+            lines.cut(0)
+            with pytest.raises(DatabaseUnavailable):
+                await waiting
+            await database.read(run)
+            assert place.met == 3
 
     play(story)
 

@@ -41,7 +41,7 @@ async def listening(
         place.accepted.release()
         with suppress(ConnectionError):
             await handle(reader, writer)
-        writer.transport.abort()
+        writer.close()
 
     def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.create_task(accept(reader, writer)))
@@ -62,19 +62,48 @@ async def close_at_once(_reader: asyncio.StreamReader, _writer: asyncio.StreamWr
     pass
 
 
-def hand_to(url: URL, gate: asyncio.Event | None = None, edit: Callable[[bytes], bytes] = bytes) -> Handle:
-    """Hand what comes to a server by its socket, once the gate is open. Its answers may be edited."""
+def hand_to(
+    url: URL,
+    gate: asyncio.Event | None = None,
+    edit: Callable[[bytes], bytes] = bytes,
+    is_lost: Callable[[], bool] = bool,
+) -> Handle:
+    """Hand what comes to a server by its socket, once the gate is open. Answers may be edited, and all may be lost."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if gate:
             await gate.wait()
         theirs, to_them = await asyncio.open_unix_connection(f"{url.query['host']}/.s.PGSQL.5432")
-        answers = asyncio.create_task(copy(theirs, writer, edit))
-        await copy(reader, to_them, bytes)
-        to_them.transport.abort()
-        await answers
+        ways = [
+            asyncio.create_task(copy(reader, to_them, lambda asked: b"" if is_lost() else asked)),
+            asyncio.create_task(copy(theirs, writer, lambda answer: b"" if is_lost() else edit(answer))),
+        ]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        to_them.close()
+        writer.close()
+        await asyncio.wait(ways)
 
     return handle
+
+
+class Lines:
+    """Hands what comes to a server. Lines may be cut, or lose all that is sent on them from then on."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._writers: list[asyncio.StreamWriter] = []
+        self._lost = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(self._writers)
+        self._writers.append(writer)
+        await hand_to(self._url, is_lost=lambda: number < self._lost)(reader, writer)
+
+    def lose_all(self) -> None:
+        self._lost = len(self._writers)
+
+    def cut(self, number: int) -> None:
+        self._writers[number].transport.abort()
 
 
 def after_starttls(handle: Handle, tls: ssl.SSLContext) -> Handle:
