@@ -39,8 +39,9 @@ async def ready(db: Db, request: Request) -> Health:
     try:
         async with asyncio.timeout(PATIENCE):
             await db.check_writable()
-            if not await db.read(is_usable):
-                raise SchemaBehind
+            has_schema = await db.read(is_usable)
     except TimeoutError:
         raise DatabaseUnavailable from None
+    if not has_schema:
+        raise SchemaBehind
     return Health()

@@ -58,7 +58,7 @@ async def examine_postgresql(
             yield fault
 
 
-def _times(connection: Connection) -> Iterator[Fault]:
+def _times(connection: Connection) -> Iterator[Fault]:  # pragma: no cover - in a greenlet alone
     """A pooler that ignores the service's time limits leaves those of the role."""
     for name, seconds in TIMES.items():
         role, milliseconds = connection.execute(SELECT_TIMES, {"name": name}).one()
@@ -69,7 +69,9 @@ def _times(connection: Connection) -> Iterator[Fault]:
             )
 
 
-def _connections(connection: Connection, settings: Settings, processes: int) -> Iterator[Fault]:
+def _connections(  # pragma: no cover - in a greenlet alone
+    connection: Connection, settings: Settings, processes: int
+) -> Iterator[Fault]:
     limits = connection.execute(SELECT_LIMITS).one()
     allowed = {
         limits.of_server: "max_connections",

@@ -103,7 +103,8 @@ class PostgreSQL(Database):
             except BaseException as error:
                 if is_connected and _is_lost(error):
                     self._leave()
-                if is_connected or not (_is_full(error) and self._pool.checkedin() + self._pool.checkedout()):
+                has_others = self._pool.checkedin() + self._pool.checkedout() > 0
+                if is_connected or not (has_others and _is_full(error)):  # pragma: no branch - after a greenlet alone
                     raise
             finally:
                 if is_connected:

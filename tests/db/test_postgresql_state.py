@@ -119,7 +119,7 @@ def test_sqlstates_become_errors(postgres_url: str, code: str, error: type[Unava
 
 def test_check_compares_the_connections(server: Server, url: URL) -> None:
     """Those that PostgreSQL allows, with those that all processes may open."""
-    with role(server, "few", "SUPERUSER CONNECTION LIMIT 25") as name:
+    with role(server, "several", "SUPERUSER CONNECTION LIMIT 25") as name:
         check = commands(url.set(username=name))
         enough, few = check("check", "--processes", "2"), check("check", "--processes", "3")
         least = check("check", "--processes", "5", pool_size="5")
@@ -127,7 +127,7 @@ def test_check_compares_the_connections(server: Server, url: URL) -> None:
     whole = "- PostgreSQL allows 200 connections, by max_connections, and 21 x POOL_SIZE is 210."
 
     assert "POOL_SIZE" not in enough.stdout + least.stdout
-    allowed = "- PostgreSQL allows 25 connections, by the CONNECTION LIMIT of the role few, and"
+    allowed = "- PostgreSQL allows 25 connections, by the CONNECTION LIMIT of the role several, and"
     assert few.stdout.splitlines()[0] == f"{allowed} 3 x POOL_SIZE is 30."
     assert many.stdout.splitlines()[0] == whole
 
