@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.ddl import execute_after
+
 revision = "0003"
 down_revision = "0002"
 
@@ -19,6 +21,7 @@ HAS_KEY: dict[str, Any] = {
     "postgresql_where": sa.text("idempotency_key IS NOT NULL"),
 }
 KEY = "uq_tasks_owner_id_idempotency_key"
+PARTIAL_KEY = f"{KEY}_partial"
 COLUMNS = ["owner_id", "idempotency_key"]
 
 
@@ -27,8 +30,13 @@ def upgrade() -> None:
         columns = "_".join(order)
         op.create_index(f"ix_tasks_owner_id_status_{columns}", "tasks", ["owner_id", "status", *order])
         op.create_index(f"ix_tasks_public_status_{columns}", "tasks", ["status", *order], **PUBLIC)
-    op.drop_index(KEY)
-    op.create_index(KEY, "tasks", COLUMNS, unique=True, **HAS_KEY)
+    if op.get_context().dialect.name == "postgresql":  # where keys stay unique while the index is built
+        op.create_index(PARTIAL_KEY, "tasks", COLUMNS, unique=True, **HAS_KEY)
+        op.drop_index(KEY)
+        execute_after(f"ALTER INDEX IF EXISTS {PARTIAL_KEY} RENAME TO {KEY}")
+    else:
+        op.drop_index(KEY)
+        op.create_index(KEY, "tasks", COLUMNS, unique=True, **HAS_KEY)
 
 
 def downgrade() -> None:

@@ -10,6 +10,8 @@ of these, and a backfill writes them again. All other tasks keep their words, wh
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.ddl import execute_after
+
 revision = "0009"
 down_revision = "0008"
 
@@ -28,6 +30,19 @@ HAS_CHANGED = {  # SQLite compares each character with each range, but can tell 
     "postgresql": f"{TEXTS} ~ '[{CHANGED}]'",
 }
 WRITE_AGAIN = "UPDATE tasks SET words = NULL WHERE words IS NOT NULL AND "
+IN_BATCHES = f"""
+DO $$
+DECLARE
+    last uuid := '00000000-0000-0000-0000-000000000000';
+BEGIN
+    LOOP
+        WITH batch AS (SELECT id FROM tasks WHERE id > last ORDER BY id LIMIT 1000),
+            changed AS ({WRITE_AGAIN}{HAS_CHANGED["postgresql"]} AND id IN (SELECT id FROM batch))
+        SELECT (array_agg(id ORDER BY id DESC))[1] INTO last FROM batch;
+        EXIT WHEN last IS NULL;
+        COMMIT;
+    END LOOP;
+END $$"""  # noqa: S608 - of constants
 MAKE_INDEX = (
     "CREATE VIRTUAL TABLE task_words USING fts5 "
     "(words, content='', columnsize=0, detail=none, tokenize='ascii tokenchars ''_-'''{})"
@@ -41,8 +56,11 @@ FILL_INDEX = (
 
 def upgrade() -> None:
     dialect = op.get_context().dialect.name
-    op.execute(sa.text(WRITE_AGAIN + HAS_CHANGED[dialect]))
-    if dialect == "sqlite":
+    at_once = WRITE_AGAIN + HAS_CHANGED[dialect]
+    if dialect == "postgresql":  # a writer waits for one batch at most
+        execute_after(IN_BATCHES, at_once)
+    else:
+        op.execute(at_once)
         _make_index(", prefix='1 2 3'")
 
 

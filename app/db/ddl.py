@@ -8,6 +8,8 @@ from alembic import op
 from alembic.operations import BatchOperations
 from sqlalchemy import Column, Connection, ForeignKey, ForeignKeyConstraint, MetaData, Table
 
+from app.db.postponed import postpone
+
 DEPENDENTS = (
     "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL"
 )
@@ -29,6 +31,18 @@ def add_column(table: str, column: Column[Any], references: str | None = None, o
         name = f"fk_{table}_{column.name}_{references.partition('.')[0]}"
         column.append_foreign_key(ForeignKey(references, name=None if is_sqlite else name, ondelete=ondelete))
     op.add_column(table, column, inline_references=is_sqlite)
+
+
+def execute_after(statement: str, at_once: str | None = None) -> None:
+    """Run a statement of PostgreSQL after the migration's transaction, which would hold its locks until the end.
+
+    The statement may run twice: a process may stop before it has noted that it is done. `at_once` takes its place where
+    all migrations share one transaction.
+    """
+    if op.get_context().opts.get("postpones"):
+        postpone(op.get_bind(), "", statement)
+    else:
+        op.execute(at_once or statement)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ SET_NO_LIMIT = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 LIMIT = text("SELECT set_config('lock_timeout', :limit, true)")
 SELECT_PROCESS = text("SELECT pg_backend_pid()")
 SELECT_BLOCKERS = text(
-    "SELECT DISTINCT transaction, coalesce(nullif(application_name, ''), usename, 'PostgreSQL') || "
+    "SELECT DISTINCT transaction, coalesce(nullif(application_name, ''), 'role ' || usename, 'PostgreSQL') || "
     "' (process ' || blocker || ')' AS name "
     "FROM unnest(:processes) AS ours, unnest(pg_blocking_pids(ours)) AS blocker "
     "JOIN (SELECT pid, min(virtualtransaction) AS transaction FROM pg_locks GROUP BY pid) AS locks ON pid = blocker "

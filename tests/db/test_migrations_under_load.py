@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from alembic.command import upgrade
+from alembic.command import downgrade, upgrade
 from alembic.config import Config
 from alembic.util import CommandError
 from fastapi.testclient import TestClient
@@ -23,6 +23,7 @@ from tests.conftest import SECRET, Sql, new_database, on_postgresql
 from tests.db.conftest import Add
 from tests.support.accounts import create_task, sign_up
 from tests.support.command_line import Run
+from tests.support.databases import write
 from tests.support.processes import ROOT, environment, wait_for
 
 pytestmark = on_postgresql
@@ -31,6 +32,11 @@ ADD_COLUMN = 'op.execute("ALTER TABLE tasks ADD COLUMN weight integer")'
 CREATE_INDEX = 'op.create_index("ix_tasks_title", "tasks", ["title"], unique=True)'
 IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ix_tasks_title')"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+KEY = (
+    "CREATE UNIQUE INDEX uq_tasks_owner_id_idempotency_key ON public.tasks USING btree (owner_id, idempotency_key) "
+    "WHERE (idempotency_key IS NOT NULL)"
+)
 
 Start = Callable[[], Future[None]]
 
@@ -179,6 +185,20 @@ def test_a_constraint_is_checked_without_a_lock(add: Add, client: TestClient, co
 
     assert sql("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == [(0,)]
     assert sql("SELECT count(*) FROM pg_constraint WHERE conname IN ('ck_tasks_title', 'again')") == [(2,)]
+
+
+def test_an_index_is_replaced_by_one_that_is_built_before(client: TestClient, database_url: str, sql: Sql) -> None:
+    """A migration of old makes the index of idempotency keys smaller. They stay unique."""
+    create_task(client, sign_up(client))
+    write(
+        database_url,
+        lambda connection: downgrade(Config(ROOT / "alembic.ini", attributes={"connection": connection}), "0002"),
+    )
+
+    asyncio.run(migrate(make_url(database_url)))
+
+    keys = sql("SELECT indexdef FROM pg_indexes WHERE indexname ~ 'idempotency_key'")
+    assert keys == [(KEY,)]
 
 
 def test_one_host_migrates_at_a_time(
