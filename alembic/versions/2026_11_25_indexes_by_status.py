@@ -30,7 +30,7 @@ def upgrade() -> None:
         columns = "_".join(order)
         op.create_index(f"ix_tasks_owner_id_status_{columns}", "tasks", ["owner_id", "status", *order])
         op.create_index(f"ix_tasks_public_status_{columns}", "tasks", ["status", *order], **PUBLIC)
-    if op.get_context().dialect.name == "postgresql":  # where keys stay unique while the index is built
+    if op.get_context().dialect.name == "postgresql":  # the old index keeps keys unique while this one is built
         op.create_index(PARTIAL_KEY, "tasks", COLUMNS, unique=True, **HAS_KEY)
         op.drop_index(KEY)
         execute_after(f"ALTER INDEX IF EXISTS {PARTIAL_KEY} RENAME TO {KEY}")
