@@ -92,10 +92,11 @@ def proxy(name: str, ports: Sequence[int], folder: Path, change: Change = str) -
     (shown,) = blocks(name, HEADINGS[name], DEPLOY)
     shown = replaced(change(shown), dict(zip(HOSTS, (f"127.0.0.1:{port}" for port in ports), strict=True)))
     text, options = CONFIGURATIONS[name](shown, bind, _certificate(folder))
+    home = os.environ | {"HOME": str(folder)}  # Caddy keeps things there
     (file := folder / f"{name}.conf").write_text(text.replace(NAME, HERE))
     with (
         (folder / "output").open("w") as output,
-        subprocess.Popen([program, *options, file], cwd=folder, stdout=output, stderr=output) as process,
+        subprocess.Popen([program, *options, file], cwd=folder, env=home, stdout=output, stderr=output) as process,
     ):
         try:
             wait_for(lambda: _accepts(bind, process, folder / "output"))
