@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
@@ -26,7 +26,6 @@ from tests.support.readme import DEPLOY, blocks
 
 ADA = {"username": "ada", "password": PASSWORD}
 KIB = 1024
-T = TypeVar("T")
 TOO_MANY = {"detail": "Too many requests", "code": "too_many_requests"}
 ANY_CERTIFICATE = ssl._create_unverified_context()  # noqa: SLF001 - as the documentation of http.client says
 
@@ -68,9 +67,8 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"sqlite:///{tmp_path_factory.mktemp('behind') / 'tasks.db'}"
     settings: dict[str, Any] = {"root_path": "/api", "metrics": True, "trusted_proxies": "127.0.0.1"}
     with serving("tests.support.cheap_serve", "serve", database_url=url, **settings) as service:
-        base = service.replace("127.0.0.1", "localhost")
-        httpx2.post(f"{base}/users", json=ADA).raise_for_status()
-        yield base
+        httpx2.post(f"{service}/users", json=ADA).raise_for_status()
+        yield service
 
 
 @contextmanager
@@ -268,14 +266,17 @@ class Host:
             writer.close()
 
 
-async def ask_through(name: str, folder: Path, host: Host, story: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
+Story = Callable[[httpx2.AsyncClient], Awaitable[None]]
+
+
+async def ask_through(name: str, folder: Path, host: Host, story: Story) -> None:
     """Play the story of a client and two hosts, which are one, with the proxy between them."""
     server = await asyncio.start_server(host.serve, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
     async with server:
         with proxy(name, [port, port], folder / name) as url:
             async with httpx2.AsyncClient(base_url=url, verify=False, timeout=PATIENCE) as client:
-                return await story(client)
+                await story(client)
 
 
 @pytest.mark.parametrize("name", PROXIES)
