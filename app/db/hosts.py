@@ -88,7 +88,7 @@ class Hosts:
 
     async def _connect(self, target: str, deadline: float) -> asyncpg.Connection:
         hosts = sorted(self._servers.hosts, key=lambda host: host != self._last[0])
-        return await _race([partial(self._ask_host, host, target, deadline) for host in hosts], deadline, 2)
+        return await race([partial(self._ask_host, host, target, deadline) for host in hosts], deadline, 2)
 
     async def _ask_host(self, host: Host, target: str, deadline: float) -> asyncpg.Connection:
         """Ask one address of a host after another: its name may lead to a server that is no longer there."""
@@ -99,7 +99,7 @@ class Hosts:
             raise Failures({f"{host}: {words(error)}": error}) from error
         addresses.sort(key=lambda address: (host, address) != self._last)
         attempts = [partial(self._ask, host, address, target, deadline) for address in addresses]
-        return await _race(attempts, deadline, 4)
+        return await race(attempts, deadline, 4)
 
     async def _ask(self, host: Host, address: str | None, target: str, deadline: float) -> asyncpg.Connection:
         loop: Any = Loop(address, self._options)
@@ -142,7 +142,7 @@ class Loop:
         return transport, made
 
 
-async def _race(attempts: Sequence[Opening], deadline: float, share: int) -> asyncpg.Connection:
+async def race(attempts: Sequence[Opening], deadline: float, share: int) -> asyncpg.Connection:
     """Start the first attempt. When it fails, or a share of the time is over, start the others, all at once.
 
     Return the first connection. All others are closed, also those that arrive later.

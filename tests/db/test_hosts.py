@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, make_url
 from app import SLUG
 from app.db.connect import connect
 from app.db.errors import DatabaseIsStandby, DatabaseReadOnly, DatabaseUnavailable
-from app.db.hosts import POOL_WAIT, Hosts
+from app.db.hosts import POOL_WAIT, Failures, Hosts, race
 from app.db.libpq import parse
 from tests.conftest import SECRET, Serve, Sql, on_postgresql
 from tests.support.command_line import run
@@ -140,6 +141,26 @@ def test_a_connection_that_arrives_too_late_is_closed(play: Play) -> None:
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'late'"
         while await connection.fetchval(count) > 1:
             pass
+
+    play(story)
+
+
+def test_one_of_two_connections_at_the_same_moment_is_closed(play: Play) -> None:
+    async def fail() -> asyncpg.Connection:
+        raise Failures({})
+
+    async def open_before(connection: asyncpg.Connection) -> asyncpg.Connection:
+        return connection
+
+    async def story(stage: Stage) -> None:
+        place = await stage.open(hand_to(stage.url))
+        hosts = stage.hosts(place.address)
+        both = [await stage.connect(hosts) for _ in range(2)]
+
+        chosen = await race([fail, *(partial(open_before, connection) for connection in both)], 60, 2)
+        await asyncio.sleep(0)
+
+        assert [connection.is_closed() for connection in both] == [connection is not chosen for connection in both]
 
     play(story)
 
