@@ -88,7 +88,7 @@ def test_sqlite_is_backed_up_under_load_and_put_back(sqlite_url: str, workers: i
     with served(workers, **settings) as client:
         bob = sign_up(client, "bob")
         with load(str(client.base_url)) as writers:
-            wait_until_written(writers, 12)
+            wait_until_written(writers, 4)
             before = {title for writer in writers for title, _ in writer.tasks}
             paste(COPY, **environ)
             wait_until_written(writers, 1)
