@@ -14,7 +14,7 @@ from sqlalchemy.schema import SetTableComment
 from app.errors import Unavailable
 
 SELECT_COMMENT = text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')")
-IS_INVALID = text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid")
+IS_INVALID = text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(nullif(:name, '')) AND NOT indisvalid")
 
 
 class PostponedFailed(Unavailable):
