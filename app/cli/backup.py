@@ -27,8 +27,11 @@ def backup(
     copied_secret = Path(f"{file}.secret")
     with _told():
         database.stat()
+        own = [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".secret")]
         for taken in filter(Path.exists, (file, copied_secret)):
-            if taken.samefile(database) or not replace:
+            if any(path.samefile(taken) for path in own if path.exists()):
+                raise failure(f"{taken} belongs to the database itself")
+            if not replace:
                 raise failure(f"{taken} exists: name another file, or add --replace if it is an older backup")
         if not settings.secret_key and secret.exists():
             copy_file(secret, copied_secret)
