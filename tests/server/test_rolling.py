@@ -138,6 +138,7 @@ def test_old_code_serves_on_the_newest_schema(old_code: Path) -> None:
         with running(url, pythonpath=old_code) as old, load(old.url) as writers:
             wait_until_written(writers, 5)
             asyncio.run(migrate(database))
+            assert old.is_ready()
             wait_until_written(writers, 20)
 
         with running(url) as new:
