@@ -154,7 +154,8 @@ class PostgreSQL(PostgresqlImpl):
             super().drop_index(index, **kw)
 
     def add_constraint(self, const: Any, **kw: Any) -> None:
-        if isinstance(const, CheckConstraint | ForeignKeyConstraint) and self.has_rows(const.table):
+        is_checked = isinstance(const, CheckConstraint | ForeignKeyConstraint) and const.name is not None
+        if is_checked and self.has_rows(const.table):
             const.dialect_options["postgresql"]["not_valid"] = True
             super().add_constraint(const, **kw)
             preparer = self.dialect.identifier_preparer

@@ -13,6 +13,7 @@ from sqlalchemy.schema import SetTableComment
 
 from app.errors import Unavailable
 
+LEFT = "Left to python -m app migrate: "  # other comments are somebody else's
 SELECT_COMMENT = text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')")
 IS_INVALID = text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(nullif(:name, '')) AND NOT indisvalid")
 
@@ -35,7 +36,8 @@ def read_postponed(connection: Connection) -> list[tuple[str, str]]:
     """Return the statements that are left, in their order, each with the name of its index or constraint."""
     if connection.dialect.name != "postgresql":
         return []
-    return [(name, statement) for name, statement in json.loads(connection.execute(SELECT_COMMENT).scalar() or "[]")]
+    comment = connection.execute(SELECT_COMMENT).scalar() or ""
+    return [(name, statement) for name, statement in json.loads(comment.partition(LEFT)[2] or "[]")]
 
 
 def postpone(connection: Connection, name: str, statement: str) -> None:
@@ -70,5 +72,5 @@ def run_postponed(connection: Connection) -> None:  # pragma: no cover - in a gr
 
 
 def _write(connection: Connection, left: list[tuple[str, str]]) -> None:
-    comment = json.dumps(left) if left else None
+    comment = LEFT + json.dumps(left) if left else None
     connection.execute(SetTableComment(Table("alembic_version", MetaData(), comment=comment)))

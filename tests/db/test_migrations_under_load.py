@@ -177,6 +177,8 @@ def test_rows_that_break_a_constraint_are_not_shown(add: Add, client: TestClient
 
 def test_a_constraint_is_checked_without_a_lock(add: Add, client: TestClient, command: Run, sql: Sql) -> None:
     create_task(client, sign_up(client))
+    sql("COMMENT ON TABLE alembic_version IS 'Ask the team first'")
+    assert client.get("/health/ready").status_code == 200
     checks = 'op.create_check_constraint("title", "tasks", "length(title) > 0")'
     refers = 'op.create_foreign_key("again", "tasks", "users", ["owner_id"], ["id"])'
     add("constraints", f"{checks}; {refers}")
