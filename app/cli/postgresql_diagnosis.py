@@ -30,8 +30,8 @@ TIMES: Final = {"statement_timeout": WAIT, "idle_in_transaction_session_timeout"
 REMEDIES: Final[dict[type[errors.DatabaseUnavailable], str]] = {
     errors.DatabaseIsStandby: "Let DATABASE_URL name the primary, or all servers: the service finds the primary.",
     errors.DatabaseReadOnly: "Find out why, in PostgreSQL's log: a disk may be full.",
-    errors.DatabaseForbidden: "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the role, "
-    "as the owner of the tables.",
+    errors.DatabaseForbidden: "As the owner: GRANT USAGE ON SCHEMA public, and GRANT SELECT, INSERT, UPDATE, DELETE ON "
+    "ALL TABLES IN SCHEMA public, TO the role.",
     errors.DatabaseNotUTF8: "Dump the data, make the database again, and restore the dump.",
     errors.PoolerForgets: "See the README of app/cli, PgBouncer.",
     errors.PoolerRefuses: "See the README of app/cli, PgBouncer.",

@@ -25,8 +25,8 @@ LONG_READS = 4  # connections that long reads may have at once, of a pool of POO
 LONG_READS_EACH = 2  # of one user, or of all callers without a token
 PAUSE = 1  # seconds between two tries to connect in one place of the pool, and between two times that it is left
 TOO_MANY_CONNECTIONS = "53300"
-# A conflict, a deadlock, and a plan that a migration made invalid. The statement or transaction has done nothing.
 LOST_CODES = {"25006", "57P01", "57P02"}  # read_only_sql_transaction, admin_shutdown, crash_shutdown
+# A conflict, a deadlock, and a plan that a migration made invalid. The statement or transaction has done nothing.
 RETRIED_CODES = {"40001", "40P01", "0A000"}
 TRIES = 3
 

@@ -144,3 +144,15 @@ def test_calls_do_not_wait_where_it_allows_none(server: Server, url: URL) -> Non
             await database.read(pid)
 
     run(url.set(username="nothing").render_as_string(hide_password=False), check)
+
+
+@on_postgresql
+def test_a_process_works_with_one_connection(serve: Serve) -> None:
+    client = serve(pool_size=1)
+    ada = sign_up(client)
+    task = create_task(client, ada)
+
+    for path in "/tasks/mine", "/tasks/mine?q=plants", "/users/me", "/users/me/export", "/health/ready":
+        assert client.get(path, headers=ada.headers).status_code == 200
+    assert client.patch(f"/tasks/{task['id']}", json={"status": "done"}, headers=ada.headers).status_code == 200
+    assert client.delete("/users/me", headers=ada.headers).status_code == 204
