@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy.exc import NoResultFound
 
+from app.db.connect import connect
 from app.db.database import Database
 from app.db.errors import DatabaseReadOnly, DatabaseUnavailable
+from app.db.libpq import parse
 from tests.conftest import Serve, execute, on_postgresql
 from tests.support.accounts import PASSWORD, create_task, sign_up
+from tests.support.database_hosts import greet, listening
 from tests.support.databases import run
 from tests.support.own_server import Server
 from tests.support.processes import wait_for
@@ -85,6 +89,29 @@ def test_ready_tells_a_standby_until_it_is_promoted(serve: Serve, server: Server
 
     assert (standby.status_code, standby.json()) == (503, STANDBY)
     assert client.get("/health/ready").status_code == 200
+
+
+def test_a_connection_that_closes_as_it_opens_is_unavailable(postgres_url: str) -> None:
+    """A server or a pooler that is killed does that to a client that has just connected."""
+
+    async def check() -> None:
+        async with listening(greet(make_url(postgres_url))) as place:
+            url = parse(f"postgresql://postgres@{place.address}/postgres?sslmode=disable")
+            async with connect(url) as database:
+                with pytest.raises(DatabaseUnavailable):
+                    await database.read(pid)
+                with pytest.raises(DatabaseUnavailable):
+                    await database.write(pid)
+
+    asyncio.run(check())
+
+
+def test_an_error_of_a_function_stays_its_own(postgres_url: str) -> None:
+    async def check(database: Database) -> None:
+        with pytest.raises(NoResultFound):
+            await database.read(lambda connection: connection.execute(text("SELECT 1 WHERE false")).one())
+
+    run(postgres_url, check)
 
 
 def test_a_refused_write_replaces_every_connection(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from sqlalchemy import URL
 
 SSL_REQUEST = 8  # bytes: PostgreSQL's manual, 53.7
+READY_FOR_QUERY = b"Z\0\0\0\5I"
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -82,6 +83,18 @@ def hand_to(
         to_them.close()
         writer.close()
         await asyncio.wait(ways)
+
+    return handle
+
+
+def greet(url: URL) -> Handle:
+    """Hand over what a client and a server say until the server is ready for a query, and close then."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, to_them = await asyncio.open_unix_connection(f"{url.query['host']}/.s.PGSQL.5432")
+        to_them.write(await reader.read(65_536))
+        writer.write(await theirs.readuntil(READY_FOR_QUERY))
+        to_them.close()
 
     return handle
 
