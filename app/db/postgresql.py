@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar, cast
 
+import asyncpg
 from sqlalchemy import URL, Connection, ExceptionContext, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util import greenlet_spawn
@@ -89,9 +90,15 @@ class PostgreSQL(Database):
 
         def run() -> T:
             nonlocal is_connected
-            with connect() as connection:
-                is_connected = True
-                return f(connection)
+            is_connected = False
+            try:
+                with connect() as connection:
+                    is_connected = True
+                    return f(connection)
+            except (asyncpg.InterfaceError, InvalidRequestError) as error:
+                if is_connected:
+                    raise
+                raise ConnectionAbortedError("the connection was closed as soon as it was open") from error
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + POOL_WAIT
