@@ -114,7 +114,7 @@ def test_probes_and_scrapes_are_told_only_when_they_fail(serve: Serve, sql: Sql,
         assert client.get(path).status_code == 200
     assert lines() == []
 
-    sql("UPDATE alembic_version SET version_num = '0'")
+    sql("UPDATE alembic_version SET version_num = '0001'")
     assert client.get("/health/ready").status_code == 503
 
     assert lines() == [line("GET", "/health/ready", 503)]
