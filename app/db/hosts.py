@@ -185,15 +185,12 @@ async def _addresses(host: Host) -> list[str | None]:
 async def _check(connection: asyncpg.Connection, target: str) -> None:
     """Raise DatabaseUnavailable if the server is not what `target_session_attrs` asks for.
 
-    PostgreSQL says what it is when it accepts a connection, from version 14 on.
+    PostgreSQL from 14 on says what it is when it accepts a connection. PgBouncer repeats what it was once told, so the
+    server is asked.
     """
     if target == "any":
         return
-    settings = connection.get_settings()
-    standby, read_only = (getattr(settings, name, None) for name in ("in_hot_standby", "default_transaction_read_only"))
-    is_standby, is_read_only = standby == "on", "on" in {standby, read_only}
-    if standby is None:
-        is_standby, is_read_only = await connection.fetchrow(SELECT_STATE)
+    is_standby, is_read_only = await connection.fetchrow(SELECT_STATE)
     if not FITS[target](is_standby, is_read_only):
         error = (DatabaseIsStandby if is_standby else DatabaseReadOnly)() if is_read_only else DatabaseUnavailable()
         error.reason = "is a standby" if is_standby else "is read-only" if is_read_only else "takes writes"

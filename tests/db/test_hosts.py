@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from struct import pack
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -250,10 +251,14 @@ TARGETS: list[tuple[str, dict[str, str], type[DatabaseUnavailable] | None, str]]
     ("standby", {"target_session_attrs": "primary"}, DatabaseIsStandby, "is a standby"),
     ("standby", {"target_session_attrs": "standby"}, None, ""),
     ("standby", {"target_session_attrs": "prefer-standby"}, None, ""),
-    ("before 14", {}, None, ""),
-    ("before 14, read-only", {}, DatabaseReadOnly, "is read-only"),
+    ("pooler", {}, None, ""),
 ]
 """The server, the parameters of the URL, and the reason why the server is not taken."""
+
+
+def row_of(*, is_standby: bool) -> bytes:
+    """A DataRow of two booleans: PostgreSQL's manual, 53.7."""
+    return b"D" + pack("!ihi?i?", 16, 2, 1, is_standby, 1, is_standby)
 
 
 @pytest.mark.parametrize(("server", "parameters", "fault", "words"), TARGETS)
@@ -261,10 +266,12 @@ def test_a_server_is_taken_that_is_what_the_url_asks_for(
     play: Play, server: str, parameters: dict[str, str], fault: type[DatabaseUnavailable] | None, words: str
 ) -> None:
     def edit(answer: bytes) -> bytes:
-        """Say what a standby says, or nothing, as PostgreSQL 13 does."""
+        """Say what a standby says, or what a pooler does when its server has been one."""
         if server == "standby":
-            return answer.replace(b"\x17in_hot_standby\0off\0", b"\x16in_hot_standby\0on\0")
-        return answer.replace(b"in_hot_standby", b"unknown_to_all") if server.startswith("before") else answer
+            return answer.replace(row_of(is_standby=False), row_of(is_standby=True))
+        return (
+            answer.replace(b"\x17in_hot_standby\0off\0", b"\x16in_hot_standby\0on\0") if server == "pooler" else answer
+        )
 
     async def story(stage: Stage) -> None:
         place = await stage.open(hand_to(stage.url, edit=edit))
