@@ -95,7 +95,6 @@ def test_a_replica_answers_unless_it_is_behind_or_away(
     wait_for(lambda: caplog.messages[-1:] == [IS_OUT])
     create_task(replicated, ada, "last", is_public=True)
     assert titles(replicated) == {"after", "before", "last"}
-    standby.stop(signal.SIGQUIT)
 
 
 def test_check_says_what_is_wrong_with_a_replica(

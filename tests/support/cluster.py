@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -49,7 +50,9 @@ def promote(standby: Server) -> None:
 
 
 def follow(server: Server, primary: Server) -> None:
-    """Have a server that has stopped come back as a standby of another, with a copy of its data."""
+    """Have a server come back as a standby of another, with a copy of its data."""
+    if server.is_running:
+        server.stop(signal.SIGQUIT)
     for path in server.data.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     postgres.copy_primary(str(primary.url), server.data)
