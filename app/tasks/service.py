@@ -90,7 +90,9 @@ def shown_columns(owner: SQLColumnExpression[str]) -> list[SQLColumnExpression[A
 
 # Statements are constants: to make a statement takes longer than to run it.
 SELECT_OWN = if_live(select(*shown_columns(SELECT_USERNAME)))
-SELECT_MANY = select(Task.id).where(FILTERS["status"]).offset(MANY - 1).limit(1)
+# As a range in the order of the index by status, or PostgreSQL may look for the status along the index of the ids.
+IN_STATUS = select(Task.id).where(Task.status.between(bindparam("status"), bindparam("status")))
+SELECT_MANY = IN_STATUS.order_by(Task.status, Task.id).offset(MANY - 1).limit(1)
 SELECT_OF_OWNER = select(*shown_columns(SELECT_USERNAME)).where(Task.owner_id == bindparam("user_id"))
 OWN_TASKS = TaskList(
     SELECT_OWN.where(Task.owner_id == bindparam("user_id")),
