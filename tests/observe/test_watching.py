@@ -25,14 +25,22 @@ OF_PROMETHEUS = {"up", "job", "instance", "le", "pid"}
 
 UNTIL = """
 rule_files: [rules.yml]
-evaluation_interval: 1m
+evaluation_interval: 50s
 tests:
-  - interval: 1m
+  - interval: 1m  # as Prometheus scrapes by default, and at other moments than it evaluates
     input_series:
       - {series: 'up{job="bearer-tasks", instance="a"}', values: "1x5 0x5"}
       - {series: 'http_request_duration_seconds_count{job="bearer-tasks", status="200"}', values: "0+600x30"}
       - {series: 'http_request_duration_seconds_count{job="bearer-tasks", status="500"}', values: "0+60x30"}
+      - series: 'http_request_duration_seconds_count{instance="a", route="/health/ready", status="503"}'
+        values: "0x20 0+6x10"
     alert_rule_test:
+      - {alertname: NotReady, eval_time: 24m, exp_alerts: []}
+      - alertname: NotReady
+        eval_time: 28m
+        exp_alerts:
+          - exp_labels: {instance: a, route: /health/ready, status: "503"}
+            exp_annotations: {summary: "a is not ready: /health/ready says why"}
       - {alertname: InstanceDown, eval_time: 5m, exp_alerts: []}
       - alertname: InstanceDown
         eval_time: 9m
