@@ -5,7 +5,7 @@ driver would send them to the server as settings.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -157,7 +157,8 @@ def parse(text: str) -> URL:
         unquote(match[part] or "") or None for part in ("username", "password", "database", "hosts")
     )
     query: dict[str, Sequence[str]] = {}
-    for name, _, value in (pair.partition("=") for pair in filter(None, (match["query"] or "").split("&"))):
+    pairs = [pair.partition("=") for pair in (match["query"] or "").split("&") if pair]
+    for name, _, value in pairs:
         if name == "host":
             query["host"] = [*query.get("host", []), unquote(value)]
         elif (name, value) == ("ssl", "true"):  # JDBC's, which libpq knows too
@@ -168,12 +169,19 @@ def parse(text: str) -> URL:
         query["host"] = [hosts or ""]
     url = URL.create("postgresql", username, password, database=database, query=query)
     try:
+        _check_pairs(pairs)
         Servers.of(url)
     except ValueError as error:
         if "@" in text[match.end("hosts") :]:  # a part of the password may follow
             raise ValueError(NOT_ENCODED) from None
         raise error from None
     return url
+
+
+def _check_pairs(pairs: Iterable[tuple[str, str, str]]) -> None:
+    """Refuse a text that is no parameter: it may be a part of a password with a &."""
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("each parameter must be NAME=VALUE, and a & in a value must be written %26")
 
 
 def _check(name: str, value: str) -> None:

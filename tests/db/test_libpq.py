@@ -165,7 +165,7 @@ def test_every_parameter_that_is_dropped_has_an_example() -> None:
             "schema is not a parameter of PostgreSQL's URLs: a setting of the server is written options=",
         ),
         ("pgbouncer=true", "pgbouncer is not a parameter"),
-        ("pgbouncer", "pgbouncer is not a parameter"),
+        ("password=l0velace&canary", "each parameter must be NAME=VALUE"),
         ("connection_limit=5", "connection_limit is not a parameter"),
         ("search_path=canary", "search_path is not a parameter"),
         ("statement_timeout=1", "statement_timeout is not a parameter"),
