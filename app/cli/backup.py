@@ -27,7 +27,7 @@ def backup(
     copied_secret = Path(f"{file}.secret")
     with _told():
         database.stat()
-        own = [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".secret")]
+        own = [secret, *(Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm"))]
         for taken in filter(Path.exists, (file, copied_secret)):
             if any(path.samefile(taken) for path in own if path.exists()):
                 raise failure(f"{taken} belongs to the database itself")
@@ -83,7 +83,8 @@ def restore(
 def _database(settings: "Settings", for_postgresql: str) -> Path:
     if settings.database.drivername != "sqlite":
         raise failure(f"this command is for SQLite: use {for_postgresql} for PostgreSQL")
-    return Path(settings.database.database or "")
+    file = Path(settings.database.database or "")
+    return file.resolve() if file.is_symlink() else file  # SQLite has its other files beside the one it leads to
 
 
 @contextmanager

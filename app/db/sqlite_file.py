@@ -38,7 +38,7 @@ class SQLiteFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.wal = path.with_name(f"{path.name}-wal")
+        self.wal = Path(f"{path.resolve()}-wal")  # beside the file that a link leads to
         self.is_damaged = False
         self.takes_writes = False  # whether a write has succeeded since the last one that met a fault of the disk
         self._was_full = False

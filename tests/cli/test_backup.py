@@ -142,6 +142,23 @@ def test_a_restore_where_nothing_is_left(app: Run) -> None:
     assert app("users", "list").stdout.startswith("ada ")
 
 
+def test_a_restore_leaves_a_link_to_the_database(app: Run) -> None:
+    """It puts the copy where the database is, with its WAL: another disk may be meant."""
+    app("backup", "backup.db")
+    Path("disk").mkdir()
+    Path("tasks.db").rename("disk/tasks.db")
+    Path("tasks.db").symlink_to("disk/tasks.db")
+    app("users", "add", "bob", stdin=PASSWORD)
+
+    assert refusal(app, "backup", "disk/tasks.db", "--replace").endswith("belongs to the database itself")
+    assert app("restore", "backup.db").exit_code == 0
+
+    assert Path("tasks.db").is_symlink()
+    assert users("disk/tasks.db") == ["ada"]
+    [kept] = Path("disk").glob("tasks.db.before-restore-*Z")
+    assert users(str(kept)) == ["ada", "bob"]
+
+
 def test_a_restore_without_a_secret_says_so(app: Run) -> None:
     app("backup", "backup.db", secret_key=SECRET)
     for name in FILES:

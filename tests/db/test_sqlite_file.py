@@ -133,17 +133,24 @@ def test_a_file_that_is_replaced_is_served_after_a_restart(
     assert titles(FILE) == ["Before", "Later"]
 
 
-def test_a_wal_that_is_deleted_loses_nothing(client: TestClient, make_app: MakeApp, settings: Settings) -> None:
-    ada = sign_up(client)
-    create_task(client, ada, "Before")
-    for file in WAL, SHM:
-        file.unlink()
+@pytest.mark.parametrize("where", [FILE, Path("disk", FILE)])
+def test_a_wal_that_is_deleted_loses_nothing(make_app: MakeApp, settings: Settings, where: Path) -> None:
+    """It is beside the file that a link leads to."""
+    if where != FILE:
+        where.parent.mkdir()
+        FILE.rename(where)
+        FILE.symlink_to(where)
+    with restarted(make_app, settings) as client:
+        ada = sign_up(client)
+        create_task(client, ada, "Before")
+        for suffix in "-wal", "-shm":
+            Path(f"{where}{suffix}").unlink()
 
-    assert_refused(client.post("/tasks/", json={"title": "Refused"}, headers=ada.headers), REPLACED)
-    assert_refused(client.get("/health/ready"), REPLACED)
+        assert_refused(client.post("/tasks/", json={"title": "Refused"}, headers=ada.headers), REPLACED)
+        assert_refused(client.get("/health/ready"), REPLACED)
 
-    shutil.copy(FILE, "copy.db")
-    assert titles(Path("copy.db")) == ["Before"]
+        shutil.copy(FILE, "copy.db")
+        assert titles(Path("copy.db")) == ["Before"]
 
 
 def test_a_wal_without_its_file_is_not_thrown_away(database_url: str) -> None:
