@@ -108,13 +108,13 @@ class SQLiteFile:
         code = _code(error)
         if code not in OF_DISK and not isinstance(error, OSError):
             return DatabaseUnavailable()
-        around = [self.path.parent, *([self.path] if self.path.exists() else [])]
+        around = [self.wal.parent, *([self.path] if self.path.exists() else [])]
         if code == sqlite3.SQLITE_READONLY or not all(os.access(path, os.W_OK) for path in around):
             return DatabaseFileReadOnly()
         return DatabaseDiskFull() if code == sqlite3.SQLITE_FULL or self._is_short() else DatabaseUnavailable()
 
     def _is_short(self) -> bool:
-        return shutil.disk_usage(self.path.parent).free < SPARE_BYTES
+        return shutil.disk_usage(self.wal.parent).free < SPARE_BYTES
 
     def _make(self) -> None:
         """Make the file so that no other user of this host can read it. SQLite gives its files beside it the same mode.

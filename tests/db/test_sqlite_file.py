@@ -260,10 +260,13 @@ def test_a_full_disk_is_told_until_there_is_room(database_url: str, monkeypatch:
 
 
 @pytest.mark.long
-def test_a_disk_is_filled_grows_and_becomes_read_only(make_app: MakeApp, settings: Settings) -> None:
+@pytest.mark.parametrize("file", ["disk/tasks.db", "link.db"])
+def test_a_disk_is_filled_grows_and_becomes_read_only(make_app: MakeApp, settings: Settings, file: str) -> None:
     folder = Path("disk").absolute()
-    url = f"sqlite:///{folder}/tasks.db"
+    url = f"sqlite:///{file}"
     with mounted(folder, "size=3m"):
+        Path(folder, FILE).touch(mode=0o600)
+        Path("link.db").symlink_to(folder / FILE)
         with restarted(make_app, settings.model_copy(update={"database_url": url})) as client:
             ada = sign_up(client)
             task = {"title": "Fill", "description": "x" * 10_000}
