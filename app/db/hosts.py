@@ -80,7 +80,7 @@ class Hosts:
                 return await self._connect(target, began + POOL_WAIT * n / len(targets))
             except Failures as failures:
                 causes = failures.causes
-        kinds = {_kind(cause) for cause in causes.values()}
+        kinds = {kind_of(cause) for cause in causes.values()}
         error = kinds.pop()() if len(kinds) == 1 else DatabaseUnavailable()
         error.reason = "; ".join(causes)
         logger.warning("database unavailable: %s", error.reason)
@@ -197,7 +197,8 @@ async def _check(connection: asyncpg.Connection, target: str) -> None:
         raise error
 
 
-def _kind(cause: Exception) -> type[Unavailable]:
+def kind_of(cause: Exception) -> type[Unavailable]:
+    """Return the class of the error that a driver or the system has met."""
     if isinstance(cause, Unavailable):
         return type(cause)
     if "unsupported startup parameter" in str(cause):  # PgBouncer has no SQLSTATE for it

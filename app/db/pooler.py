@@ -3,8 +3,8 @@
 import asyncpg
 from sqlalchemy import URL
 
-from app.db.errors import POSTGRESQL_ERRORS, DatabaseUnavailable, PoolerForgets, words
-from app.db.hosts import POOL_WAIT, Hosts
+from app.db.errors import PoolerForgets, words
+from app.db.hosts import POOL_WAIT, Hosts, kind_of
 
 PROBE = "pooler_probe"
 SELECT_SERVER = "SELECT pg_backend_pid()"
@@ -35,7 +35,7 @@ async def check_pooler(url: URL, wait: float) -> bool:
         finally:
             await connection.close(timeout=POOL_WAIT)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        unavailable = POSTGRESQL_ERRORS.get(getattr(error, "sqlstate", None), DatabaseUnavailable)()
+        unavailable = kind_of(error)()
         unavailable.reason = words(error)
         raise unavailable from error
     return True
