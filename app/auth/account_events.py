@@ -6,12 +6,13 @@ An event is one row, inserted in the transaction that does the thing. Rare thing
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from app.auth.liveness import Moment
 from app.auth.models import AccountEvent, User
 from app.auth.networks import LoginOrigin
-from app.db.types import Id, new_id
+from app.db.batches import Purge
+from app.db.types import NO_ID, Id, new_id
 from app.observe.events import Event
 from app.pagination.order import SortOrder
 from app.pagination.page import Page, PageQuery
@@ -30,7 +31,6 @@ INSERT_EVENT = insert(AccountEvent).from_select(
 SELECT_OWN_EVENTS = select(*(AccountEvent.__table__.c[name] for name in COLUMNS if name != "user_id")).where(
     AccountEvent.user_id == bindparam("user_id"), AccountEvent.id > bindparam("since_id", type_=Id)
 )
-SELECT_OLD_IDS = select(AccountEvent.id).where(AccountEvent.id < bindparam("before_id", type_=Id))
 LATEST_FIRST = SortOrder(AccountEvent.id, descending=True)
 
 
@@ -59,8 +59,6 @@ def list_events(connection: Connection, user_id: str, query: PageQuery, moment: 
     return LATEST_FIRST.page(connection, SELECT_OWN_EVENTS, query, "events", values)
 
 
-def purge_events(connection: Connection, now: datetime, limit: int) -> int:
-    """Delete at most `limit` events that are older than the record reaches. Return how many."""
-    old = SELECT_OLD_IDS.order_by(AccountEvent.id).limit(limit)
-    statement = delete(AccountEvent).where(AccountEvent.id.in_(old))
-    return connection.execute(statement, {"before_id": new_id(now - KEPT_FOR)}).rowcount
+def purge_events(now: datetime) -> Purge:
+    """The purge of the events that are older than the record reaches."""
+    return Purge(AccountEvent.id, AccountEvent.id, NO_ID, new_id(now - KEPT_FOR))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, literal, or_, select, update
 
 from app.auth.account_events import record
 from app.auth.callers import CurrentUser
@@ -15,6 +15,8 @@ from app.auth.models import END, LoginSession, User
 from app.auth.networks import LoginOrigin
 from app.auth.schemas import Introspection, SessionQuery
 from app.auth.scopes import allowed_scopes, format_scope, session_scopes
+from app.clock import EPOCH
+from app.db.batches import Purge
 from app.db.database import AnyRow
 from app.observe.events import Event
 from app.pagination.order import SortOrder
@@ -62,10 +64,6 @@ BY_LOGIN = SortOrder(LoginSession.id, descending=True)
 
 SHOWN_FOR: Final = timedelta(days=30)
 INACTIVE: Final = Introspection(active=False)
-SELECT_OVER = (
-    select(LoginSession.id).where(bindparam("before") > END).order_by(END).limit(bindparam("limit", type_=Integer))
-)
-DELETE_OVER = delete(LoginSession).where(LoginSession.id.in_(SELECT_OVER))
 
 
 class ShownSession(NamedTuple):
@@ -186,9 +184,9 @@ def end_other_sessions(
     end_where(connection, others, reason, moment, origin)
 
 
-def purge_sessions(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete at most `limit` sessions that were over before a moment. Return how many."""
-    return connection.execute(DELETE_OVER, {"before": before, "limit": limit}).rowcount
+def purge_sessions(before: datetime) -> Purge:
+    """The purge of the sessions that were over before a moment."""
+    return Purge(LoginSession.id, END, EPOCH, before)
 
 
 def has_sessions(connection: Connection) -> bool:

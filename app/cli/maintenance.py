@@ -67,9 +67,9 @@ def purge(
 
     async def run(database: "Database") -> None:
         now = utc_now()
-        sessions = await total(in_batches(database, purge_sessions, now - timedelta(days=keep_days)))
+        sessions = await total(in_batches(database, purge_sessions(now - timedelta(days=keep_days))))
         counts = await total(in_batches(database, purge_counts, now))
-        events = await total(in_batches(database, purge_events, now))
+        events = await total(in_batches(database, purge_events(now)))
         await total(delete_ended(database))
         typer.echo(f"Purged {sessions} sessions, {counts} counts and {events} events.")
 

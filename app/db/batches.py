@@ -5,8 +5,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Integer, SQLColumnExpression, bindparam, delete, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.database import Database
 
@@ -35,6 +37,29 @@ async def in_batches(db: Database, f: Callable[..., int], *args: object) -> Asyn
         took = max(time.monotonic() - began, 1e-6)
         limit = min(MAX_ROWS, max(1, int(limit * min(2, SECONDS / took))))
         yield done
+
+
+class Purge:
+    """Deletes the rows whose key lies from `first` to before `before`, in the order of an index of the key.
+
+    Each batch begins where the last one ended. PostgreSQL keeps what is deleted in the index until a vacuum, and while
+    a dump runs: a batch that began at the beginning would read all of it again.
+    """
+
+    def __init__(
+        self, id_: InstrumentedAttribute[str], key: SQLColumnExpression[Any], first: object, before: object
+    ) -> None:
+        self._first, self._before = first, before
+        found = select(id_).where(key >= bindparam("first"), key < bindparam("before")).order_by(key)
+        limited = found.limit(bindparam("limit", type_=Integer))
+        self._statement = delete(id_.class_).where(id_.in_(limited)).returning(key)
+
+    def __call__(self, connection: Connection, limit: int) -> int:
+        """Delete at most `limit` rows. Return how many."""
+        values = {"first": self._first, "before": self._before, "limit": limit}
+        keys = connection.execute(self._statement, values).scalars().all()
+        self._first = max(keys, default=self._first)
+        return len(keys)
 
 
 async def total(batches: AsyncIterator[int]) -> int:

@@ -212,7 +212,7 @@ def test_a_purge_reads_what_it_deletes_alone(
     client: TestClient, ada: Login, database_url: str, statements: Statements, sql: Sql
 ) -> None:
     client.post("/auth/revoke", data={"token": ada.refresh_token})
-    sql("UPDATE sessions SET ended_at = expires_at, expires_at = created_at")
+    sql("UPDATE sessions SET ended_at = '2020-01-01T00:00:00.000000Z', expires_at = created_at")
     sql("UPDATE throttle SET resets_at = '2000-01-01T00:00:00.000000Z'")
     statements.clear()
 
@@ -227,6 +227,8 @@ def test_a_purge_reads_what_it_deletes_alone(
         plans = plans_on_postgresql(database_url, deleting, avoiding("seqscan", "sort"))
     [plan] = [plan for name, plan in plans if "sessions" in name]
     assert any("ix_sessions_end" in step for step in plan)
+    [values] = [values for name, values in deleting.items() if "sessions" in name]
+    assert str(values[0]).startswith("2020-01-01"), "a batch begins where the last one ended"
 
 
 def assert_served(url: str, statements: Statements) -> None:
