@@ -6,7 +6,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, Field
 
 from app.config import DAY
-from app.http.fields import Flag, VisibleText
+from app.http.fields import Flag, VisibleText, WholeNumber
 from app.http.schema import Schema
 from app.pagination.page import PageOf, PageQuery
 
@@ -60,7 +60,7 @@ class TokenCreate(Schema):
         description="Scopes with single spaces between them. Your own token must have them.",
         pattern=f"^{SCOPE_WORDS}$",
     )
-    expires_in: int = Field(90 * DAY, ge=1, le=366 * DAY, strict=True, description="Seconds until it expires.")
+    expires_in: WholeNumber = Field(90 * DAY, ge=1, le=366 * DAY, description="Seconds until it expires.")
 
 
 class PersonalTokenRead(BaseModel):

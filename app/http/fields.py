@@ -52,6 +52,14 @@ Digits = Annotated[int, BeforeValidator(_is_decimal)]
 """A whole number in a URL."""
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+"""A whole number in JSON, also one that is spelled `3600.0` (JSON Schema 2020-12, validation, §6.1.1)."""
+
+
 def _is_flag(value: object) -> object:
     """Refuse `1`, `yes` and `on`, which pydantic takes for true."""
     if isinstance(value, str) and value not in {"true", "false"}:

@@ -104,6 +104,7 @@ def test_a_token_has_no_scope_that_its_maker_lacks(client: TestClient) -> None:
         {"expires_in": 0},
         {"expires_in": 366 * DAY + 1},
         {"expires_in": "60"},
+        {"expires_in": 60.5},
         {"expires_in": True},
     ],
 )
@@ -197,7 +198,7 @@ def test_a_token_can_be_revoked(client: TestClient, clock: MovableClock, caplog:
 @pytest.mark.rfc("7662", "2.2")
 def test_a_token_is_introspected(client: TestClient, clock: MovableClock) -> None:
     login, bob = sign_up(client), sign_up(client, "bob")
-    body = made(client, login, expires_in=60)
+    body = made(client, login, expires_in=60.0)
 
     def ask(asker: Login, token: str = body["token"]) -> dict[str, Any]:
         found: dict[str, Any] = client.post("/auth/introspect", data={"token": token}, headers=asker.headers).json()
