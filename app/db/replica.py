@@ -70,7 +70,11 @@ class Replica:
 
         async def watch() -> None:
             while True:
-                self._serve(keeps_up=await self._keeps_up())
+                try:
+                    self._serve(keeps_up=await self._keeps_up())
+                except Exception:  # without the watch, old answers would stay unseen
+                    logger.exception("the replica cannot be watched")
+                    self._serve(keeps_up=False)
                 await asyncio.sleep(LOOK_SECONDS if self._serves else PAUSE_SECONDS)
 
         watcher = asyncio.create_task(watch())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from app.config import Settings
 from app.db import replica
@@ -84,6 +84,11 @@ def test_a_replica_answers_unless_it_is_behind_or_away(
 
     execute(standby.url, "SELECT pg_wal_replay_resume()")
     monkeypatch.setattr(replica, "MAX_LAG", 3600)
+    wait_for(lambda: caplog.messages[-1:] == [SERVES])
+    with monkeypatch.context() as fault:
+        fault.setattr(replica, "SELECT_REPLAYED", text("SELECT nobody_expects_this()"))
+        wait_for(lambda: caplog.messages[-1:] == ["the replica cannot be watched"])
+        assert titles(replicated) == {"after", "before"}
     wait_for(lambda: caplog.messages[-1:] == [SERVES])
     standby.stop(signal.SIGQUIT)
     assert titles(replicated) == {"after", "before"}
