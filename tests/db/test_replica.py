@@ -1,7 +1,7 @@
 """A replica answers lists without a token, while it keeps up with the primary. Nothing else depends on it."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi.testclient import TestClient
@@ -31,9 +31,8 @@ def servers() -> Iterator[tuple[Server, Server]]:
 
 
 @pytest.fixture
-def replicated(
-    servers: tuple[Server, Server], make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestClient]:
+def replicated(servers: tuple[Server, Server], make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A client whose service is not started yet: a test wants to hear its first words."""
     monkeypatch.setattr(replica, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(replica, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(replica, "MAX_LAG", 3600)
@@ -43,8 +42,18 @@ def replicated(
         secret_key=SecretStr(SECRET),
         registration_limit=0,
     )
-    with TestClient(make_app(settings)) as client:
-        yield client
+    return TestClient(make_app(settings))
+
+
+@pytest.fixture
+def await_word(caplog: pytest.LogCaptureFixture) -> Callable[[str], None]:
+    """Wait until this is the latest that the log says of the replica."""
+    caplog.set_level("INFO", "app.db.replica")
+
+    def latest() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "app.db.replica"][-1:]
+
+    return lambda word: wait_for(lambda: latest() == [word])
 
 
 def at(server: Server) -> str:
@@ -61,45 +70,45 @@ def test_a_replica_answers_unless_it_is_behind_or_away(
     replicated: TestClient,
     servers: tuple[Server, Server],
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    await_word: Callable[[str], None],
 ) -> None:
-    caplog.set_level("INFO", "app.db.replica")
     _, standby = servers
-    ada = sign_up(replicated)
-    create_task(replicated, ada, "before", is_public=True)
-    wait_for(lambda: execute(make_url(at(standby)), "SELECT title FROM tasks"))
-    execute(standby.url, "SELECT pg_wal_replay_pause()")
-    wait_for(lambda: execute(standby.url, "SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
-    create_task(replicated, ada, "after", is_public=True)
+    with replicated:
+        ada = sign_up(replicated)
+        create_task(replicated, ada, "before", is_public=True)
+        wait_for(lambda: execute(make_url(at(standby)), "SELECT title FROM tasks"))
+        execute(standby.url, "SELECT pg_wal_replay_pause()")
+        wait_for(lambda: execute(standby.url, "SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
+        create_task(replicated, ada, "after", is_public=True)
 
-    wait_for(lambda: caplog.messages[-1:] == [SERVES])
-    assert titles(replicated) == titles(replicated, "/tasks/public") == {"before"}
-    assert titles(replicated, "/tasks/public", ada) == titles(replicated, "/tasks/", ada) == {"after", "before"}
-    task = create_task(replicated, ada, "after", is_public=True)
-    assert replicated.get(f"/tasks/{task['id']}").status_code == 200
+        await_word(SERVES)
+        assert titles(replicated) == titles(replicated, "/tasks/public") == {"before"}
+        assert titles(replicated, "/tasks/public", ada) == titles(replicated, "/tasks/", ada) == {"after", "before"}
+        task = create_task(replicated, ada, "after", is_public=True)
+        assert replicated.get(f"/tasks/{task['id']}").status_code == 200
 
-    monkeypatch.setattr(replica, "MAX_LAG", 0)
-    wait_for(lambda: caplog.messages[-1:] == [IS_OUT])
-    assert titles(replicated) == {"after", "before"}
-
-    execute(standby.url, "SELECT pg_wal_replay_resume()")
-    monkeypatch.setattr(replica, "MAX_LAG", 3600)
-    wait_for(lambda: caplog.messages[-1:] == [SERVES])
-    with monkeypatch.context() as fault:
-        fault.setattr(replica, "SELECT_REPLAYED", text("SELECT nobody_expects_this()"))
-        wait_for(lambda: caplog.messages[-1:] == ["the replica cannot be watched"])
+        monkeypatch.setattr(replica, "MAX_LAG", 0)
+        await_word(IS_OUT)
         assert titles(replicated) == {"after", "before"}
-    wait_for(lambda: caplog.messages[-1:] == [SERVES])
-    standby.stop(signal.SIGQUIT)
-    assert titles(replicated) == {"after", "before"}
-    assert replicated.get("/health/ready").status_code == 200
 
-    standby.start()
-    wait_for(lambda: caplog.messages[-1:] == [SERVES])
-    promote(standby)
-    wait_for(lambda: caplog.messages[-1:] == [IS_OUT])
-    create_task(replicated, ada, "last", is_public=True)
-    assert titles(replicated) == {"after", "before", "last"}
+        execute(standby.url, "SELECT pg_wal_replay_resume()")
+        monkeypatch.setattr(replica, "MAX_LAG", 3600)
+        await_word(SERVES)
+        with monkeypatch.context() as fault:
+            fault.setattr(replica, "SELECT_REPLAYED", text("SELECT nobody_expects_this()"))
+            await_word("the replica cannot be watched")
+            assert titles(replicated) == {"after", "before"}
+        await_word(SERVES)
+        standby.stop(signal.SIGQUIT)
+        assert titles(replicated) == {"after", "before"}
+        assert replicated.get("/health/ready").status_code == 200
+
+        standby.start()
+        await_word(SERVES)
+        promote(standby)
+        await_word(IS_OUT)
+        create_task(replicated, ada, "last", is_public=True)
+        assert titles(replicated) == {"after", "before", "last"}
 
 
 def test_check_says_what_is_wrong_with_a_replica(
