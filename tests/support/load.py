@@ -118,7 +118,7 @@ class Writer:
                 tokens = self._send(client, 200, "POST", "/auth/token", data=ADA).json()
                 for _ in range(5):
                     title = f"{self.name}.{len(self.tasks)}"
-                    task = {"title": title, "description": f"{title} " * 300}
+                    task = {"title": title, "description": f"{title} " * 100}
                     headers = bearer(tokens["access_token"]) | {"Idempotency-Key": title}
                     self._send(client, 201, "POST", "/tasks/", json=task, headers=headers)
                     self.tasks.append((task["title"], task["description"]))
