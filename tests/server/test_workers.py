@@ -239,7 +239,7 @@ def test_workers_end_with_the_process_that_started_them() -> None:
     port = free_port()
 
     def ask() -> int:
-        with suppress(httpx2.ConnectError):
+        with suppress(httpx2.TransportError):
             return int(httpx2.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE).text)
         return 0
 
